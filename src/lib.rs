@@ -1,0 +1,47 @@
+//! taskbeat: heartbeat and supervision for AWS Data Pipeline task runners.
+//!
+//! # How it works
+//!
+//! One thread runs one loop. Whatever happens (a signal, an answer, the runner's end, a deadline)
+//! becomes an [`Event`](core::Event); the [`Agent`](core::Agent) decides what follows from it, and
+//! the loop carries out the [`Action`](core::Action)s. The agent is pure: it is told the time and
+//! the dice, so that every decision can be tested in a table, in virtual months and in fleets.
+//!
+//! ```text
+//!   signals ──┐                                      ┌──▶ process   start, stop, kill
+//!   process ──┤  Event   ┌──────────────┐  Action    ├──▶ aws       send, abandon
+//!   aws ──────┼─────────▶│ core::Agent  │────────────┤
+//!   timer ────┘          └──────────────┘            └──▶ exit
+//!                 daemon (the loop) ── Step ──▶ observers: the log, systemd, a rehearsal's report
+//! ```
+//!
+//! # Where to find what
+//!
+//! | question | module |
+//! | --- | --- |
+//! | When does a heartbeat start? When is it tried again? | [`core`], `schedule.rs` |
+//! | What stops the runner, in which steps, with which exit status? | [`core`], `agent.rs` |
+//! | In which order do things happen? | [`daemon`] |
+//! | What is logged? | [`daemon`], `journal.rs`; where it goes: [`log`] |
+//! | What does the service see, and what counts as its answer? | [`aws`] |
+//! | How is the runner started, signalled and cleared away? | [`process`]; all unsafe code is in its `sys.rs` |
+//! | Which settings are there, and what is refused? | [`config`], `table.rs` and `values.rs` |
+//! | What do the commands do? | [`cli`] |
+//! | What does `rehearse` talk to? | [`endpoint`] |
+//! | What is systemd told? | [`systemd`] |
+//!
+//! Imports point one way: `cli` puts everything together, adapters know the core's types and the
+//! settings, the core knows nobody.
+
+pub mod aws;
+pub mod cli;
+pub mod clock;
+pub mod config;
+pub mod core;
+pub mod daemon;
+pub mod endpoint;
+pub mod log;
+pub mod process;
+pub mod signals;
+pub mod status;
+pub mod systemd;

@@ -1,0 +1,7 @@
+//! The `taskbeat` program.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    taskbeat::cli::main()
+}

@@ -1,0 +1,181 @@
+//! The rules of the schedule: what each class of failure costs, and what no service and no roll can change.
+
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use proptest::prelude::*;
+use taskbeat::core::{Class, Fault, Policy, Roll, Schedule, Time};
+
+use crate::table::policy;
+
+const LAST: f64 = 1.0;
+
+/// A schedule of which nothing was acknowledged yet.
+struct Failing {
+    schedule: Schedule,
+    policy: Policy,
+    now: Time,
+}
+
+impl Failing {
+    fn new(interval: Duration) -> Self {
+        let mut schedule = Schedule::new();
+        schedule.begin(Time::ZERO);
+        Self {
+            schedule,
+            policy: Policy {
+                interval,
+                ..policy()
+            },
+            now: Time::ZERO,
+        }
+    }
+
+    /// Fails once more. How long until the next try, and does the one after this failure want a new client?
+    fn fail(&mut self, class: Class, retry_after: Option<Duration>, roll: f64) -> (Duration, bool) {
+        let fault = Fault { class, retry_after };
+        self.schedule
+            .failed(self.now, &self.policy, fault, Roll::new(roll));
+        let Some(due) = self.schedule.due() else {
+            panic!("given up");
+        };
+        let backoff = due - self.now;
+        self.now = due;
+        (backoff, self.schedule.start(due))
+    }
+
+    /// Between which seconds the backoff after one more failure lies; it happens with the longest.
+    fn span(&mut self, class: Class) -> RangeInclusive<f64> {
+        let seconds = |backoff: Duration| (backoff.as_secs_f64() * 1e3).round() / 1e3;
+        let mut shortest = Self {
+            schedule: self.schedule.clone(),
+            ..*self
+        };
+        seconds(shortest.fail(class, None, 0.0).0)..=seconds(self.fail(class, None, LAST).0)
+    }
+}
+
+fn lone() -> Failing {
+    Failing::new(Duration::from_mins(15))
+}
+
+#[test]
+fn a_transient_failure_is_retried_within_a_second_and_later_every_half_minute() {
+    let mut failing = lone();
+    let spans: Vec<_> = (0..7).map(|_| failing.span(Class::Transient)).collect();
+    let expected = [
+        0.5..=1.0,
+        1.0..=2.0,
+        2.0..=4.0,
+        4.0..=8.0,
+        8.0..=16.0,
+        15.0..=30.0,
+        15.0..=30.0,
+    ];
+    assert_eq!(spans, expected);
+}
+
+#[test]
+fn a_rejected_heartbeat_never_waits_longer_than_five_minutes() {
+    let mut failing = lone();
+    assert_eq!(failing.span(Class::Rejected), 0.5..=1.0);
+    let last = (0..1_000).map(|_| failing.span(Class::Rejected)).last();
+    assert_eq!(last, Some(150.0..=300.0));
+    let asked = Some(Duration::from_hours(1));
+    let (backoff, _) = failing.fail(Class::Rejected, asked, LAST);
+    assert!(backoff <= Duration::from_mins(5), "{backoff:?}");
+}
+
+#[test]
+fn a_throttled_runner_spreads_then_yields_then_is_among_the_oldest_and_then_begins_again() {
+    let mut failing = lone();
+    for _ in 0..2 {
+        assert_eq!(failing.span(Class::Throttled), 100.0..=740.0);
+        assert_eq!(failing.span(Class::Throttled), 810.0..=880.0);
+        assert_eq!(failing.span(Class::Throttled), 350.0..=390.0);
+        for _ in 0..40 {
+            assert_eq!(failing.span(Class::Throttled), 5.0..=25.0);
+        }
+    }
+}
+
+#[test]
+fn each_class_counts_its_own_failures_in_a_row() {
+    let mut failing = lone();
+    for _ in 0..100 {
+        failing.fail(Class::Transient, None, LAST);
+    }
+    assert_eq!(failing.span(Class::Throttled), 100.0..=740.0);
+    assert_eq!(failing.span(Class::Throttled), 810.0..=880.0);
+    assert_eq!(failing.span(Class::Rejected), 0.5..=1.0);
+    assert_eq!(failing.span(Class::Throttled), 100.0..=740.0);
+}
+
+#[test]
+fn an_acknowledged_heartbeat_forgets_the_failures() {
+    let mut failing = lone();
+    for _ in 0..5 {
+        failing.fail(Class::Throttled, None, LAST);
+    }
+    failing
+        .schedule
+        .acknowledged(failing.now, &failing.policy, Roll::new(0.0));
+    assert_eq!(failing.schedule.failures(), 0);
+    assert_eq!(failing.span(Class::Throttled), 100.0..=740.0);
+}
+
+#[test]
+fn what_the_service_asks_for_is_obeyed_and_leaves_a_fleet_spread() {
+    let minutes = |minutes| Some(Duration::from_mins(minutes));
+    for (class, asked, shortest, longest) in [
+        (Class::Transient, minutes(2), 120.0, 120.5),
+        (Class::Throttled, minutes(1), 100.0, 740.0),
+        (Class::Throttled, minutes(3), 180.0, 820.0),
+        (Class::Throttled, minutes(600), 240.0, 880.0),
+        (Class::Transient, minutes(600), 879.5, 880.0),
+        (Class::Rejected, minutes(600), 299.5, 300.0),
+    ] {
+        for (roll, expected) in [(0.0, shortest), (LAST, longest)] {
+            let (backoff, _) = lone().fail(class, asked, roll);
+            let off = (backoff.as_secs_f64() - expected).abs();
+            assert!(off < 1e-6, "{class:?} {asked:?} {roll}: {backoff:?}");
+        }
+    }
+}
+
+#[test]
+fn every_second_failure_that_a_client_may_cause_renews_it() {
+    for (class, expected) in [
+        (Class::Transient, [false, true, false, true]),
+        (Class::Rejected, [false, true, false, true]),
+        (Class::Throttled, [false; 4]),
+    ] {
+        let mut failing = lone();
+        let renewed = [(); 4].map(|()| failing.fail(class, None, 0.5).1);
+        assert_eq!(renewed, expected, "{class:?}");
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn a_backoff_is_under_the_interval_and_keeps_its_part_of_it(
+        milliseconds in 10_u64..=900_000,
+        turns in prop::collection::vec((0..3_usize, prop::option::of(0.0..100.0), 0.0..=1.0), 1..100),
+    ) {
+        let interval = Duration::from_millis(milliseconds);
+        let mut whole = lone();
+        let mut small = Failing::new(interval);
+        for (class, intervals, roll) in turns {
+            let class = [Class::Transient, Class::Throttled, Class::Rejected][class];
+            let asked = |interval: Duration| intervals.map(|times| interval.mul_f64(times));
+            let (long, _) = whole.fail(class, asked(whole.policy.interval), roll);
+            let (backoff, _) = small.fail(class, asked(interval), roll);
+            prop_assert!(backoff < interval, "{:?}", backoff);
+            let part = |backoff: Duration, interval: Duration| backoff.as_secs_f64() / interval.as_secs_f64();
+            let off = part(backoff, interval) - part(long, whole.policy.interval);
+            prop_assert!(off.abs() < 1e-6, "{} off", off);
+        }
+    }
+}

@@ -1,0 +1,710 @@
+//! Every state × event pair.
+//!
+//! A cell reads `event: state -> actions | deadline`. `=` is the state as it was, `-` no action, and the deadline is
+//! counted from the event.
+
+use std::time::Duration;
+
+use taskbeat::core::{
+    Action, AfterTerminate, Agent, Answer, Class, Event, Exit, Fault, Job, Policy, Roll, Runner,
+    State, Time,
+};
+
+/// The time at which the tested event comes; everything before it happened at [`Time::ZERO`].
+const NOW: Duration = Duration::from_secs(10);
+
+/// The defaults, without the jitter.
+pub(crate) fn policy() -> Policy {
+    Policy {
+        interval: Duration::from_mins(15),
+        jitter: 0.0,
+        grace: Duration::from_secs(30),
+        lost_contact_after: None,
+        on_terminate: false,
+        after_terminate: AfterTerminate::Exit,
+    }
+}
+
+fn acknowledged(terminate: bool) -> Event {
+    Event::Answered(Answer::Acknowledged { terminate }, Roll::new(0.0))
+}
+
+fn failed(class: Class) -> Event {
+    let fault = Fault {
+        class,
+        retry_after: None,
+    };
+    Event::Answered(Answer::Failed(fault), Roll::new(0.0))
+}
+
+/// The columns of the table.
+fn events() -> [(&'static str, Event); 16] {
+    [
+        ("due", Event::Due),
+        ("up", Event::RunnerUp),
+        ("refused", Event::RunnerRefused(Exit::NOT_FOUND)),
+        ("ended", Event::RunnerEnded(Exit(3))),
+        ("gone", Event::RunnerGone),
+        ("ack", acknowledged(false)),
+        ("terminate", acknowledged(true)),
+        ("failed", failed(Class::Transient)),
+        ("hooked", Event::HookEnded),
+        ("stop", Event::Stop),
+        ("reload", Event::Reloaded(policy())),
+        ("resumed", Event::Resumed(Duration::from_hours(1))),
+        ("usr1", Event::Job(Job::Forward(10))),
+        ("tstp", Event::Job(Job::Suspend(Some(20)))),
+        ("ctrl-z", Event::Job(Job::Suspend(None))),
+        ("cont", Event::Job(Job::Continue)),
+    ]
+}
+
+/// An agent that went through `past`, all of it at the start.
+fn agent(runner: Runner, policy: Policy, past: &[Event]) -> Agent {
+    let mut agent = Agent::new(runner, policy);
+    for event in past {
+        agent.handle(Time::ZERO, *event);
+    }
+    agent
+}
+
+fn show_state(state: State) -> String {
+    let left = |until: Time| (until - Time::after_start(NOW)).as_secs();
+    match state {
+        State::Hooking { until } => format!("Hooking {}s", left(until)),
+        State::Stopping { cause, until } => format!("Stopping {cause:?} {}s", left(until)),
+        State::Killing { cause, until } => format!("Killing {cause:?} {}s", left(until)),
+        State::Starting | State::Waiting | State::Running | State::Idle | State::Stopped => {
+            format!("{state:?}")
+        }
+    }
+}
+
+fn show_actions(actions: &[Action]) -> String {
+    let show = |action: &Action| match action {
+        Action::Send { renew: false } => "Send".to_owned(),
+        Action::Send { renew: true } => "SendRenewed".to_owned(),
+        Action::Exit(exit) => format!("Exit {}", exit.0),
+        Action::Forward(signal) => format!("Forward {signal}"),
+        Action::StartRunner
+        | Action::Abandon
+        | Action::StartHook
+        | Action::KillHook
+        | Action::StopRunner
+        | Action::KillRunner
+        | Action::Continue
+        | Action::Suspend => format!("{action:?}"),
+    };
+    if actions.is_empty() {
+        return "-".to_owned();
+    }
+    actions.iter().map(show).collect::<Vec<_>>().join(", ")
+}
+
+/// Compares a whole row, and shows it whole when it differs.
+fn row(agent: &Agent, expected: &str) {
+    let mut found = String::new();
+    for (name, event) in events() {
+        let mut agent = agent.clone();
+        let before = agent.state();
+        let actions = agent.handle(Time::after_start(NOW), event);
+        let deadline = agent.deadline().map_or("never".to_owned(), |time| {
+            format!("{}s", (time - Time::ZERO).as_secs_f64() - NOW.as_secs_f64())
+        });
+        let state = if agent.state() == before {
+            "=".to_owned()
+        } else {
+            show_state(agent.state())
+        };
+        let actions = show_actions(&actions);
+        found.extend([name, ": ", &state, " -> ", &actions, " | ", &deadline, "\n"]);
+    }
+    let lines = expected.trim().lines().map(str::trim);
+    let expected: String = lines.flat_map(|line| [line, "\n"]).collect();
+    assert_eq!(expected, found, "expected:\n{expected}\nfound:\n{found}");
+}
+
+const UP: [Event; 2] = [Event::Due, Event::RunnerUp];
+
+fn past(more: &[Event]) -> Vec<Event> {
+    [&UP, more].concat()
+}
+
+#[test]
+fn starting() {
+    row(
+        &agent(Runner::Child, policy(), &[]),
+        "
+        due: Waiting -> StartRunner | never
+        up: = -> - | -10s
+        refused: = -> - | -10s
+        ended: = -> - | -10s
+        gone: = -> - | -10s
+        ack: = -> - | -10s
+        terminate: = -> - | -10s
+        failed: = -> - | -10s
+        hooked: = -> - | -10s
+        stop: Stopped -> Exit 0 | never
+        reload: = -> - | -10s
+        resumed: = -> - | -10s
+        usr1: = -> - | -10s
+        tstp: = -> Suspend | -10s
+        ctrl-z: = -> Suspend | -10s
+        cont: = -> - | -10s
+        ",
+    );
+}
+
+#[test]
+fn waiting() {
+    row(
+        &agent(Runner::Followed, policy(), &[Event::Due]),
+        "
+        due: = -> - | never
+        up: Running -> Send | never
+        refused: Stopped -> Exit 127 | never
+        ended: = -> - | never
+        gone: = -> - | never
+        ack: = -> - | never
+        terminate: Stopped -> Exit 0 | never
+        failed: = -> - | never
+        hooked: = -> - | never
+        stop: Stopped -> Exit 0 | never
+        reload: = -> - | never
+        resumed: = -> - | never
+        usr1: = -> - | never
+        tstp: = -> Suspend | never
+        ctrl-z: = -> Suspend | never
+        cont: = -> - | never
+        ",
+    );
+}
+
+#[test]
+fn running_child_in_flight() {
+    row(
+        &agent(Runner::Child, policy(), &UP),
+        "
+        due: = -> - | never
+        up: = -> - | never
+        refused: = -> - | never
+        ended: Stopping Ended 30s -> Abandon, StopRunner | 30s
+        gone: = -> - | never
+        ack: = -> - | 890s
+        terminate: Stopping Terminate 30s -> StopRunner | 30s
+        failed: = -> - | 0.5s
+        hooked: = -> - | never
+        stop: Stopping Operator 30s -> StopRunner | 30s
+        reload: = -> - | never
+        resumed: = -> - | never
+        usr1: = -> Forward 10 | never
+        tstp: = -> Forward 20, Suspend | never
+        ctrl-z: = -> Suspend | never
+        cont: = -> Continue | never
+        ",
+    );
+}
+
+#[test]
+fn running_child_between_heartbeats() {
+    row(
+        &agent(Runner::Child, policy(), &past(&[acknowledged(false)])),
+        "
+        due: = -> - | 890s
+        up: = -> - | 890s
+        refused: = -> - | 890s
+        ended: Stopping Ended 30s -> StopRunner | 30s
+        gone: = -> - | 890s
+        ack: = -> - | 890s
+        terminate: Stopping Terminate 30s -> StopRunner | 30s
+        failed: = -> - | 890s
+        hooked: = -> - | 890s
+        stop: Stopping Operator 30s -> StopRunner | 30s
+        reload: = -> - | 890s
+        resumed: = -> - | -10s
+        usr1: = -> Forward 10 | 890s
+        tstp: = -> Forward 20, Suspend | 890s
+        ctrl-z: = -> Suspend | 890s
+        cont: = -> Continue | 890s
+        ",
+    );
+}
+
+#[test]
+fn running_child_in_backoff() {
+    row(
+        &agent(Runner::Child, policy(), &past(&[failed(Class::Transient)])),
+        "
+        due: = -> Send | never
+        up: = -> - | -9.5s
+        refused: = -> - | -9.5s
+        ended: Stopping Ended 30s -> StopRunner | 30s
+        gone: = -> - | -9.5s
+        ack: = -> - | -9.5s
+        terminate: Stopping Terminate 30s -> StopRunner | 30s
+        failed: = -> - | -9.5s
+        hooked: = -> - | -9.5s
+        stop: Stopping Operator 30s -> StopRunner | -9.5s
+        reload: = -> - | -9.5s
+        resumed: = -> - | -10s
+        usr1: = -> Forward 10 | -9.5s
+        tstp: = -> Forward 20, Suspend | -9.5s
+        ctrl-z: = -> Suspend | -9.5s
+        cont: = -> Continue | -9.5s
+        ",
+    );
+}
+
+#[test]
+fn running_without_a_runner() {
+    row(
+        &agent(Runner::None, policy(), &UP),
+        "
+        due: = -> - | never
+        up: = -> - | never
+        refused: = -> - | never
+        ended: Stopped -> Abandon, Exit 3 | never
+        gone: = -> - | never
+        ack: = -> - | 890s
+        terminate: Stopped -> Exit 0 | never
+        failed: = -> - | 0.5s
+        hooked: = -> - | never
+        stop: Stopped -> Exit 0 | never
+        reload: = -> - | never
+        resumed: = -> - | never
+        usr1: = -> - | never
+        tstp: = -> Suspend | never
+        ctrl-z: = -> Suspend | never
+        cont: = -> - | never
+        ",
+    );
+}
+
+#[test]
+fn running_attached() {
+    row(
+        &agent(Runner::Attached, policy(), &UP),
+        "
+        due: = -> - | never
+        up: = -> - | never
+        refused: = -> - | never
+        ended: Stopped -> Abandon, Exit 3 | never
+        gone: = -> - | never
+        ack: = -> - | 890s
+        terminate: Stopping Terminate 30s -> StopRunner | 30s
+        failed: = -> - | 0.5s
+        hooked: = -> - | never
+        stop: Stopped -> Exit 0 | never
+        reload: = -> - | never
+        resumed: = -> - | never
+        usr1: = -> - | never
+        tstp: = -> Suspend | never
+        ctrl-z: = -> Suspend | never
+        cont: = -> - | never
+        ",
+    );
+}
+
+#[test]
+fn running_followed() {
+    row(
+        &agent(Runner::Followed, policy(), &UP),
+        "
+        due: = -> - | never
+        up: = -> - | never
+        refused: = -> - | never
+        ended: Waiting -> Abandon | never
+        gone: = -> - | never
+        ack: = -> - | 890s
+        terminate: Stopping Terminate 30s -> StopRunner | 30s
+        failed: = -> - | 0.5s
+        hooked: = -> - | never
+        stop: Stopped -> Exit 0 | never
+        reload: = -> - | never
+        resumed: = -> - | never
+        usr1: = -> - | never
+        tstp: = -> Suspend | never
+        ctrl-z: = -> Suspend | never
+        cont: = -> - | never
+        ",
+    );
+}
+
+fn hooked() -> Policy {
+    Policy {
+        on_terminate: true,
+        ..policy()
+    }
+}
+
+#[test]
+fn hooking() {
+    row(
+        &agent(Runner::Child, hooked(), &past(&[acknowledged(true)])),
+        "
+        due: = -> - | 20s
+        up: = -> - | 20s
+        refused: = -> - | 20s
+        ended: = -> - | 20s
+        gone: = -> - | 20s
+        ack: = -> - | 20s
+        terminate: = -> - | 20s
+        failed: = -> - | 20s
+        hooked: Stopping Terminate 30s -> StopRunner | 30s
+        stop: = -> - | 20s
+        reload: = -> - | 20s
+        resumed: = -> - | 20s
+        usr1: = -> Forward 10 | 20s
+        tstp: = -> Forward 20, Suspend | 20s
+        ctrl-z: = -> Suspend | 20s
+        cont: = -> Continue | 20s
+        ",
+    );
+}
+
+#[test]
+fn stopping_for_the_operator() {
+    row(
+        &agent(
+            Runner::Child,
+            policy(),
+            &past(&[acknowledged(false), Event::Stop]),
+        ),
+        "
+        due: = -> - | 20s
+        up: = -> - | 20s
+        refused: = -> - | 20s
+        ended: = -> StopRunner | 20s
+        gone: Stopped -> Exit 137 | never
+        ack: = -> - | 20s
+        terminate: Stopping Terminate 20s -> - | 20s
+        failed: = -> - | 20s
+        hooked: = -> - | 20s
+        stop: Killing Operator 5s -> KillRunner | 5s
+        reload: = -> - | 20s
+        resumed: = -> - | -10s
+        usr1: = -> Forward 10 | 20s
+        tstp: = -> Forward 20, Suspend | 20s
+        ctrl-z: = -> Suspend | 20s
+        cont: = -> Continue | 20s
+        ",
+    );
+}
+
+#[test]
+fn stopping_for_terminate() {
+    row(
+        &agent(Runner::Child, policy(), &past(&[acknowledged(true)])),
+        "
+        due: = -> - | 20s
+        up: = -> - | 20s
+        refused: = -> - | 20s
+        ended: = -> StopRunner | 20s
+        gone: Stopped -> Exit 0 | never
+        ack: = -> - | 20s
+        terminate: = -> - | 20s
+        failed: = -> - | 20s
+        hooked: = -> - | 20s
+        stop: = -> - | 20s
+        reload: = -> - | 20s
+        resumed: = -> - | 20s
+        usr1: = -> Forward 10 | 20s
+        tstp: = -> Forward 20, Suspend | 20s
+        ctrl-z: = -> Suspend | 20s
+        cont: = -> Continue | 20s
+        ",
+    );
+}
+
+#[test]
+fn stopping_what_the_leader_left() {
+    row(
+        &agent(
+            Runner::Child,
+            policy(),
+            &past(&[Event::RunnerEnded(Exit(5))]),
+        ),
+        "
+        due: = -> - | 20s
+        up: = -> - | 20s
+        refused: = -> - | 20s
+        ended: = -> StopRunner | 20s
+        gone: Stopped -> Exit 5 | never
+        ack: = -> - | 20s
+        terminate: = -> - | 20s
+        failed: = -> - | 20s
+        hooked: = -> - | 20s
+        stop: = -> - | 20s
+        reload: = -> - | 20s
+        resumed: = -> - | 20s
+        usr1: = -> - | 20s
+        tstp: = -> Suspend | 20s
+        ctrl-z: = -> Suspend | 20s
+        cont: = -> - | 20s
+        ",
+    );
+}
+
+#[test]
+fn stopping_attached() {
+    row(
+        &agent(Runner::Attached, policy(), &past(&[acknowledged(true)])),
+        "
+        due: = -> - | 20s
+        up: = -> - | 20s
+        refused: = -> - | 20s
+        ended: Stopped -> Exit 0 | never
+        gone: Stopped -> Exit 0 | never
+        ack: = -> - | 20s
+        terminate: = -> - | 20s
+        failed: = -> - | 20s
+        hooked: = -> - | 20s
+        stop: = -> - | 20s
+        reload: = -> - | 20s
+        resumed: = -> - | 20s
+        usr1: = -> - | 20s
+        tstp: = -> Suspend | 20s
+        ctrl-z: = -> Suspend | 20s
+        cont: = -> - | 20s
+        ",
+    );
+}
+
+#[test]
+fn killing() {
+    row(
+        &agent(Runner::Child, policy(), &past(&[Event::Stop, Event::Stop])),
+        "
+        due: Stopped -> Exit 137 | never
+        up: = -> - | -5s
+        refused: = -> - | -5s
+        ended: = -> Abandon, KillRunner | -5s
+        gone: Stopped -> Exit 137 | never
+        ack: = -> - | -5s
+        terminate: Killing Terminate 0s -> - | -5s
+        failed: = -> - | -5s
+        hooked: = -> - | -5s
+        stop: = -> - | -5s
+        reload: = -> - | -5s
+        resumed: = -> - | -5s
+        usr1: = -> Forward 10 | -5s
+        tstp: = -> Forward 20, Suspend | -5s
+        ctrl-z: = -> Suspend | -5s
+        cont: = -> Continue | -5s
+        ",
+    );
+}
+
+#[test]
+fn idle() {
+    let idle = Policy {
+        after_terminate: AfterTerminate::Idle,
+        ..policy()
+    };
+    row(
+        &agent(Runner::None, idle, &past(&[acknowledged(true)])),
+        "
+        due: = -> - | never
+        up: = -> - | never
+        refused: = -> - | never
+        ended: = -> - | never
+        gone: = -> - | never
+        ack: = -> - | never
+        terminate: = -> - | never
+        failed: = -> - | never
+        hooked: = -> - | never
+        stop: Stopped -> Exit 0 | never
+        reload: = -> - | never
+        resumed: = -> - | never
+        usr1: = -> - | never
+        tstp: = -> Suspend | never
+        ctrl-z: = -> Suspend | never
+        cont: = -> - | never
+        ",
+    );
+}
+
+#[test]
+fn stopped() {
+    row(
+        &agent(Runner::None, policy(), &past(&[Event::Stop])),
+        "
+        due: = -> - | never
+        up: = -> - | never
+        refused: = -> - | never
+        ended: = -> - | never
+        gone: = -> - | never
+        ack: = -> - | never
+        terminate: = -> - | never
+        failed: = -> - | never
+        hooked: = -> - | never
+        stop: = -> - | never
+        reload: = -> - | never
+        resumed: = -> - | never
+        usr1: = -> - | never
+        tstp: = -> Suspend | never
+        ctrl-z: = -> Suspend | never
+        cont: = -> - | never
+        ",
+    );
+}
+
+#[test]
+fn hooking_for_too_long() {
+    let impatient = Policy {
+        grace: Duration::from_secs(10),
+        ..hooked()
+    };
+    let mut agent = agent(Runner::Child, impatient, &past(&[acknowledged(true)]));
+    let actions = agent.handle(Time::after_start(NOW), Event::Due);
+    assert_eq!(show_actions(&actions), "KillHook, StopRunner");
+    assert_eq!(show_state(agent.state()), "Stopping Terminate 10s");
+}
+
+#[test]
+fn two_stops_kill_whatever_started_the_ladder() {
+    for (name, policy, events, expected) in [
+        ("operator", policy(), vec![Event::Stop], "KillRunner"),
+        (
+            "terminate",
+            policy(),
+            vec![acknowledged(true), Event::Stop],
+            "KillRunner",
+        ),
+        (
+            "hook",
+            hooked(),
+            vec![acknowledged(true), Event::Stop],
+            "KillHook, KillRunner",
+        ),
+        (
+            "leftovers",
+            policy(),
+            vec![Event::RunnerEnded(Exit(5)), Event::Stop],
+            "KillRunner",
+        ),
+    ] {
+        let mut agent = agent(Runner::Child, policy, &past(&events));
+        let actions = agent.handle(Time::after_start(NOW), Event::Stop);
+        assert_eq!(show_actions(&actions), expected, "{name}");
+    }
+}
+
+#[test]
+fn the_runner_that_the_hook_stopped_is_not_stopped_again() {
+    let ended = [acknowledged(true), Event::RunnerEnded(Exit::RUNNER_LOST)];
+    for runner in [Runner::Attached, Runner::Followed] {
+        let mut agent = agent(runner, hooked(), &past(&ended));
+        let actions = agent.handle(Time::after_start(NOW), Event::HookEnded);
+        assert_eq!(show_actions(&actions), "Exit 0", "{runner:?}");
+    }
+}
+
+#[test]
+fn the_first_final_cause_fixes_the_status() {
+    let lost = Policy {
+        lost_contact_after: Some(Duration::ZERO),
+        ..policy()
+    };
+    for (name, policy, events, expected) in [
+        (
+            "ended",
+            policy(),
+            vec![Event::RunnerEnded(Exit(5)), Event::Stop],
+            5,
+        ),
+        (
+            "stopped",
+            policy(),
+            vec![Event::Stop, Event::RunnerEnded(Exit(143))],
+            143,
+        ),
+        ("unkillable", policy(), vec![Event::Stop], 137),
+        (
+            "terminate while it drains",
+            policy(),
+            vec![
+                Event::Stop,
+                acknowledged(true),
+                Event::RunnerEnded(Exit(143)),
+            ],
+            0,
+        ),
+        (
+            "an end while terminate is obeyed",
+            policy(),
+            vec![acknowledged(true), Event::RunnerEnded(Exit(5)), Event::Stop],
+            0,
+        ),
+        (
+            "lost contact, then terminate",
+            lost,
+            vec![
+                Event::Due,
+                acknowledged(true),
+                Event::RunnerEnded(Exit(143)),
+            ],
+            69,
+        ),
+    ] {
+        let mut agent = agent(Runner::Child, policy, &past(&events));
+        let actions = agent.handle(Time::after_start(NOW), Event::RunnerGone);
+        assert_eq!(show_actions(&actions), format!("Exit {expected}"), "{name}");
+    }
+}
+
+#[test]
+fn lost_contact_counts_from_the_last_acknowledged_one_and_failures_never_push_it_out() {
+    let lost = Policy {
+        lost_contact_after: Some(Duration::from_mins(31)),
+        ..policy()
+    };
+    let mut agent = agent(Runner::Child, lost, &past(&[acknowledged(false)]));
+    let limit = Time::ZERO + Duration::from_mins(31);
+    while let Some(deadline) = agent.deadline().filter(|deadline| *deadline < limit) {
+        agent.handle(deadline, Event::Due);
+        agent.handle(deadline, failed(Class::Transient));
+    }
+    assert_eq!(agent.deadline(), Some(limit));
+    let actions = agent.handle(limit, Event::Due);
+    assert_eq!(show_actions(&actions), "StopRunner");
+}
+
+#[test]
+fn a_reload_retries_what_failed_and_shortens_what_is_too_long() {
+    let now = Time::after_start(NOW);
+    let short = Policy {
+        interval: Duration::from_mins(1),
+        ..policy()
+    };
+    for (name, event, expected) in [
+        ("failed", failed(Class::Throttled), Some(now)),
+        (
+            "acknowledged",
+            acknowledged(false),
+            Some(Time::ZERO + short.interval),
+        ),
+    ] {
+        let mut agent = agent(Runner::None, policy(), &past(&[event]));
+        agent.handle(now, Event::Reloaded(short));
+        assert_eq!(agent.deadline(), expected, "{name}");
+        assert_eq!(*agent.policy(), short);
+    }
+}
+
+#[test]
+fn a_suspension_counts_for_the_heartbeat_in_flight_and_for_nothing_else() {
+    let now = Time::after_start(NOW);
+    let lost = Policy {
+        lost_contact_after: Some(Duration::from_mins(31)),
+        ..policy()
+    };
+    let mut agent = agent(Runner::Child, lost, &UP);
+    agent.handle(now, Event::Resumed(Duration::from_mins(10)));
+    agent.handle(now, acknowledged(false));
+    assert_eq!(agent.deadline(), Some(Time::ZERO + Duration::from_mins(5)));
+    agent.handle(now, Event::Resumed(Duration::from_hours(10)));
+    let actions = agent.handle(now, Event::Due);
+    assert_eq!(show_actions(&actions), "Send");
+    assert_eq!(agent.deadline(), Some(Time::ZERO + Duration::from_mins(31)));
+}
