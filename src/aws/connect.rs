@@ -1,0 +1,147 @@
+//! Region, credentials, endpoint and timeouts: as every AWS SDK finds them, plus our settings.
+
+use std::fmt;
+use std::time::Duration;
+
+use aws_config::timeout::TimeoutConfig;
+use aws_config::{AppName, BehaviorVersion, ConfigLoader, Region, SdkConfig};
+use aws_sdk_datapipeline::Client;
+use aws_sdk_datapipeline::config::retry::RetryConfig;
+use aws_sdk_datapipeline::config::{Builder, Credentials, ProvideCredentials};
+use aws_smithy_types::DateTime;
+use aws_smithy_types::date_time::Format;
+use tokio::time::timeout;
+
+use super::fault;
+use crate::config::Aws;
+
+/// The longest that one heartbeat may take at the default interval.
+const LONGEST_ATTEMPT: Duration = Duration::from_secs(30);
+
+/// The shortest limit, so that a heartbeat at an interval of milliseconds has a chance at all.
+const SHORTEST_ATTEMPT: Duration = Duration::from_secs(1);
+
+/// How one heartbeat reaches the service.
+#[derive(Clone, Debug)]
+pub struct Connection {
+    aws: Aws,
+    /// The limit of one heartbeat, and of loading what it needs: 1 to 30 s.
+    attempt: Duration,
+    credentials: Option<Credentials>,
+}
+
+impl Connection {
+    /// The way that the settings and the environment describe.
+    #[must_use]
+    pub fn new(aws: Aws, interval: Duration) -> Self {
+        Self {
+            aws,
+            attempt: interval.clamp(SHORTEST_ATTEMPT, LONGEST_ATTEMPT),
+            credentials: None,
+        }
+    }
+
+    /// A way to an endpoint that takes any region and any credentials; none are looked for.
+    #[must_use]
+    pub fn rehearsal(aws: Aws, interval: Duration) -> Self {
+        let credentials = Credentials::new("REHEARSAL", "any", None, None, "rehearsal");
+        let region = aws.region.or_else(|| Some("us-east-1".to_owned()));
+        Self {
+            credentials: Some(credentials),
+            ..Self::new(Aws { region, ..aws }, interval)
+        }
+    }
+
+    /// A client that knows what the profile files, the environment and the metadata service say now.
+    ///
+    /// The SDK never reads them again, so what changed meanwhile is found by a new client only.
+    ///
+    /// # Errors
+    ///
+    /// The metadata service is asked for the region when nothing else names one, and may not answer in time.
+    pub(super) async fn client(&self) -> Result<Client, String> {
+        let shared = self.load().await?;
+        let mut config = Builder::from(&shared);
+        // Here and not in what is shared: STS and SSO would go there, too.
+        if let Some(url) = &self.aws.endpoint_url {
+            config = config.endpoint_url(url);
+        }
+        Ok(Client::from_conf(config.build()))
+    }
+
+    /// Finds the credentials as a heartbeat would, and sends nothing to the service.
+    ///
+    /// # Errors
+    ///
+    /// Why there are none, in one line.
+    pub async fn access(&self) -> Result<Access, String> {
+        let shared = self.load().await?;
+        let region = shared.region().map(ToString::to_string);
+        let provider = shared.credentials_provider().ok_or("no credentials")?;
+        let credentials = timeout(self.attempt, provider.provide_credentials())
+            .await
+            .map_err(|_| "no credentials in time")?
+            .map_err(|error| fault::chain(&error))?;
+        Ok(Access {
+            region,
+            credentials,
+        })
+    }
+
+    async fn load(&self) -> Result<SdkConfig, String> {
+        timeout(self.attempt, self.loader().load())
+            .await
+            .map_err(|_| "the AWS configuration took too long to load".to_owned())
+    }
+
+    fn loader(&self) -> ConfigLoader {
+        let timeouts = TimeoutConfig::builder()
+            .connect_timeout(self.attempt.min(Duration::from_secs(5)))
+            .read_timeout(self.attempt)
+            // Each a little longer than the one inside of it, so that the same silence is always
+            // called by the same name.
+            .operation_attempt_timeout(self.attempt.mul_f64(1.1))
+            .operation_timeout(self.attempt.mul_f64(1.2))
+            .build();
+        let mut loader = aws_config::defaults(BehaviorVersion::v2026_01_12())
+            // There is one retry policy, the core's: the SDK makes one attempt.
+            .retry_config(RetryConfig::disabled())
+            .timeout_config(timeouts);
+        if let Ok(name) = AppName::new("taskbeat") {
+            loader = loader.app_name(name);
+        }
+        if let Some(region) = &self.aws.region {
+            loader = loader.region(Region::new(region.clone()));
+        }
+        if let Some(profile) = &self.aws.profile {
+            loader = loader.profile_name(profile);
+        }
+        if let Some(credentials) = &self.credentials {
+            loader = loader.credentials_provider(credentials.clone());
+        }
+        loader
+    }
+}
+
+/// Whom the service would see.
+pub struct Access {
+    region: Option<String>,
+    credentials: Credentials,
+}
+
+impl fmt::Display for Access {
+    /// An access key id is no secret, but enough of it to recognise it is enough.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let region = self.region.as_deref().unwrap_or("none found");
+        let id = self.credentials.access_key_id();
+        let shown = id.get(..4).zip(id.get(id.len().saturating_sub(4)..));
+        let (start, end) = shown.unwrap_or_default();
+        let expiry = self.credentials.expiry().map(DateTime::from);
+        let expiry = expiry.and_then(|time| time.fmt(Format::DateTime).ok());
+        let expiry = expiry.map_or("never".to_owned(), |time| format!("at {time}"));
+        write!(
+            f,
+            "online: region {region}; access key {start}…{end}, expires {expiry}"
+        )
+    }
+}

@@ -1,0 +1,127 @@
+//! The service: one heartbeat at a time, through the AWS SDK.
+
+mod connect;
+mod fault;
+mod genuine;
+
+use std::future;
+use std::pin::Pin;
+
+use aws_sdk_datapipeline::Client;
+use aws_sdk_datapipeline::operation::RequestId;
+
+pub use connect::{Access, Connection};
+
+use self::genuine::Genuine;
+use crate::config::Identity;
+use crate::core::{Answer, Class, Fault};
+use crate::daemon::{Reply, Service};
+
+/// AWS Data Pipeline, as far as heartbeats go. One client serves many heartbeats, at most one at a time.
+pub struct DataPipeline {
+    connection: Connection,
+    identity: Identity,
+    client: Option<Client>,
+    /// Whether the heartbeat in flight goes a way that is not to be gone again.
+    outdated: bool,
+    in_flight: Option<InFlight>,
+}
+
+type InFlight = Pin<Box<dyn Future<Output = (Option<Client>, Reply)>>>;
+
+impl DataPipeline {
+    /// Nothing is read and nobody is asked before the first heartbeat.
+    #[must_use]
+    pub fn new(connection: Connection, identity: Identity) -> Self {
+        Self {
+            connection,
+            identity,
+            client: None,
+            outdated: false,
+            in_flight: None,
+        }
+    }
+}
+
+impl DataPipeline {
+    /// Goes another way from the next heartbeat on.
+    pub fn reconnect(&mut self, connection: Connection) {
+        self.connection = connection;
+        self.client = None;
+        self.outdated = true;
+    }
+}
+
+impl Service for DataPipeline {
+    fn send(&mut self, renew: bool) {
+        let client = self.client.take().filter(|_| !renew);
+        self.outdated = false;
+        let heartbeat = heartbeat(client, self.connection.clone(), self.identity.clone());
+        self.in_flight = Some(Box::pin(heartbeat));
+    }
+
+    fn abandon(&mut self) {
+        self.in_flight = None;
+    }
+
+    async fn answer(&mut self) -> Reply {
+        let Some(in_flight) = &mut self.in_flight else {
+            return future::pending().await;
+        };
+        let (client, reply) = in_flight.await;
+        self.in_flight = None;
+        self.client = client.filter(|_| !self.outdated);
+        reply
+    }
+}
+
+/// One heartbeat, with `client` or a new one. The client is handed back for the next.
+async fn heartbeat(
+    client: Option<Client>,
+    connection: Connection,
+    identity: Identity,
+) -> (Option<Client>, Reply) {
+    let client = match client {
+        Some(client) => client,
+        None => match connection.client().await {
+            Ok(client) => client,
+            Err(said) => return (None, unheard(said)),
+        },
+    };
+    let sent = client
+        .report_task_runner_heartbeat()
+        .taskrunner_id(identity.taskrunner_id)
+        .set_worker_group(identity.worker_group)
+        .hostname(identity.hostname)
+        .customize()
+        .interceptor(Genuine)
+        .send()
+        .await;
+    let reply = match sent {
+        Ok(output) => Reply {
+            answer: Answer::Acknowledged {
+                terminate: output.terminate(),
+            },
+            said: String::new(),
+            request_id: output.request_id().map(str::to_owned),
+        },
+        Err(error) => Reply {
+            answer: Answer::Failed(fault::classify(&error)),
+            said: fault::describe(&error),
+            request_id: error.request_id().map(str::to_owned),
+        },
+    };
+    (Some(client), reply)
+}
+
+/// The service was not even asked.
+fn unheard(said: String) -> Reply {
+    Reply {
+        answer: Answer::Failed(Fault {
+            class: Class::Transient,
+            retry_after: None,
+        }),
+        said,
+        request_id: None,
+    }
+}

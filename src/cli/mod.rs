@@ -1,0 +1,92 @@
+//! The command line: what the user asked for, put together from the other modules.
+
+pub mod args;
+mod check;
+mod once;
+mod rehearse;
+mod run;
+mod status;
+
+use std::fmt::Display;
+use std::process::ExitCode;
+
+use tokio::runtime::{Builder, Runtime};
+use tracing::warn;
+
+use self::args::Invocation;
+use crate::config::{self, Config, Options};
+use crate::core::Exit;
+use crate::log::Log;
+
+/// Does what the command line says.
+#[must_use]
+pub fn main() -> ExitCode {
+    let invocation = match args::parse(std::env::args_os()) {
+        Ok(invocation) => invocation,
+        Err(error) => {
+            // Nobody is left to tell when even this cannot be printed.
+            let _ = error.print();
+            return args::exit(&error).into();
+        }
+    };
+    let outcome = match invocation {
+        Invocation::Run(options) => run::run(options),
+        Invocation::Once(options) => once::once(&options),
+        Invocation::Check { options, online } => check::check(&options, online),
+        Invocation::Status { options, json } => status::status(&options, json),
+        Invocation::Rehearse {
+            options,
+            script,
+            listen,
+        } => rehearse::rehearse(&options, &script, listen),
+    };
+    match outcome {
+        Ok(exit) => exit.into(),
+        Err(failure) => {
+            eprintln!("{}", failure.said);
+            failure.exit.into()
+        }
+    }
+}
+
+/// Why a command ended before its work began.
+struct Failure {
+    said: String,
+    exit: Exit,
+}
+
+impl Failure {
+    fn new(exit: Exit, said: &impl Display) -> Self {
+        let said = format!("taskbeat: {said}");
+        Self { said, exit }
+    }
+
+    /// The kernel, or we, failed.
+    fn internal(error: &impl Display) -> Self {
+        Self::new(Exit::INTERNAL, error)
+    }
+}
+
+fn load(options: &Options) -> Result<Config, Failure> {
+    config::load(options, std::env::vars_os()).map_err(|errors| Failure {
+        said: errors.to_string(),
+        exit: Exit::CONFIG,
+    })
+}
+
+/// Starts the log and says what is probably a mistake.
+fn start_log(config: &Config) -> Log {
+    let log = Log::start(config.settings.log);
+    for warning in config.settings.warnings() {
+        warn!("{warning}");
+    }
+    log
+}
+
+/// One thread does everything: the kernel ties a child's life to the thread that started it.
+fn runtime() -> Result<Runtime, Failure> {
+    Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::internal(&error))
+}

@@ -1,0 +1,89 @@
+//! The core's time, read from tokio's clock, which tests can pause; and the time that it misses.
+
+use std::future;
+use std::os::fd::OwnedFd;
+use std::time::Duration;
+
+use rustix::time::{
+    ClockId, Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, clock_gettime,
+    timerfd_create, timerfd_settime,
+};
+use tokio::io::unix::AsyncFd;
+use tokio::time::Instant;
+
+use crate::core::Time;
+use crate::process::watch;
+
+/// The two clocks are not read at the same moment; a shorter suspension is not worth an event.
+const NOISE: Duration = Duration::from_secs(1);
+
+/// Counts awake time since it was made: tokio's clock is `CLOCK_MONOTONIC`, which stands still
+/// while the host is suspended.
+pub struct Clock {
+    start: Instant,
+    /// How far `CLOCK_BOOTTIME`, which goes on, was ahead when it was compared last.
+    ahead: Duration,
+    /// Wakes us by `CLOCK_BOOTTIME`; without it a suspension is seen at the next event.
+    alarm: Option<AsyncFd<OwnedFd>>,
+}
+
+impl Clock {
+    /// A clock that shows [`Time::ZERO`] now. To be called inside of a runtime.
+    #[must_use]
+    pub fn start() -> Self {
+        let flags = TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC;
+        let alarm = timerfd_create(TimerfdClockId::Boottime, flags).ok();
+        Self {
+            start: Instant::now(),
+            ahead: ahead(),
+            alarm: alarm.and_then(|fd| watch(fd).ok()),
+        }
+    }
+
+    /// The time now.
+    #[must_use]
+    pub fn now(&self) -> Time {
+        Time::after_start(self.start.elapsed())
+    }
+
+    /// The instant at which the clock shows `time`.
+    #[must_use]
+    pub fn instant(&self, time: Time) -> Instant {
+        self.start + time.since_start()
+    }
+
+    /// For how long the host was suspended since this was asked last; `None` if it was not.
+    pub fn gap(&mut self) -> Option<Duration> {
+        let ahead = ahead();
+        let gap = ahead.checked_sub(self.ahead).filter(|gap| *gap >= NOISE)?;
+        self.ahead = ahead;
+        Some(gap)
+    }
+
+    /// Wakes whoever waits for `deadline` when a suspension has swallowed it: tokio's timer would
+    /// only go on from where it stood still. Cancel safe.
+    pub async fn alarm(&self, deadline: Option<Time>) {
+        let (Some(alarm), Some(deadline)) = (&self.alarm, deadline) else {
+            return future::pending().await;
+        };
+        // Later than the deadline, which is the timer's business while we are awake.
+        let left = deadline - self.now() + NOISE;
+        let time = Itimerspec {
+            it_interval: Timespec::default(),
+            it_value: Timespec::try_from(left).unwrap_or_default(),
+        };
+        // Setting it anew also takes back that it was ever due.
+        if timerfd_settime(alarm.get_ref(), TimerfdTimerFlags::empty(), &time).is_err() {
+            return future::pending().await;
+        }
+        match alarm.readable().await {
+            Ok(mut ready) => ready.clear_ready(),
+            Err(_) => future::pending().await,
+        }
+    }
+}
+
+fn ahead() -> Duration {
+    let now = |clock| Duration::try_from(clock_gettime(clock)).unwrap_or_default();
+    now(ClockId::Boottime).saturating_sub(now(ClockId::Monotonic))
+}

@@ -1,0 +1,89 @@
+//! Reads the configuration file: keys, values and lines, not yet what they mean.
+
+use toml::de::{DeTable, DeValue};
+
+use super::errors::Error;
+use super::show;
+use super::sources::{Input, Origin};
+use super::table::Setting;
+
+/// A key of the file, and what was given for it.
+#[derive(Debug, PartialEq)]
+pub(super) struct Entry {
+    pub(super) key: String,
+    pub(super) input: Input,
+}
+
+/// The entries of the file whose path `input`, the value of `setting`, is.
+///
+/// # Errors
+/// When it cannot be read, or is not TOML: then every place where it is not.
+pub(super) fn read(setting: &'static Setting, input: &Input) -> Result<Vec<Entry>, Vec<Error>> {
+    let path = match &input.value {
+        Ok(path) => path,
+        Err(shown) => return Err(vec![Error::invalid(setting, shown.clone(), input)]),
+    };
+    match std::fs::read_to_string(path) {
+        Ok(text) => parse(&text, &show::plain(setting, path)),
+        Err(error) => Err(vec![Error::Unreadable {
+            shown: show::quoted(setting, path),
+            origin: input.origin.clone(),
+            reason: error.to_string(),
+        }]),
+    }
+}
+
+/// The entries of a file of this text, in its order.
+pub(super) fn parse(text: &str, path: &str) -> Result<Vec<Entry>, Vec<Error>> {
+    let line_of = |offset| {
+        text.bytes()
+            .take(offset)
+            .filter(|byte| *byte == b'\n')
+            .count()
+            + 1
+    };
+    let origin = |line| Origin::File {
+        path: path.to_owned(),
+        line,
+    };
+    let (table, errors) = DeTable::parse_recoverable(text);
+    if !errors.is_empty() {
+        // Only the message: the error's own Display repeats the line, and with it what may be a secret.
+        let of_line = |error: &toml::de::Error| {
+            let line = line_of(error.span().map_or(0, |span| span.start));
+            (line, error.message().replace('\n', ", "))
+        };
+        let mut stumbles: Vec<_> = errors.iter().map(of_line).collect();
+        // What follows on the same line is mostly a consequence.
+        stumbles.sort_by_key(|(line, _)| *line);
+        stumbles.dedup_by_key(|(line, _)| *line);
+        let error = |(line, reason)| Error::Syntax {
+            origin: origin(line),
+            reason,
+        };
+        return Err(stumbles.into_iter().map(error).collect());
+    }
+    let mut pairs: Vec<_> = table.into_inner().into_iter().collect();
+    pairs.sort_by_key(|(key, _)| key.span().start);
+    let entry = |(key, value): (toml::Spanned<_>, toml::Spanned<_>)| Entry {
+        input: Input {
+            value: as_text(value.get_ref()),
+            origin: origin(line_of(key.span().start)),
+        },
+        key: std::borrow::Cow::into_owned(key.into_inner()),
+    };
+    Ok(pairs.into_iter().map(entry).collect())
+}
+
+/// Numbers and booleans become the text one would have written in quotes.
+fn as_text(value: &DeValue<'_>) -> Result<String, String> {
+    match value {
+        DeValue::String(text) => Ok(text.clone().into_owned()),
+        DeValue::Integer(number) => Ok(number.to_string()),
+        DeValue::Float(number) => Ok(number.to_string()),
+        DeValue::Boolean(truth) => Ok(truth.to_string()),
+        DeValue::Datetime(_) => Err("a date".to_owned()),
+        DeValue::Array(_) => Err("an array".to_owned()),
+        DeValue::Table(_) => Err("a table".to_owned()),
+    }
+}

@@ -1,0 +1,927 @@
+//! The configuration from the outside: values in, settings or messages out.
+
+use std::ffi::{OsStr, OsString};
+use std::fs;
+use std::os::unix::ffi::OsStringExt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use proptest::prelude::*;
+use rustix::process::Signal;
+use tempfile::TempDir;
+use tracing::level_filters::LevelFilter;
+
+use super::sources::Input;
+use super::*;
+use crate::core::{AfterTerminate, Policy};
+
+const SAMPLE: &str = include_str!("../../config/taskbeat.toml");
+
+fn flags<const N: usize>(given: [(&'static str, &str); N]) -> Options {
+    let flags = given.map(|(key, value)| Flag {
+        key,
+        option: format!("--{key}"),
+        value: value.into(),
+    });
+    Options {
+        flags: flags.into(),
+        ..Options::default()
+    }
+}
+
+fn environment<const N: usize>(variables: [(&str, &str); N]) -> [(OsString, OsString); N] {
+    variables.map(|(name, value)| (name.into(), value.into()))
+}
+
+/// A configuration file in a directory of its own, which lives as long as the first value.
+fn file(text: &[u8]) -> (TempDir, PathBuf, String) {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("t.toml");
+    fs::write(&path, text).unwrap();
+    let shown = path.to_str().unwrap().to_owned();
+    (directory, path, shown)
+}
+
+/// What is wrong with a file of this text, its path shortened to `t.toml`; the required id is given.
+fn errors_of_file(text: &[u8]) -> String {
+    let (_directory, _, path) = file(text);
+    let options = flags([("config", &path), ("hostname", "h")]);
+    load(&options, environment([("TASKBEAT_TASKRUNNER_ID", "t")]))
+        .unwrap_err()
+        .to_string()
+        .replace(&path, "t.toml")
+}
+
+fn settings<const N: usize>(given: [(&'static str, &str); N]) -> Settings {
+    load(
+        &flags(given),
+        environment([("TASKBEAT_TASKRUNNER_ID", "t")]),
+    )
+    .unwrap()
+    .settings
+}
+
+#[test]
+#[expect(clippy::too_many_lines, reason = "a table")]
+fn bad_values_are_refused_with_all_one_needs_to_know() {
+    let name = "must be 1 to 1024 characters, no control characters, no spaces around them";
+    let group =
+        "must be at most 1024 characters, no `*`, no control characters, no spaces around it";
+    let region =
+        "must be a region's name in lowercase letters, digits and dashes, such as us-east-1";
+    let profile = "must be the name of an AWS profile, no control characters, no spaces around it";
+    let url = "must be an http or https URL with a host, without user, password, query or fragment";
+    let interval = "must be 10ms to 15m, such as 15m, 90s or 250ms";
+    let jitter = "must be 0% to 50%, such as 10% or 2.5%";
+    let grace = "must be 0s to 24h, such as 2m, 30s or 500ms";
+    let signal = "must be TERM, INT, HUP, QUIT, USR1, USR2 or KILL, with or without SIG before it";
+    let scope = "must be group or process";
+    let format = "must be auto, text or json";
+    let level = "must be off, error, warn, info, debug or trace";
+    let long = "x".repeat(1025);
+    let shown_long = format!(r#""{}"… (1025 characters)"#, "x".repeat(80));
+    for (key, value, shown, allowed) in [
+        ("taskrunner-id", "", r#""""#, name),
+        ("taskrunner-id", " t", r#"" t""#, name),
+        ("taskrunner-id", "t\n", r#""t\n""#, name),
+        ("taskrunner-id", "t\u{7}t", r#""t\u{7}t""#, name),
+        ("taskrunner-id", "t\u{FFFE}", r#""t\u{fffe}""#, name),
+        ("taskrunner-id", &long, &shown_long, name),
+        ("hostname", "", r#""""#, name),
+        ("hostname", "host\t", r#""host\t""#, name),
+        ("hostname", &long, &shown_long, name),
+        ("worker-group", "etl-*", r#""etl-*""#, group),
+        ("worker-group", "etl ", r#""etl ""#, group),
+        ("worker-group", "e\rl", r#""e\rl""#, group),
+        ("worker-group", &long, &shown_long, group),
+        ("region", "", r#""""#, region),
+        ("region", "US-EAST-1", r#""US-EAST-1""#, region),
+        ("region", "us_east_1", r#""us_east_1""#, region),
+        ("region", "us-east-1 ", r#""us-east-1 ""#, region),
+        ("region", "-us-east-1", r#""-us-east-1""#, region),
+        (
+            "region",
+            "us-east-1.evil.example",
+            r#""us-east-1.evil.example""#,
+            region,
+        ),
+        ("profile", "", r#""""#, profile),
+        ("profile", " default", r#"" default""#, profile),
+        ("endpoint-url", "", r#""""#, url),
+        ("endpoint-url", "localhost:8080", r#""localhost:8080""#, url),
+        (
+            "endpoint-url",
+            "ftp://example.com",
+            r#""ftp://example.com""#,
+            url,
+        ),
+        ("endpoint-url", "http://", r#""http://""#, url),
+        ("endpoint-url", "http://:80", r#""http://:80""#, url),
+        (
+            "endpoint-url",
+            "http://example.com:",
+            r#""http://example.com:""#,
+            url,
+        ),
+        (
+            "endpoint-url",
+            "http://example.com:0",
+            r#""http://example.com:0""#,
+            url,
+        ),
+        (
+            "endpoint-url",
+            "http://example.com:99999",
+            r#""http://example.com:99999""#,
+            url,
+        ),
+        ("endpoint-url", "/path", r#""/path""#, url),
+        (
+            "endpoint-url",
+            " http://example.com",
+            r#"" http://example.com""#,
+            url,
+        ),
+        (
+            "endpoint-url",
+            "https://me:secret@example.com/",
+            r#""https://***@example.com/""#,
+            url,
+        ),
+        (
+            "endpoint-url",
+            "https://example.com?secret",
+            r#""https://example.com?***""#,
+            url,
+        ),
+        (
+            "endpoint-url",
+            "https://example.com/#secret",
+            r#""https://example.com/#***""#,
+            url,
+        ),
+        ("interval", "", r#""""#, interval),
+        ("interval", "0s", r#""0s""#, interval),
+        ("interval", "9ms", r#""9ms""#, interval),
+        ("interval", "901s", r#""901s""#, interval),
+        ("interval", "15M", r#""15M""#, interval),
+        ("interval", "15", r#""15""#, interval),
+        ("interval", "-1m", r#""-1m""#, interval),
+        (
+            "interval",
+            "99999999999999999999s",
+            r#""99999999999999999999s""#,
+            interval,
+        ),
+        ("jitter", "10", r#""10""#, jitter),
+        ("jitter", "0.1", r#""0.1""#, jitter),
+        ("jitter", "51%", r#""51%""#, jitter),
+        ("jitter", "-1%", r#""-1%""#, jitter),
+        ("jitter", "nan%", r#""nan%""#, jitter),
+        ("jitter", "1e1%", r#""1e1%""#, jitter),
+        ("jitter", "%", r#""%""#, jitter),
+        ("grace", "25h", r#""25h""#, grace),
+        ("grace", "soon", r#""soon""#, grace),
+        ("stop-signal", "SIGSTOP", r#""SIGSTOP""#, signal),
+        ("stop-signal", "sigterm", r#""sigterm""#, signal),
+        ("stop-signal", "SIGSIGTERM", r#""SIGSIGTERM""#, signal),
+        ("stop-signal", "15", r#""15""#, signal),
+        ("stop-scope", "cgroup", r#""cgroup""#, scope),
+        ("command", "", r#""""#, "must be a command for /bin/sh -c"),
+        ("command", " ", r#"" ""#, "must be a command for /bin/sh -c"),
+        (
+            "command",
+            "a\0b",
+            r#""a\0b""#,
+            "must be a command for /bin/sh -c",
+        ),
+        ("log-format", "xml", r#""xml""#, format),
+        ("log", "warning", r#""warning""#, level),
+        ("log", "INFO", r#""INFO""#, level),
+    ] {
+        let setting = Setting::find(key).unwrap();
+        let variable = setting.variable();
+        let mut variables = environment([(&variable, value)]).to_vec();
+        if key != "taskrunner-id" {
+            variables.push(("TASKBEAT_TASKRUNNER_ID".into(), "t".into()));
+        }
+        let error = load(&Options::default(), variables).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            format!("{key} = {shown} (environment {variable}): {allowed}")
+        );
+    }
+}
+
+#[test]
+fn good_values_are_taken() {
+    let name = "é😀".repeat(512);
+    let all = settings([
+        ("worker-group", "My group/1"),
+        ("hostname", &name),
+        ("region", "us-gov-west-1"),
+        ("profile", "my profile"),
+        ("endpoint-url", "HTTPS://[::1]:8443/base"),
+        ("interval", "1m 30s"),
+        ("jitter", "2.5%"),
+        ("grace", "0s"),
+        ("stop-signal", "USR1"),
+        ("stop-scope", "process"),
+        ("command", "exec \"$RUNNER\"\n"),
+        ("log-format", "json"),
+        ("log", "off"),
+    ]);
+    let expected = Settings {
+        identity: Identity {
+            taskrunner_id: "t".into(),
+            worker_group: Some("My group/1".into()),
+            hostname: name,
+        },
+        aws: Aws {
+            region: Some("us-gov-west-1".into()),
+            profile: Some("my profile".into()),
+            endpoint_url: Some("HTTPS://[::1]:8443/base".into()),
+        },
+        policy: Policy {
+            interval: Duration::from_secs(90),
+            jitter: 0.025,
+            grace: Duration::ZERO,
+            lost_contact_after: None,
+            on_terminate: false,
+            after_terminate: AfterTerminate::Exit,
+        },
+        runner: Runner {
+            target: Target::Command(
+                ["/bin/sh", "-c", "exec \"$RUNNER\"\n"]
+                    .map(OsString::from)
+                    .into(),
+            ),
+            stop_signal: Signal::USR1,
+            stop_scope: StopScope::Process,
+            on_terminate: None,
+        },
+        log: Log {
+            format: LogFormat::Json,
+            level: LevelFilter::OFF,
+        },
+    };
+    assert_eq!(all, expected);
+    assert_eq!(
+        settings([("worker-group", "")])
+            .identity
+            .worker_group
+            .as_deref(),
+        Some("")
+    );
+}
+
+#[test]
+fn the_defaults_are_those_of_the_contract() {
+    let defaults = settings([("hostname", "h")]);
+    let expected = Settings {
+        identity: Identity {
+            taskrunner_id: "t".into(),
+            worker_group: None,
+            hostname: "h".into(),
+        },
+        aws: Aws {
+            region: None,
+            profile: None,
+            endpoint_url: None,
+        },
+        policy: Policy {
+            interval: Duration::from_mins(15),
+            jitter: 0.1,
+            grace: Duration::from_secs(30),
+            lost_contact_after: None,
+            on_terminate: false,
+            after_terminate: AfterTerminate::Exit,
+        },
+        runner: Runner {
+            target: Target::None,
+            stop_signal: Signal::TERM,
+            stop_scope: StopScope::Group,
+            on_terminate: None,
+        },
+        log: Log {
+            format: LogFormat::Auto,
+            level: LevelFilter::INFO,
+        },
+    };
+    assert_eq!(defaults, expected);
+    let system = rustix::system::uname()
+        .nodename()
+        .to_str()
+        .unwrap()
+        .to_owned();
+    assert_eq!(settings([]).identity.hostname, system);
+}
+
+#[test]
+fn the_id_must_be_set() {
+    assert_eq!(
+        load(&Options::default(), []).unwrap_err().to_string(),
+        "taskrunner-id is not set: must be 1 to 1024 characters, no control characters, no spaces around them; \
+         set --taskrunner-id, TASKBEAT_TASKRUNNER_ID or taskrunner-id in the configuration file"
+    );
+}
+
+#[test]
+fn all_that_is_wrong_is_told_at_once() {
+    let (_directory, _, path) = file(b"worker-group = 'a*'\nintervall = '1m'");
+    let options = flags([("grace", "soon"), ("config", &path)]);
+    let variables = environment([
+        ("TASKBEAT_JITTER", "x"),
+        ("TASKBEAT_GRASE", "1s"),
+        ("AWS_MAX_ATTEMPTS", "0"),
+    ]);
+    let errors = load(&options, variables).unwrap_err();
+    let keys: Vec<String> = errors
+        .to_string()
+        .replace(&path, "t.toml")
+        .lines()
+        .map(|line| line.split(": ").next().unwrap().to_owned())
+        .collect();
+    assert_eq!(
+        keys,
+        [
+            "TASKBEAT_GRASE (environment)",
+            r#"AWS_MAX_ATTEMPTS = "0" (environment AWS_MAX_ATTEMPTS)"#,
+            "intervall (file t.toml:2)",
+            "taskrunner-id is not set",
+            r#"worker-group = "a*" (file t.toml:1)"#,
+            r#"jitter = "x" (environment TASKBEAT_JITTER)"#,
+            r#"grace = "soon" (flag --grace)"#,
+        ]
+    );
+}
+
+#[test]
+fn a_bad_file_is_refused() {
+    let keys = "must be one of taskrunner-id, worker-group, hostname, region, profile, endpoint-url, interval, \
+                jitter, lost-contact-after, grace, stop-signal, stop-scope, command, pid, pid-file, on-terminate, after-terminate, log-format, log";
+    let interval = "must be 10ms to 15m, such as 15m, 90s or 250ms";
+    for (text, message) in [
+        (
+            "intervall = '1m'",
+            "intervall (file t.toml:1): unknown, did you mean interval?".to_owned(),
+        ),
+        (
+            "\n\nworker_group = 'a'",
+            "worker_group (file t.toml:3): unknown, did you mean worker-group?".to_owned(),
+        ),
+        (
+            "colour = 'red'",
+            format!("colour (file t.toml:1): unknown, {keys}"),
+        ),
+        (
+            "config = 'x'",
+            format!("config (file t.toml:1): unknown, {keys}"),
+        ),
+        (
+            "[timing]\ninterval = '1m'",
+            format!("timing (file t.toml:1): unknown, {keys}"),
+        ),
+        (
+            "\"a\\nb\" = 1",
+            format!("a\\nb (file t.toml:1): unknown, {keys}"),
+        ),
+        (
+            "interval = ['1m']",
+            format!("interval = an array (file t.toml:1): {interval}"),
+        ),
+        (
+            "interval.max = '1m'",
+            format!("interval = a table (file t.toml:1): {interval}"),
+        ),
+        (
+            "interval = 1979-05-27",
+            format!("interval = a date (file t.toml:1): {interval}"),
+        ),
+        (
+            "interval = 15",
+            format!(r#"interval = "15" (file t.toml:1): {interval}"#),
+        ),
+        (
+            "interval = true",
+            format!(r#"interval = "true" (file t.toml:1): {interval}"#),
+        ),
+        (
+            "jitter = 0.1",
+            r#"jitter = "0.1" (file t.toml:1): must be 0% to 50%, such as 10% or 2.5%"#.to_owned(),
+        ),
+        (
+            "grace = '1s'\ngrace = '2s'",
+            "file t.toml:2: not TOML: duplicate key".to_owned(),
+        ),
+        (
+            "interval = 15m\ngrace = '1s'\njitter = [1, =]\n",
+            "file t.toml:1: not TOML: string values must be quoted, expected literal string\n\
+             file t.toml:3: not TOML: unexpected `=` in array, expected value, `]`"
+                .to_owned(),
+        ),
+    ] {
+        assert_eq!(errors_of_file(text.as_bytes()), message);
+    }
+}
+
+#[test]
+fn numbers_in_the_file_are_text_to_us() {
+    let (_directory, _, path) =
+        file(b"taskrunner-id = 4711\nhostname = true\nworker-group = 1.5\ngrace = 0");
+    let settings = load(&flags([("config", &path)]), []).unwrap().settings;
+    assert_eq!(settings.identity.taskrunner_id, "4711");
+    assert_eq!(settings.identity.hostname, "true");
+    assert_eq!(settings.identity.worker_group.as_deref(), Some("1.5"));
+    assert_eq!(settings.policy.grace, Duration::ZERO);
+}
+
+#[test]
+fn a_syntax_error_names_the_line_but_not_what_it_says() {
+    let message = errors_of_file(b"grace = '1s'\nendpoint-url = https://me:secret@example.com\n");
+    assert!(
+        message.starts_with("file t.toml:2: not TOML: "),
+        "{message}"
+    );
+    assert!(!message.contains("secret"), "{message}");
+}
+
+#[test]
+fn an_unusable_file_is_refused() {
+    let (directory, path, _) = file(b"hostname = '\xFF'");
+    let missing = directory.path().join("missing");
+    for (path, reason) in [
+        (missing.as_path(), "No such file or directory (os error 2)"),
+        (directory.path(), "Is a directory (os error 21)"),
+        (path.as_path(), "stream did not contain valid UTF-8"),
+        (
+            OsStr::new("").as_ref(),
+            "No such file or directory (os error 2)",
+        ),
+    ] {
+        let path = path.to_str().unwrap();
+        let error = load(
+            &Options::default(),
+            environment([("TASKBEAT_CONFIG", path)]),
+        )
+        .unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            format!(
+                "config = {path:?} (environment TASKBEAT_CONFIG): must be the path of a readable TOML file: {reason}"
+            )
+        );
+    }
+}
+
+#[test]
+fn what_is_not_utf8_is_refused() {
+    let bytes = |text: &[u8]| OsString::from_vec(text.to_vec());
+    let flag = Flag {
+        key: "taskrunner-id",
+        option: "--taskrunner-id".into(),
+        value: bytes(b"caf\xE9"),
+    };
+    let options = Options {
+        flags: vec![flag],
+        ..Options::default()
+    };
+    let variables = [
+        (
+            "TASKBEAT_ENDPOINT_URL".into(),
+            bytes(b"http://me:secret\xFF@example.com"),
+        ),
+        (bytes(b"TASKBEAT_\xFF"), "x".into()),
+        // Another program's business.
+        (bytes(b"\xFF"), bytes(b"\xFF")),
+    ];
+    let message = load(&options, variables).unwrap_err().to_string();
+    let lines: Vec<&str> = message.lines().collect();
+    assert!(
+        lines[0].starts_with(
+            "TASKBEAT_\u{FFFD} (environment): unknown, must be one of TASKBEAT_CONFIG, "
+        )
+    );
+    assert_eq!(
+        lines[1..],
+        [
+            "taskrunner-id = \"caf\u{FFFD}\" (not UTF-8) (flag --taskrunner-id): \
+             must be 1 to 1024 characters, no control characters, no spaces around them",
+            "endpoint-url = \"http://***@example.com\" (not UTF-8) (environment TASKBEAT_ENDPOINT_URL): \
+             must be an http or https URL with a host, without user, password, query or fragment",
+        ]
+    );
+    let options = Options {
+        flags: vec![Flag {
+            key: "config",
+            option: "--config".into(),
+            value: bytes(b"\xFF"),
+        }],
+        ..options
+    };
+    assert_eq!(
+        load(&options, []).unwrap_err().to_string(),
+        "config = \"\u{FFFD}\" (not UTF-8) (flag --config): must be the path of a readable TOML file"
+    );
+}
+
+#[test]
+fn unknown_variables_are_refused() {
+    for (name, hint) in [
+        ("TASKBEAT_INTERVALL", "did you mean TASKBEAT_INTERVAL?"),
+        (
+            "TASKBEAT_TASK_RUNNER_ID",
+            "did you mean TASKBEAT_TASKRUNNER_ID?",
+        ),
+        ("TASKBEAT_LOGLEVEL", "did you mean TASKBEAT_LOG?"),
+        ("TASKBEAT_ENDPOINT", "did you mean TASKBEAT_ENDPOINT_URL?"),
+    ] {
+        let error = load(
+            &flags([("taskrunner-id", "t")]),
+            environment([(name, "secret")]),
+        )
+        .unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            format!("{name} (environment): unknown, {hint}")
+        );
+    }
+    load(
+        &flags([("taskrunner-id", "t")]),
+        environment([("TASKBEATS", "x"), ("taskbeat_x", "x")]),
+    )
+    .unwrap();
+}
+
+#[test]
+fn the_variables_of_the_aws_sdks_stand_in() {
+    let url = "http://127.0.0.1:1";
+    let options = flags([("taskrunner-id", "t")]);
+    let aws = |variables: &[(&str, &str)]| {
+        let variables = variables
+            .iter()
+            .map(|(name, value)| (OsString::from(name), OsString::from(value)));
+        load(&options, variables).unwrap().settings.aws
+    };
+    let seen = aws(&[
+        ("AWS_REGION", "eu-west-1"),
+        ("AWS_DEFAULT_REGION", "x"),
+        ("AWS_PROFILE", "p"),
+        ("AWS_ENDPOINT_URL", url),
+    ]);
+    assert_eq!(
+        seen,
+        Aws {
+            region: Some("eu-west-1".into()),
+            profile: Some("p".into()),
+            endpoint_url: Some(url.into())
+        }
+    );
+    let both = [
+        ("AWS_ENDPOINT_URL_DATA_PIPELINE", url),
+        ("AWS_ENDPOINT_URL", "https://example.com"),
+    ];
+    assert_eq!(aws(&both).endpoint_url.as_deref(), Some(url));
+    let ignored = [
+        both[0],
+        both[1],
+        ("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS", "TRUE"),
+    ];
+    assert_eq!(aws(&ignored).endpoint_url, None);
+    let ours = [both[0], ("TASKBEAT_ENDPOINT_URL", "https://example.com")];
+    assert_eq!(
+        aws(&ours).endpoint_url.as_deref(),
+        Some("https://example.com")
+    );
+
+    for (name, value, message) in [
+        (
+            "AWS_ENDPOINT_URL_DATA_PIPELINE",
+            "nowhere",
+            "endpoint-url = \"nowhere\" (environment AWS_ENDPOINT_URL_DATA_PIPELINE): \
+             must be an http or https URL with a host, without user, password, query or fragment",
+        ),
+        (
+            "AWS_MAX_ATTEMPTS",
+            "0",
+            "AWS_MAX_ATTEMPTS = \"0\" (environment AWS_MAX_ATTEMPTS): must be a whole number, at least 1",
+        ),
+        (
+            "AWS_MAX_ATTEMPTS",
+            "many",
+            "AWS_MAX_ATTEMPTS = \"many\" (environment AWS_MAX_ATTEMPTS): must be a whole number, at least 1",
+        ),
+    ] {
+        assert_eq!(
+            load(&options, environment([(name, value)]))
+                .unwrap_err()
+                .to_string(),
+            message
+        );
+    }
+}
+
+#[test]
+fn flag_wins_over_environment_over_file_over_preset_over_default() {
+    for setting in SETTINGS {
+        let (_directory, _, path) = file(format!("{} = 'file'", setting.key).as_bytes());
+        let mut options = Options::default();
+        if setting.file {
+            options.flags.push(Flag {
+                key: "config",
+                option: "--config".into(),
+                value: path.clone().into(),
+            });
+        }
+        options.presets.push(Preset {
+            key: setting.key,
+            value: "preset".into(),
+            by: "test",
+        });
+        let mut variables = environment([(&setting.variable(), "environment")]).to_vec();
+        let input = |options: &Options, variables: &[(OsString, OsString)]| {
+            Inputs::gather(options, &variables.iter().cloned().collect())
+                .unwrap()
+                .get(setting)
+                .cloned()
+        };
+        let expect = |value: &str, origin| {
+            Some(Input {
+                value: Ok(value.to_owned()),
+                origin,
+            })
+        };
+        if !setting.file {
+            // The path is read where it is found, so only its precedence is left to see.
+            variables[0].1 = path.clone().into();
+            let option = || "--config".to_owned();
+            fs::write(&path, "").unwrap();
+            assert_eq!(
+                input(&options, &variables),
+                expect(&path, Origin::Environment(setting.variable()))
+            );
+            options.flags.push(Flag {
+                key: setting.key,
+                option: option(),
+                value: "/dev/null".into(),
+            });
+            assert_eq!(
+                input(&options, &variables),
+                expect("/dev/null", Origin::Flag(option()))
+            );
+            continue;
+        }
+        if setting.flag {
+            let option = format!("--{}", setting.key);
+            let mut options = options.clone();
+            options.flags.push(Flag {
+                key: setting.key,
+                option: option.clone(),
+                value: "flag".into(),
+            });
+            assert_eq!(
+                input(&options, &variables),
+                expect("flag", Origin::Flag(option))
+            );
+        } else {
+            let options = Options {
+                command: ["run", "it"].map(OsString::from).into(),
+                ..options.clone()
+            };
+            assert_eq!(
+                input(&options, &variables),
+                expect("run it", Origin::Operand)
+            );
+        }
+        assert_eq!(
+            input(&options, &variables),
+            expect("environment", Origin::Environment(setting.variable()))
+        );
+        assert_eq!(
+            input(&options, &[]),
+            expect("file", Origin::File { path, line: 1 })
+        );
+        options.flags.clear();
+        assert_eq!(
+            input(&options, &[]),
+            expect("preset", Origin::Default(Some("test")))
+        );
+        options.presets.clear();
+        let default = setting
+            .default
+            .and_then(|default| expect(default, Origin::Default(None)));
+        assert_eq!(input(&options, &[]), default);
+    }
+}
+
+#[test]
+fn every_row_is_read() {
+    for setting in SETTINGS {
+        // No setting can hold this one.
+        let variables = environment([(&setting.variable(), "\0")]);
+        let message = load(&Options::default(), variables)
+            .unwrap_err()
+            .to_string();
+        assert!(
+            message.contains(&format!("{} = \"\\0\" (environment ", setting.key)),
+            "{message}"
+        );
+    }
+}
+
+#[test]
+fn the_operand_is_the_runner_as_it_is() {
+    let command = vec![OsString::from("run it"), OsString::from_vec(vec![0xFF])];
+    let options = Options {
+        command: command.clone(),
+        ..flags([("taskrunner-id", "t")])
+    };
+    let config = load(&options, environment([("TASKBEAT_COMMAND", "")])).unwrap();
+    assert_eq!(config.settings.runner.target, Target::Command(command));
+}
+
+#[test]
+fn the_sample_documents_every_key_at_its_default() {
+    let uncommented: String = SAMPLE
+        .lines()
+        .filter_map(|line| line.strip_prefix('#'))
+        .filter(|line| line.starts_with(|first: char| first.is_ascii_lowercase()))
+        .collect::<Vec<_>>()
+        .join("\n");
+    let entries = super::file::parse(&uncommented, "").unwrap();
+    let keys: Vec<&str> = entries.iter().map(|entry| entry.key.as_str()).collect();
+    let rows: Vec<&Setting> = SETTINGS.iter().filter(|setting| setting.file).collect();
+    assert_eq!(
+        keys,
+        rows.iter().map(|setting| setting.key).collect::<Vec<_>>()
+    );
+    for (entry, setting) in entries.iter().zip(&rows) {
+        if let Some(default) = setting.default {
+            assert_eq!(entry.input.value.as_deref(), Ok(default), "{}", setting.key);
+        }
+    }
+    // Only one of them can be the runner.
+    let one_runner: Vec<&str> = uncommented
+        .lines()
+        .filter(|line| !line.starts_with("pid"))
+        .collect();
+    let (_directory, _, path) = file(one_runner.join("\n").as_bytes());
+    load(&flags([("config", &path)]), []).unwrap();
+    // As it is shipped it changes nothing.
+    assert_eq!(super::file::parse(SAMPLE, ""), Ok(vec![]));
+}
+
+#[test]
+fn the_listing_is_for_the_eye() {
+    let (_directory, _, path) = file(b"\nworker-group = 'my group'");
+    let mut options = flags([
+        ("config", &path),
+        ("hostname", "h"),
+        ("taskrunner-id", "etl-1"),
+        ("profile", "p"),
+    ]);
+    options.presets.push(Preset {
+        key: "grace",
+        value: "5s".into(),
+        by: "rehearse",
+    });
+    let config = load(
+        &options,
+        environment([("TASKBEAT_JITTER", "5%"), ("AWS_REGION", "us-east-1")]),
+    )
+    .unwrap();
+    let listing = listing(&config.inputs)
+        .replace(&format!("{path:48}"), "PATH")
+        .replace(&path, "PATH");
+    let lines: Vec<&str> = listing.lines().collect();
+    assert!(
+        lines[0].starts_with("config              PATH"),
+        "{listing}"
+    );
+    let columns: Vec<Vec<&str>> = lines
+        .iter()
+        .map(|line| {
+            line.split("  ")
+                .map(str::trim)
+                .filter(|part| !part.is_empty())
+                .collect()
+        })
+        .collect();
+    let expected: [[&str; 3]; 20] = [
+        ["config", "PATH", "flag --config"],
+        ["taskrunner-id", "etl-1", "flag --taskrunner-id"],
+        ["worker-group", r#""my group""#, "file PATH:2"],
+        ["hostname", "h", "flag --hostname"],
+        ["region", "us-east-1", "environment AWS_REGION"],
+        ["profile", "p", "flag --profile"],
+        ["endpoint-url", "-", "left to the AWS SDK"],
+        ["interval", "15m", "default"],
+        ["jitter", "5%", "environment TASKBEAT_JITTER"],
+        ["lost-contact-after", "-", "not set"],
+        ["grace", "5s", "default (rehearse)"],
+        ["stop-signal", "SIGTERM", "default"],
+        ["stop-scope", "group", "default"],
+        ["command", "-", "not set"],
+        ["pid", "-", "not set"],
+        ["pid-file", "-", "not set"],
+        ["on-terminate", "-", "not set"],
+        ["after-terminate", "exit", "default"],
+        ["log-format", "auto", "default"],
+        ["log", "info", "default"],
+    ];
+    assert_eq!(columns, expected);
+    let aligned = |line: &&str| line.rfind("  ").map(|gap| gap + 2);
+    assert_eq!(
+        lines[1..].iter().map(aligned).collect::<Vec<_>>(),
+        vec![aligned(&lines[1]); 19]
+    );
+}
+
+#[test]
+fn likely_mistakes_are_warned_of() {
+    let region = "region us-east-2 has no Data Pipeline endpoint that we know of; \
+                  these have: us-east-1, us-west-2, eu-west-1, ap-northeast-1, ap-southeast-2";
+    let interval =
+        "interval 59s is short: all runners of an AWS account share one heartbeat per second";
+    for (given, warnings) in [
+        ([("region", "us-east-1"), ("interval", "1m")], vec![]),
+        (
+            [("region", "us-east-2"), ("interval", "59s")],
+            vec![region, interval],
+        ),
+        (
+            [
+                ("region", "us-east-2"),
+                ("endpoint-url", "https://example.com"),
+            ],
+            vec![],
+        ),
+        (
+            [("interval", "59s"), ("endpoint-url", "https://example.com")],
+            vec![interval],
+        ),
+        (
+            [("interval", "59s"), ("endpoint-url", "http://127.0.0.2:80")],
+            vec![],
+        ),
+        (
+            [("interval", "59s"), ("endpoint-url", "http://[::1]:80/")],
+            vec![],
+        ),
+        (
+            [("interval", "59s"), ("endpoint-url", "http://LOCALHOST/")],
+            vec![],
+        ),
+        (
+            [
+                ("interval", "59s"),
+                ("endpoint-url", "http://localhost.example.com/"),
+            ],
+            vec![interval],
+        ),
+    ] {
+        assert_eq!(settings(given).warnings(), warnings, "{given:?}");
+    }
+}
+
+#[test]
+fn the_same_sources_make_equal_settings() {
+    let (_directory, path, shown) = file(b"grace = '1s'");
+    let options = flags([("config", &shown), ("taskrunner-id", "t")]);
+    let before = load(&options, []).unwrap().settings;
+    assert_eq!(before, load(&options, []).unwrap().settings);
+    fs::write(path, "grace = '2s'").unwrap();
+    assert_ne!(before, load(&options, []).unwrap().settings);
+}
+
+proptest! {
+    #[test]
+    fn no_value_panics(index in 1..SETTINGS.len(), value in any::<Vec<u8>>()) {
+        let variables = [(SETTINGS[index].variable().into(), OsString::from_vec(value))];
+        if let Err(errors) = load(&Options::default(), variables) {
+            prop_assert!(errors.to_string().lines().count() == errors.0.len());
+        }
+    }
+
+    #[test]
+    fn no_near_value_panics(index in 1..SETTINGS.len(), value in r"(http://|\[|@|:|[0-9]{1,25}|\.|%|ms|h|us-|SIG|\*|\PC)*") {
+        let variables = environment([(&SETTINGS[index].variable(), &value)]);
+        drop(load(&Options::default(), variables).map(|config| (listing(&config.inputs), config.settings.warnings())));
+    }
+
+    #[test]
+    fn no_file_panics(text in r#"([a-z-]{1,9}|=|"|'|\[|\]|\{|\}|#|\n|\.|[0-9]|\PC)*"#) {
+        if let Err(errors) = super::file::parse(&text, "t.toml") {
+            prop_assert!(errors.iter().all(|error| !error.to_string().contains('\n')));
+        }
+    }
+
+    #[test]
+    fn a_password_is_never_shown(
+        user in "[a-z]{0,3}", password in r"Z[a-z/:@?#\[\]%]{0,8}Z", host in "[a-z]{0,5}", path in "[/?#a-z]{0,5}",
+    ) {
+        let url = format!("https://{user}:{password}@{host}{path}");
+        let message = load(&flags([("endpoint-url", &url)]), []).unwrap_err().to_string();
+        prop_assert!(!message.contains('Z'), "{}", message);
+    }
+}

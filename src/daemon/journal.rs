@@ -1,0 +1,176 @@
+//! What the daemon says about itself: a line for whatever an operator wants to know, and each thing once.
+
+use std::time::Duration;
+
+use humantime::format_duration;
+use tracing::{debug, error, info, warn};
+
+use super::{Observer, Reply, Step};
+use crate::core::{Action, Answer, Event, Time};
+use crate::log::Log;
+use crate::process::Process;
+
+/// Turns the steps of the daemon into log lines.
+pub struct Journal<'a> {
+    log: &'a Log,
+    /// Lines that nobody took, as far as that was said.
+    dropped: usize,
+    failing: Option<Failing>,
+}
+
+/// A series of failed heartbeats.
+#[derive(Debug)]
+struct Failing {
+    since: Time,
+    /// The newest failure that was logged loudly; the same one again is not.
+    said: String,
+}
+
+impl Observer for Journal<'_> {
+    fn observe(&mut self, step: &Step<'_>) {
+        let dropped = self.log.dropped();
+        if dropped > self.dropped {
+            warn!(
+                "{} log lines were dropped: nobody read them",
+                dropped - self.dropped
+            );
+            self.dropped = dropped;
+        }
+        match step.event {
+            Event::RunnerUp => {
+                if let Some(pid) = step.runner.pid() {
+                    info!(pid = pid.as_raw_pid(), "the runner runs");
+                }
+            }
+            Event::RunnerEnded(exit) => info!(status = exit.0, "the runner ended"),
+            Event::RunnerGone => debug!("nothing of the runner is left"),
+            Event::Answered(..) => {
+                if let Some(reply) = step.reply {
+                    self.heartbeat(step, reply);
+                }
+            }
+            Event::Stop if !begins_ladder(step) => info!("the operator says stop"),
+            Event::Resumed(gap) => info!("the host was suspended for {}", human(gap)),
+            Event::Stop
+            | Event::Due
+            | Event::RunnerRefused(_)
+            | Event::HookEnded
+            | Event::Reloaded(_)
+            | Event::Job(_) => {}
+        }
+        for (action, processes) in step.done {
+            narrate(step, *action, processes);
+        }
+    }
+}
+
+impl<'a> Journal<'a> {
+    /// A journal that writes to `log`.
+    #[must_use]
+    pub fn new(log: &'a Log) -> Self {
+        Self {
+            log,
+            dropped: 0,
+            failing: None,
+        }
+    }
+
+    fn heartbeat(&mut self, step: &Step<'_>, reply: &Reply) {
+        let id = reply.request_id.as_deref();
+        let next = next_heartbeat(step);
+        match reply.answer {
+            Answer::Acknowledged { terminate } => {
+                if let Some(failing) = self.failing.take() {
+                    let lasted = human(step.now - failing.since);
+                    info!("the service answers again, after {lasted}");
+                }
+                if terminate {
+                    info!(request_id = id, "heartbeat acknowledged: terminate");
+                } else {
+                    info!(request_id = id, "heartbeat acknowledged, {next}");
+                }
+            }
+            Answer::Failed(_) => {
+                let failing = self.failing.get_or_insert_with(|| Failing {
+                    since: step.now,
+                    said: String::new(),
+                });
+                if failing.said == reply.said {
+                    debug!(request_id = id, "heartbeat failed again, {next}");
+                } else {
+                    warn!(request_id = id, "heartbeat failed, {next}: {}", reply.said);
+                    failing.said.clone_from(&reply.said);
+                }
+            }
+        }
+    }
+}
+
+fn narrate(step: &Step<'_>, action: Action, processes: &[Process]) {
+    let names = names(processes);
+    let grace = human(step.agent.policy().grace);
+    match action {
+        // Whoever pressed Ctrl-C told all of us.
+        Action::StopRunner if processes.is_empty() && step.event == Event::Stop => {
+            info!("the operator says stop: the runner was told, killing after {grace}");
+        }
+        Action::StopRunner if !processes.is_empty() => {
+            let cause = step
+                .agent
+                .state()
+                .cause()
+                .map_or_else(String::new, |cause| format!("{cause}: "));
+            info!("{cause}stopping {names}, killing after {grace}");
+        }
+        Action::KillRunner if !processes.is_empty() => warn!("SIGKILL to {names}"),
+        Action::Exit(exit) => {
+            let left = step.runner.left();
+            // Only a deadline ends the loop with somebody left who had to go.
+            if step.event == Event::Due && !left.is_empty() {
+                error!("cannot be killed: {}", self::names(&left));
+            }
+            info!(status = exit.0, "exit");
+        }
+        Action::Send { renew } => debug!(renew, "heartbeat sent"),
+        Action::Abandon => debug!("heartbeat abandoned"),
+        Action::Forward(signal) => debug!(signal, "signal forwarded"),
+        Action::Suspend => info!("stopped by job control"),
+        Action::StartRunner
+        | Action::StopRunner
+        | Action::KillRunner
+        | Action::StartHook
+        | Action::KillHook
+        | Action::Continue => {}
+    }
+}
+
+/// The line about the ladder names the cause already.
+fn begins_ladder(step: &Step<'_>) -> bool {
+    step.done
+        .iter()
+        .any(|(action, _)| *action == Action::StopRunner)
+}
+
+fn next_heartbeat(step: &Step<'_>) -> String {
+    match step.agent.schedule().due() {
+        Some(due) => format!("next in {}", human(due - step.now)),
+        None => "none follows".to_owned(),
+    }
+}
+
+fn names(processes: &[Process]) -> String {
+    let names: Vec<_> = processes.iter().map(ToString::to_string).collect();
+    names.join(", ")
+}
+
+/// As precise as people want it: milliseconds under ten seconds, else seconds.
+fn human(duration: Duration) -> String {
+    let unit = if duration < Duration::from_secs(10) {
+        Duration::from_millis(1)
+    } else {
+        Duration::from_secs(1)
+    };
+    let units = duration.as_nanos() / unit.as_nanos();
+    let rounded = unit.saturating_mul(u32::try_from(units).unwrap_or(u32::MAX));
+    format_duration(rounded).to_string()
+}

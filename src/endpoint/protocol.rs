@@ -1,0 +1,500 @@
+//! The protocol: AWS JSON 1.1 as Data Pipeline speaks it, without a socket or a clock.
+//!
+//! Names, members and limits are those of the service's model, API version 2012-10-29. An error has
+//! its shape's bare name in `__type`, as [AWS JSON 1.1] has it, and its text in `message`; its
+//! status is 400 for whatever the client did wrong, 500 for the service's own fault. (That this holds
+//! for `AccessDeniedException`, too, was seen in a Task Runner's log: aws/aws-sdk-java#1317.)
+//!
+//! [AWS JSON 1.1]: https://smithy.io/2.0/aws/protocols/aws-json-1_1-protocol.html
+
+use http::header::{AUTHORIZATION, CONTENT_TYPE};
+use http::request::Parts;
+use http::{HeaderMap, Method, StatusCode};
+use serde_json::{Map, Value, json};
+
+use super::script::Step;
+
+/// The content type of requests, and of all replies that come from the service.
+pub(super) const JSON: &str = "application/x-amz-json-1.1";
+
+/// A valid `ReportTaskRunnerHeartbeat` request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Heartbeat {
+    /// `taskrunnerId`, 1 to 1024 characters.
+    pub taskrunner_id: String,
+    /// `workerGroup`, 0 to 1024 characters.
+    pub worker_group: Option<String>,
+    /// `hostname`, 1 to 1024 characters.
+    pub hostname: Option<String>,
+}
+
+impl Heartbeat {
+    /// Checks a request: the operation, then the credentials, the body and its members.
+    ///
+    /// The signature itself goes unchecked, for that takes the secret key, and any credentials are
+    /// welcome here. Members that the model does not know are ignored, and `null` means absent.
+    pub(super) fn from_request(head: &Parts, body: &[u8]) -> Result<Self, Reply> {
+        check_operation(head)?;
+        check_authorization(&head.headers)?;
+        let Ok(Value::Object(members)) = serde_json::from_slice(body) else {
+            let message = "The body is not a JSON object.";
+            return Err(Reply::error("SerializationException", message));
+        };
+        Ok(Self {
+            taskrunner_id: member(&members, "taskrunnerId", 1)?
+                .ok_or_else(|| invalid("taskrunnerId", "not be null"))?,
+            worker_group: member(&members, "workerGroup", 0)?,
+            hostname: member(&members, "hostname", 1)?,
+        })
+    }
+}
+
+/// What is sent back.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Reply {
+    pub(super) status: StatusCode,
+    pub(super) content_type: &'static str,
+    pub(super) body: String,
+}
+
+impl Reply {
+    /// The operation's output.
+    fn ok(terminate: bool) -> Self {
+        let body = json!({ "terminate": terminate }).to_string();
+        Self {
+            status: StatusCode::OK,
+            content_type: JSON,
+            body,
+        }
+    }
+
+    /// An error for which the client is to blame.
+    fn error(kind: &str, message: &str) -> Self {
+        let body = json!({ "__type": kind, "message": message }).to_string();
+        Self {
+            status: StatusCode::BAD_REQUEST,
+            content_type: JSON,
+            body,
+        }
+    }
+
+    /// The account, or this endpoint, takes no more.
+    pub(super) fn throttled() -> Self {
+        Self::error("ThrottlingException", "Rate exceeded")
+    }
+
+    /// The body is larger than the endpoint reads.
+    pub(super) fn too_large() -> Self {
+        Self {
+            status: StatusCode::PAYLOAD_TOO_LARGE,
+            ..Self::error(
+                "RequestEntityTooLargeException",
+                "The request body is too large.",
+            )
+        }
+    }
+}
+
+/// How a heartbeat is answered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Answer {
+    /// As it should be.
+    Whole(Reply),
+    /// With the first half of a reply; then the connection is reset.
+    Half(Reply),
+    /// Not at all.
+    Never,
+}
+
+/// The answer that a step of the script stands for.
+pub(super) fn answer(step: Step) -> Answer {
+    match step {
+        Step::Ok => Answer::Whole(Reply::ok(false)),
+        Step::Terminate => Answer::Whole(Reply::ok(true)),
+        Step::Throttle => Answer::Whole(Reply::throttled()),
+        Step::Error => Answer::Whole(Reply {
+            status: StatusCode::INTERNAL_SERVER_ERROR,
+            ..Reply::error(
+                "InternalServiceError",
+                "An internal service error occurred.",
+            )
+        }),
+        Step::Reject => Answer::Whole(Reply::error(
+            "AccessDeniedException",
+            "User: arn:aws:sts::123456789012:assumed-role/rehearsal/i-0123456789abcdef0 is not \
+             authorized to perform: datapipeline:ReportTaskRunnerHeartbeat",
+        )),
+        Step::Html => Answer::Whole(Reply {
+            status: StatusCode::OK,
+            content_type: "text/html; charset=utf-8",
+            body: "<!DOCTYPE html><title>Guest network</title><p>Please sign in.".to_owned(),
+        }),
+        Step::Reset => Answer::Half(Reply::ok(false)),
+        Step::Hang => Answer::Never,
+    }
+}
+
+/// A request id in the shape of a random UUID.
+pub(super) fn request_id(random: u128) -> String {
+    format!(
+        "{:08x}-{:04x}-4{:03x}-8{:03x}-{:012x}",
+        random >> 96,
+        (random >> 80) & 0xffff,
+        (random >> 64) & 0xfff,
+        (random >> 48) & 0xfff,
+        random & 0xffff_ffff_ffff,
+    )
+}
+
+fn check_operation(head: &Parts) -> Result<(), Reply> {
+    let header = |name| head.headers.get(name).and_then(|value| value.to_str().ok());
+    let content_type = header(CONTENT_TYPE.as_str()).unwrap_or_default();
+    let media_type = content_type.split(';').next().unwrap_or_default().trim();
+    let wrong = if head.method != Method::POST || head.uri.path() != "/" {
+        "Operations are called by POST /."
+    } else if !media_type.eq_ignore_ascii_case(JSON) {
+        "The Content-Type must be application/x-amz-json-1.1."
+    } else if header("x-amz-target") != Some("DataPipeline.ReportTaskRunnerHeartbeat") {
+        "The X-Amz-Target must be DataPipeline.ReportTaskRunnerHeartbeat."
+    } else {
+        return Ok(());
+    };
+    Err(Reply::error("UnknownOperationException", wrong))
+}
+
+/// Signature Version 4: `AWS4-HMAC-SHA256 Credential=KEY/DATE/REGION/datapipeline/aws4_request,
+/// SignedHeaders=…, Signature=…`.
+fn check_authorization(headers: &HeaderMap) -> Result<(), Reply> {
+    let incomplete = |message: &str| Reply::error("IncompleteSignatureException", message);
+    let Some(value) = headers.get(AUTHORIZATION) else {
+        let message = "Missing Authentication Token";
+        return Err(Reply::error("MissingAuthenticationTokenException", message));
+    };
+    let parameters = value
+        .to_str()
+        .ok()
+        .and_then(|value| value.strip_prefix("AWS4-HMAC-SHA256 "))
+        .ok_or_else(|| incomplete("Authorization header requires AWS4-HMAC-SHA256."))?;
+    let parameter = |name: &str| {
+        parameters
+            .split(',')
+            .filter_map(|parameter| parameter.trim().split_once('='))
+            .find_map(|(key, value)| (key == name && !value.is_empty()).then_some(value))
+            .ok_or_else(|| {
+                incomplete(&format!(
+                    "Authorization header requires '{name}' parameter."
+                ))
+            })
+    };
+    let credential = parameter("Credential")?;
+    parameter("SignedHeaders")?;
+    parameter("Signature")?;
+
+    let is_date = |text: &str| text.len() == 8 && text.bytes().all(|b| b.is_ascii_digit());
+    let scope: Vec<_> = credential.split('/').collect();
+    match scope[..] {
+        [key, date, region, service, "aws4_request"]
+            if !key.is_empty() && is_date(date) && !region.is_empty() =>
+        {
+            if service == "datapipeline" {
+                return Ok(());
+            }
+            let message = "Credential should be scoped to correct service: 'datapipeline'.";
+            Err(Reply::error("InvalidSignatureException", message))
+        }
+        _ => Err(incomplete(
+            "Credential must be KEY/YYYYMMDD/REGION/SERVICE/aws4_request.",
+        )),
+    }
+}
+
+/// A string of `shortest` to 1024 characters of the API's pattern.
+fn member(
+    members: &Map<String, Value>,
+    name: &str,
+    shortest: usize,
+) -> Result<Option<String>, Reply> {
+    let Some(value) = members.get(name).filter(|value| !value.is_null()) else {
+        return Ok(None);
+    };
+    let Some(text) = value.as_str() else {
+        return Err(invalid(name, "be a string"));
+    };
+    let length = text.chars().count();
+    if length < shortest {
+        return Err(invalid(name, "have length greater than or equal to 1"));
+    }
+    if length > 1024 {
+        return Err(invalid(name, "have length less than or equal to 1024"));
+    }
+    if !text.chars().all(in_pattern) {
+        return Err(invalid(
+            name,
+            &format!("satisfy regular expression pattern: {PATTERN}"),
+        ));
+    }
+    Ok(Some(text.to_owned()))
+}
+
+/// As the model writes it, in UTF-16 units; the surrogates stand for everything above U+FFFF.
+const PATTERN: &str = r"[\u0020-\uD7FF\uE000-\uFFFD\uD800\uDC00-\uDBFF\uDFFF\r\n\t]*";
+
+fn in_pattern(c: char) -> bool {
+    matches!(c, '\t' | '\n' | '\r' | '\u{20}'..='\u{FFFD}' | '\u{10000}'..)
+}
+
+/// In the words of the services' validation; the value is left out, for it may be very long.
+fn invalid(name: &str, constraint: &str) -> Reply {
+    let message = format!(
+        "1 validation error detected: Value at '{name}' failed to satisfy constraint: \
+         Member must {constraint}"
+    );
+    Reply::error("InvalidRequestException", &message)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SIGNED: &str = "AWS4-HMAC-SHA256 Credential=A/20250101/eu-1/datapipeline/aws4_request, \
+                          SignedHeaders=host;x-amz-date, Signature=0123abcd";
+
+    /// A valid request's head with one header changed, or removed.
+    fn head(header: &'static str, value: Option<&str>) -> Parts {
+        let mut request = http::Request::post("http://localhost/")
+            .header("X-Amz-Target", "DataPipeline.ReportTaskRunnerHeartbeat")
+            .header("Content-Type", JSON)
+            .header("Authorization", SIGNED)
+            .body(())
+            .unwrap();
+        match value {
+            Some(value) => {
+                request.headers_mut().insert(header, value.parse().unwrap());
+            }
+            None => {
+                request.headers_mut().remove(header);
+            }
+        }
+        request.into_parts().0
+    }
+
+    fn valid_head() -> Parts {
+        head("X-Unknown", Some("ignored"))
+    }
+
+    /// The `__type` and the message of the error that a request is answered with.
+    fn refusal(head: &Parts, body: &str) -> (String, String) {
+        let reply = Heartbeat::from_request(head, body.as_bytes()).unwrap_err();
+        assert_eq!(
+            (reply.status, reply.content_type),
+            (StatusCode::BAD_REQUEST, JSON)
+        );
+        let body: Value = serde_json::from_str(&reply.body).unwrap();
+        let text = |key: &str| body[key].as_str().unwrap().to_owned();
+        (text("__type"), text("message"))
+    }
+
+    #[test]
+    fn a_valid_request_is_understood() {
+        let full = r#"{"taskrunnerId":"tr-1","workerGroup":"wg","hostname":"h.example","new":[1]}"#;
+        let heartbeat = Heartbeat::from_request(&valid_head(), full.as_bytes()).unwrap();
+        assert_eq!(heartbeat.taskrunner_id, "tr-1");
+        assert_eq!(heartbeat.worker_group.as_deref(), Some("wg"));
+        assert_eq!(heartbeat.hostname.as_deref(), Some("h.example"));
+
+        let least = br#" {"taskrunnerId":"t","workerGroup":null} "#;
+        let heartbeat = Heartbeat::from_request(&valid_head(), least).unwrap();
+        assert_eq!((heartbeat.worker_group, heartbeat.hostname), (None, None));
+    }
+
+    #[test]
+    fn wrong_headers_are_refused_before_the_body() {
+        let unknown = "UnknownOperationException";
+        let missing = "MissingAuthenticationTokenException";
+        let incomplete = "IncompleteSignatureException";
+        let scope = "InvalidSignatureException";
+        let signed = |credential: &str| {
+            format!("AWS4-HMAC-SHA256 Credential={credential}, SignedHeaders=host, Signature=0")
+        };
+        let cases = [
+            ("X-Amz-Target", None, unknown),
+            (
+                "X-Amz-Target",
+                Some("DataPipeline.PollForTask".to_owned()),
+                unknown,
+            ),
+            (
+                "X-Amz-Target",
+                Some("datapipeline.reporttaskrunnerheartbeat".to_owned()),
+                unknown,
+            ),
+            ("Content-Type", None, unknown),
+            ("Content-Type", Some("application/json".to_owned()), unknown),
+            ("Authorization", None, missing),
+            ("Authorization", Some(String::new()), incomplete),
+            ("Authorization", Some("Bearer token".to_owned()), incomplete),
+            (
+                "Authorization",
+                Some("AWS4-HMAC-SHA256 Signature=0".to_owned()),
+                incomplete,
+            ),
+            (
+                "Authorization",
+                Some(SIGNED.replace("Signature=0123abcd", "Signature=")),
+                incomplete,
+            ),
+            (
+                "Authorization",
+                Some(SIGNED.replace("SignedHeaders", "Headers")),
+                incomplete,
+            ),
+            ("Authorization", Some(signed("AKID")), incomplete),
+            (
+                "Authorization",
+                Some(signed("/20250101/r/datapipeline/aws4_request")),
+                incomplete,
+            ),
+            (
+                "Authorization",
+                Some(signed("A/2025-1-1/r/datapipeline/aws4_request")),
+                incomplete,
+            ),
+            (
+                "Authorization",
+                Some(signed("A/20250101//datapipeline/aws4_request")),
+                incomplete,
+            ),
+            (
+                "Authorization",
+                Some(signed("A/20250101/r/datapipeline/aws3_request")),
+                incomplete,
+            ),
+            (
+                "Authorization",
+                Some(signed("A/20250101/r/s3/aws4_request")),
+                scope,
+            ),
+        ];
+        for (header, value, kind) in cases {
+            // The body is wrong as well, but that is looked at last.
+            let head = head(header, value.as_deref());
+            assert_eq!(refusal(&head, "").0, kind, "{header}: {value:?}");
+        }
+    }
+
+    #[test]
+    fn operations_are_called_by_post_at_the_root() {
+        let mut get = valid_head();
+        get.method = Method::GET;
+        assert_eq!(refusal(&get, "").0, "UnknownOperationException");
+        let mut elsewhere = valid_head();
+        elsewhere.uri = "/elsewhere".parse().unwrap();
+        assert_eq!(refusal(&elsewhere, "").0, "UnknownOperationException");
+        let charset = head(
+            "Content-Type",
+            Some("Application/X-Amz-Json-1.1; charset=utf-8"),
+        );
+        assert!(Heartbeat::from_request(&charset, br#"{"taskrunnerId":"t"}"#).is_ok());
+    }
+
+    #[test]
+    fn a_body_that_is_no_json_object_cannot_be_read() {
+        let lone_surrogate = r#"{"taskrunnerId":"\ud800"}"#;
+        for body in ["", "{", "[]", "null", "\"t\"", "{} {}", lone_surrogate] {
+            assert_eq!(
+                refusal(&valid_head(), body).0,
+                "SerializationException",
+                "{body}"
+            );
+        }
+    }
+
+    #[test]
+    fn an_invalid_member_is_named() {
+        let cases = [
+            (json!({}), "taskrunnerId", "not be null"),
+            (
+                json!({ "taskrunnerId": null }),
+                "taskrunnerId",
+                "not be null",
+            ),
+            (json!({ "taskrunnerId": 1 }), "taskrunnerId", "be a string"),
+            (
+                json!({ "taskrunnerId": "" }),
+                "taskrunnerId",
+                "have length greater",
+            ),
+            (
+                json!({ "taskrunnerId": "é".repeat(1025) }),
+                "taskrunnerId",
+                "have length less",
+            ),
+            (
+                json!({ "taskrunnerId": "a\u{0}" }),
+                "taskrunnerId",
+                "satisfy regular expression",
+            ),
+            (
+                json!({ "taskrunnerId": "a\u{b}" }),
+                "taskrunnerId",
+                "satisfy regular expression",
+            ),
+            (
+                json!({ "taskrunnerId": "\u{fffe}" }),
+                "taskrunnerId",
+                "satisfy regular expression",
+            ),
+            (
+                json!({ "taskrunnerId": "t", "hostname": "" }),
+                "hostname",
+                "have length greater",
+            ),
+            (
+                json!({ "taskrunnerId": "t", "hostname": ["h"] }),
+                "hostname",
+                "be a string",
+            ),
+            (
+                json!({ "taskrunnerId": "t", "workerGroup": {} }),
+                "workerGroup",
+                "be a string",
+            ),
+            (
+                json!({ "taskrunnerId": "t", "workerGroup": "w".repeat(1025) }),
+                "workerGroup",
+                "have length less",
+            ),
+        ];
+        for (body, name, constraint) in cases {
+            let (kind, message) = refusal(&valid_head(), &body.to_string());
+            assert_eq!(kind, "InvalidRequestException", "{body}");
+            assert!(message.contains(&format!("'{name}'")), "{body}: {message}");
+            assert!(
+                message.contains(&format!("Member must {constraint}")),
+                "{body}: {message}"
+            );
+        }
+    }
+
+    #[test]
+    fn the_limits_themselves_are_allowed() {
+        for text in [
+            "é".repeat(1024),
+            "\u{1f980}".repeat(1024),
+            "\t\r\n ~\u{7f}\u{fffd}".to_owned(),
+        ] {
+            let body = json!({ "taskrunnerId": text, "workerGroup": "", "hostname": text });
+            let heartbeat = Heartbeat::from_request(&valid_head(), body.to_string().as_bytes());
+            assert_eq!(heartbeat.unwrap().taskrunner_id, text);
+        }
+    }
+
+    #[test]
+    fn a_request_id_is_a_random_uuid() {
+        assert_eq!(request_id(0), "00000000-0000-4000-8000-000000000000");
+        assert_eq!(
+            request_id(u128::MAX),
+            "ffffffff-ffff-4fff-8fff-ffffffffffff"
+        );
+    }
+}

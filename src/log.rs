@@ -1,0 +1,119 @@
+//! Log lines: to stderr, without ever making the loop wait, and only our own.
+
+use std::fmt;
+use std::io::{self, IsTerminal};
+use std::os::linux::fs::MetadataExt;
+
+use tracing::level_filters::LevelFilter;
+use tracing::{Event, Level, Subscriber};
+use tracing_appender::non_blocking::{ErrorCounter, NonBlockingBuilder, WorkerGuard};
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::fmt::format::{self, Format, FormatEvent, FormatFields, Writer};
+use tracing_subscriber::fmt::{FmtContext, layer};
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::registry::LookupSpan;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{Layer, Registry, reload};
+
+use crate::config::{self, LogFormat};
+
+/// Keeps the writer alive. When it is dropped what is still unwritten is written, for a second at most.
+pub struct Log {
+    dropped: ErrorCounter,
+    own: reload::Handle<Targets, Registry>,
+    _writer: WorkerGuard,
+}
+
+impl Log {
+    /// Sends the log to stderr from now on.
+    ///
+    /// Only lines of our own targets are let through: what the SDK and its HTTP client trace may hold secrets.
+    #[must_use]
+    pub fn start(settings: config::Log) -> Self {
+        let (writer, guard) = NonBlockingBuilder::default()
+            .thread_name("log")
+            .finish(io::stderr());
+        let dropped = writer.error_counter();
+        let plain = layer::<Registry>().with_writer(writer);
+        let lines = match settings.format {
+            LogFormat::Json => plain.json().flatten_event(true).with_target(false).boxed(),
+            LogFormat::Auto if is_journal() => plain.event_format(Journal::default()).boxed(),
+            LogFormat::Auto | LogFormat::Text => plain
+                .with_ansi(io::stderr().is_terminal())
+                .with_target(false)
+                .boxed(),
+        };
+        let (filter, own) = reload::Layer::new(own(settings.level));
+        // Only a second start can fail, and that one leaves the first in place.
+        let _ = tracing_subscriber::registry()
+            .with(lines.with_filter(filter))
+            .try_init();
+        Self {
+            dropped,
+            own,
+            _writer: guard,
+        }
+    }
+
+    /// Lets through what `level` allows from now on.
+    pub fn set_level(&self, level: LevelFilter) {
+        // It fails only when there is no log any more.
+        let _ = self.own.reload(own(level));
+    }
+
+    /// How many lines nobody took, so far.
+    #[must_use]
+    pub fn dropped(&self) -> usize {
+        self.dropped.dropped_lines()
+    }
+}
+
+fn own(level: LevelFilter) -> Targets {
+    Targets::new().with_target(env!("CARGO_CRATE_NAME"), level)
+}
+
+/// systemd names the journal's socket in the environment; it counts only if stderr is that very socket.
+fn is_journal() -> bool {
+    let Ok(named) = std::env::var("JOURNAL_STREAM") else {
+        return false;
+    };
+    std::fs::metadata("/proc/self/fd/2")
+        .is_ok_and(|stderr| named == format!("{}:{}", stderr.st_dev(), stderr.st_ino()))
+}
+
+/// The format of sd-daemon(3): a priority in front; the time is the journal's business.
+struct Journal(Format<format::Full, ()>);
+
+impl Default for Journal {
+    fn default() -> Self {
+        Self(
+            Format::default()
+                .without_time()
+                .with_level(false)
+                .with_target(false)
+                .with_ansi(false),
+        )
+    }
+}
+
+impl<S, N> FormatEvent<S, N> for Journal
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    N: for<'a> FormatFields<'a> + 'static,
+{
+    fn format_event(
+        &self,
+        context: &FmtContext<'_, S, N>,
+        mut writer: Writer<'_>,
+        event: &Event<'_>,
+    ) -> fmt::Result {
+        let priority = match *event.metadata().level() {
+            Level::ERROR => 3,
+            Level::WARN => 4,
+            Level::INFO => 6,
+            Level::DEBUG | Level::TRACE => 7,
+        };
+        write!(writer, "<{priority}>")?;
+        self.0.format_event(context, writer, event)
+    }
+}

@@ -1,0 +1,46 @@
+//! Somebody else's process, held by a pidfd: signalled alone, never its group, never reaped.
+
+use std::io;
+use std::os::fd::OwnedFd;
+
+use rustix::io::Errno;
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal, test_kill_process};
+use tokio::io::unix::AsyncFd;
+
+use super::sys;
+use super::tree::Process;
+
+/// The process that had the id when we attached.
+pub(super) struct Attached {
+    pub(super) process: Process,
+    pidfd: AsyncFd<OwnedFd>,
+}
+
+impl Attached {
+    /// Attaches to `pid`, which must be running and ours to signal.
+    pub(super) fn to(pid: Pid) -> io::Result<Self> {
+        let pidfd = pidfd_open(pid, PidfdFlags::NONBLOCK)?;
+        // Looked up after it was opened, so that it is the process that the descriptor holds, or
+        // one that will be seen to have ended at once.
+        let process = Process::look_up(pid).ok_or(Errno::SRCH)?;
+        test_kill_process(pid)?;
+        Ok(Self {
+            process,
+            pidfd: sys::watch(pidfd)?,
+        })
+    }
+
+    /// Waits for its end. Cancel safe.
+    pub(super) async fn ended(&self) {
+        // An error means that the runtime is going away, and we with it.
+        let _ = self.pidfd.readable().await;
+    }
+
+    /// Sends `signal`, and names whom; nobody if it is gone.
+    pub(super) fn signal(&self, signal: Signal) -> Vec<Process> {
+        match pidfd_send_signal(self.pidfd.get_ref(), signal) {
+            Ok(()) => vec![self.process.clone()],
+            Err(_) => vec![],
+        }
+    }
+}

@@ -1,0 +1,176 @@
+//! The runner as our child: its leader, its group, and whatever it leaves behind.
+
+use std::collections::HashSet;
+use std::ffi::OsString;
+use std::future;
+
+use rustix::process::{Pid, Signal, getpid, kill_process_group, set_child_subreaper};
+
+use super::spawn::Spawned;
+use super::tree::{Process, descendants, own_group};
+use super::{Refusal, Stop};
+use crate::config::StopScope;
+use crate::core::{Event, Exit};
+
+/// The leader, from its start until nothing is left of what it started.
+///
+/// The leader is reaped last: as long as it is a zombie its id, and so the id of its group, cannot
+/// be reused.
+pub(super) struct Child {
+    leader: Spawned,
+    /// Whether the leader was started in a group of its own, and not in ours.
+    own_group: bool,
+    stop: Stop,
+    /// Who had the stop signal. Nobody gets it twice: many programs take the second one as "at
+    /// once".
+    told: HashSet<(Pid, u64)>,
+    /// Who was told by the terminal but ignores that, as the background jobs of a script do. They
+    /// are the leader's to stop, and ours when it has ended.
+    spared: HashSet<(Pid, u64)>,
+    phase: Phase,
+    killing: bool,
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Phase {
+    Running,
+    LeaderEnded,
+    Gone,
+}
+
+impl Child {
+    pub(super) fn start(argv: &[OsString], stop: Stop, own_group: bool) -> Result<Self, Refusal> {
+        // What the runner's children leave behind becomes our child, and not that of PID 1.
+        set_child_subreaper(Some(getpid())).map_err(|error| {
+            let program = argv.first().cloned().unwrap_or_default();
+            Refusal::new(&program, Exit::INTERNAL, error.into())
+        })?;
+        Ok(Self {
+            leader: Spawned::start(argv, own_group)?,
+            own_group,
+            stop,
+            told: HashSet::new(),
+            spared: HashSet::new(),
+            phase: Phase::Running,
+            killing: false,
+        })
+    }
+
+    pub(super) fn pid(&self) -> Pid {
+        self.leader.pid
+    }
+
+    /// The leader's end, then that of the others. Cancel safe. A caller that is told of a SIGCHLD
+    /// meanwhile calls it again: the others have no descriptor to wait for.
+    pub(super) async fn next(&mut self) -> Event {
+        match self.phase {
+            Phase::Running => {
+                let exit = self.leader.ended().await;
+                self.phase = Phase::LeaderEnded;
+                Event::RunnerEnded(exit)
+            }
+            Phase::LeaderEnded => {
+                if self.killing {
+                    self.kill();
+                }
+                // A fork can slip through one pass over /proc, but not its parent's end through two.
+                if !self.left().is_empty() || !self.left().is_empty() {
+                    future::pending::<()>().await;
+                }
+                self.leader.reap();
+                self.phase = Phase::Gone;
+                Event::RunnerGone
+            }
+            Phase::Gone => future::pending().await,
+        }
+    }
+
+    /// Sends the stop signal to those it is meant for who did not have it, and names them. It comes
+    /// with SIGCONT, for a stopped process would not see it.
+    pub(super) fn stop(&mut self) -> Vec<Process> {
+        let targets = self.untold();
+        self.signal(&targets, self.stop.signal);
+        self.signal(&targets, Signal::CONT);
+        self.told.extend(targets.iter().map(Process::identity));
+        targets
+    }
+
+    /// The terminal has sent its SIGINT to the whole group.
+    pub(super) fn was_told(&mut self) {
+        for process in self.untold() {
+            let told = if process.ignores(Signal::INT) {
+                &mut self.spared
+            } else {
+                &mut self.told
+            };
+            told.insert(process.identity());
+        }
+    }
+
+    /// Sends `signal` to those who would get the stop signal.
+    pub(super) fn forward(&self, signal: Signal) {
+        self.signal(&self.in_scope(), signal);
+    }
+
+    /// Sends SIGKILL to everything that is left, and names it. From now on whatever turns up late
+    /// gets it, too.
+    pub(super) fn kill(&mut self) -> Vec<Process> {
+        self.killing = true;
+        let left = self.left();
+        signal_each(&left, Signal::KILL);
+        left
+    }
+
+    /// The living processes of the runner.
+    pub(super) fn left(&self) -> Vec<Process> {
+        let mut left = descendants();
+        if self.own_group {
+            // Children in our own group are the SDK's (`credential_process`).
+            let (us, group) = (getpid().as_raw_pid(), own_group());
+            left.retain(|process| process.parent != us || process.group != group);
+        }
+        left
+    }
+
+    fn untold(&self) -> Vec<Process> {
+        let mut targets = self.in_scope();
+        targets.retain(|process| !self.told.contains(&process.identity()));
+        if self.phase == Phase::Running {
+            targets.retain(|process| !self.spared.contains(&process.identity()));
+        }
+        targets
+    }
+
+    /// The leader, or its group; once the leader ended, everybody.
+    fn in_scope(&self) -> Vec<Process> {
+        let mut all = self.left();
+        if self.phase != Phase::Running {
+            return all;
+        }
+        let leader = all.iter().find(|process| process.pid == self.leader.pid);
+        let group = leader.map(|leader| leader.group);
+        all.retain(|process| match self.stop.scope {
+            StopScope::Group => Some(process.group) == group,
+            StopScope::Process => process.pid == self.leader.pid,
+        });
+        all
+    }
+
+    fn signal(&self, targets: &[Process], signal: Signal) {
+        let whole_group = self.phase == Phase::Running && self.stop.scope == StopScope::Group;
+        if whole_group && self.own_group {
+            // In one call, so that no fork is missed. Our own group is not ours alone: the shell
+            // may have put a whole pipeline into it.
+            let _ = kill_process_group(self.leader.pid, signal);
+        } else {
+            signal_each(targets, signal);
+        }
+    }
+}
+
+/// A process that is gone by now needs no signal.
+fn signal_each(processes: &[Process], signal: Signal) {
+    for process in processes {
+        let _ = process.signal(signal);
+    }
+}

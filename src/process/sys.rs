@@ -1,0 +1,91 @@
+//! What only unsafe code can do: act between fork and exec, set the signal mask, wait for a descriptor.
+#![expect(unsafe_code, reason = "these calls have no safe form")]
+
+use std::io;
+use std::mem::MaybeUninit;
+use std::os::fd::OwnedFd;
+use std::os::unix::process::CommandExt;
+use std::process::Command;
+use std::ptr;
+
+use rustix::process::{Pid, Signal, getpid, getppid, set_parent_process_death_signal};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+
+/// The last signal number of Linux on every architecture that Rust runs on but MIPS.
+const LAST_SIGNAL: libc::c_int = 64;
+
+/// Lets `command` begin as if a shell had started it: no signal blocked, none ignored. And it does not outlive us: the
+/// kernel sends it SIGKILL when this thread ends, so spawn from the main thread only.
+pub(super) fn as_our_child(command: &mut Command) {
+    let us = getpid();
+    // SAFETY: between fork and exec only async-signal-safe calls are allowed. `begin` makes system calls through
+    // rustix and calls sigprocmask and signal of the C library, all of which are on the list of signal-safety(7) or
+    // plain system calls; it allocates nothing and takes no lock.
+    unsafe { command.pre_exec(move || begin(us)) };
+}
+
+fn begin(parent: Pid) -> io::Result<()> {
+    unblock_signals()?;
+    for signal in 1..=LAST_SIGNAL {
+        // SAFETY: SIG_DFL runs no code of ours. The signals that cannot be changed, and those the C library keeps to
+        // itself, are refused with an error that means nothing here.
+        unsafe { libc::signal(signal, libc::SIG_DFL) };
+    }
+    set_parent_process_death_signal(Some(Signal::KILL))?;
+    // A parent that was gone before the kernel was told sends nothing any more.
+    if getppid() == Some(parent) {
+        Ok(())
+    } else {
+        Err(io::Error::from_raw_os_error(libc::ECHILD))
+    }
+}
+
+/// Unblocks every signal: whoever started us may have left some blocked, and we want to hear them.
+pub(crate) fn unblock_signals() -> io::Result<()> {
+    set_mask(libc::SIG_SETMASK, &[])
+}
+
+/// Calls `act` while a SIGTTOU would not stop us.
+pub(super) fn without_sigttou<T>(act: impl FnOnce() -> T) -> io::Result<T> {
+    set_mask(libc::SIG_BLOCK, &[libc::SIGTTOU])?;
+    let done = act();
+    set_mask(libc::SIG_UNBLOCK, &[libc::SIGTTOU])?;
+    Ok(done)
+}
+
+fn set_mask(how: libc::c_int, signals: &[libc::c_int]) -> io::Result<()> {
+    let mut set = MaybeUninit::uninit();
+    // SAFETY: sigemptyset initialises the set that it is given, and sigaddset changes it; the mask
+    // is changed for this thread alone, and the old one is not asked for.
+    let status = unsafe {
+        libc::sigemptyset(set.as_mut_ptr());
+        for signal in signals {
+            libc::sigaddset(set.as_mut_ptr(), *signal);
+        }
+        libc::sigprocmask(how, set.as_ptr(), ptr::null_mut())
+    };
+    if status == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}
+
+/// Whether `signal` is ignored, which we can only have inherited.
+pub(crate) fn is_ignored(signal: libc::c_int) -> bool {
+    let mut action = MaybeUninit::<libc::sigaction>::uninit();
+    // SAFETY: with no new action the old one is only copied to where `action` has room for it, and
+    // it is read only if that succeeded.
+    unsafe {
+        libc::sigaction(signal, ptr::null(), action.as_mut_ptr()) == 0
+            && action.assume_init().sa_sigaction == libc::SIG_IGN
+    }
+}
+
+/// Makes the runtime wait for `fd` to become readable.
+pub(crate) fn watch(fd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
+    // SAFETY: an OwnedFd is open for as long as it lives, always gives the same number, and is closed only when the
+    // AsyncFd that owns it is dropped.
+    Ok(unsafe { AsyncFd::register_with_interest(fd, Interest::READABLE) }?)
+}
