@@ -1,0 +1,112 @@
+//! Descendants that left the runner's group, session or parent are still the runner's.
+
+use rustix::process::Signal;
+
+use crate::harness::{Endpoint, Play, Taskbeat, children, eventually, is_alive, marked};
+
+/// A daemon as of old: it forks twice and leads a session of its own.
+const DAEMON: &str =
+    "(setsid sh -c '(nap() { exec sh -c \"echo daemon \\$\\$; exec sleep 120\"; }; nap) &' &)";
+
+#[test]
+fn a_daemon_of_the_runner_becomes_our_child_and_is_stopped_with_it() {
+    for terminate in [false, true] {
+        let endpoint = Endpoint::ok();
+        let script = format!("{DAEMON}; trap 'exit 42' TERM; nap ready & wait; exit 99");
+        let mut running = Taskbeat::run(&endpoint).script(&script).start();
+        running.wait_for_pid("ready");
+        let daemon = running.wait_for_pid("daemon");
+        eventually("it is our child", || {
+            children(running.pid()).contains(&daemon)
+        });
+        if terminate {
+            endpoint.now_play(Play::Terminate);
+        } else {
+            running.signal(Signal::TERM);
+        }
+        assert_eq!(running.wait(), if terminate { 0 } else { 42 });
+        assert!(!is_alive(daemon));
+        let log = running.log();
+        assert!(log.contains(&format!("sleep[{daemon}]")), "{log}");
+        assert!(!log.contains("SIGKILL"), "{log}");
+    }
+}
+
+#[test]
+fn the_stop_goes_to_what_left_the_group_only_when_the_leader_has_ended() {
+    let endpoint = Endpoint::ok();
+    let script = format!(
+        "{DAEMON}; trap 'echo draining; read -r go; echo drained; exit 42' TERM; nap ready & wait; exit 99"
+    );
+    let mut running = Taskbeat::run(&endpoint)
+        .with_stdin()
+        .script(&script)
+        .start();
+    running.wait_for_pid("ready");
+    let daemon = running.wait_for_pid("daemon");
+    running.signal(Signal::TERM);
+    running.wait_for_output("draining");
+    endpoint.wait_for_more(2);
+    assert!(is_alive(daemon));
+    running.say(b"go\n");
+    assert_eq!(running.wait(), 42);
+    assert!(!is_alive(daemon));
+}
+
+#[test]
+fn a_deaf_tree_of_sessions_is_killed_to_the_last_and_named() {
+    let endpoint = Endpoint::ok();
+    // Each level leads a session and outlives its parent, and all of them ignore the stop signal.
+    let script = "trap '' TERM
+        leave() { setsid sh -c 'echo '$1' $$; exec sleep 120' & }
+        (leave one &) ; (leave two; (leave three &) &)
+        trap 'exit 42' TERM; (trap '' TERM; nap ready) & wait; exit 99";
+    let mut running = Taskbeat::run(&endpoint)
+        .set("--grace", "300ms")
+        .script(script)
+        .start();
+    let words = ["one", "two", "three", "ready"];
+    let pids = words.map(|word| running.wait_for_pid(word));
+    running.signal(Signal::TERM);
+    assert_eq!(running.wait(), 42);
+    let killed = running.wait_for_log("SIGKILL to ");
+    for pid in pids {
+        assert!(!is_alive(pid));
+        assert!(killed.contains(&format!("sleep[{pid}]")), "{killed}");
+    }
+}
+
+#[test]
+fn what_forks_while_it_is_killed_does_not_get_away() {
+    let endpoint = Endpoint::ok();
+    let mark = format!("MARK_OF_TEST=forks-{}", std::process::id());
+    let (name, value) = mark.split_once('=').unwrap();
+    // A chain in which each link leads a session, starts the next one and ends; it is deaf, and
+    // would end by itself after some seconds.
+    let link = "sleep 0.02; LINKS=$((LINKS + 1)); export LINKS
+        [ $LINKS -gt 1000 ] || setsid sh -c \"$LINK\" & exit";
+    let script = "(trap '' TERM; sh -c \"$LINK\") & trap 'exit 42' TERM; nap ready & wait; exit 99";
+    let mut running = Taskbeat::run(&endpoint)
+        .set("--grace", "100ms")
+        .env("LINK", link)
+        .env(name, value)
+        .script(script)
+        .start();
+    running.wait_for_pid("ready");
+    running.signal(Signal::TERM);
+    let status = running.wait();
+    let left = marked(&mark);
+    assert_eq!((status, left), (42, vec![]));
+}
+
+#[test]
+fn a_grandchild_with_our_output_open_is_stopped_and_nothing_to_wait_for() {
+    let endpoint = Endpoint::ok();
+    let script = "(setsid sh -c 'echo holder $$; exec sleep 120' &); read -r go; exit 5";
+    let mut running = Taskbeat::run(&endpoint).with_stdin().script(script).start();
+    let holder = running.wait_for_pid("holder");
+    running.say(b"go\n");
+    assert_eq!(running.wait(), 5);
+    assert!(!is_alive(holder));
+    running.wait_for_log(&format!("its leader ended: stopping sleep[{holder}]"));
+}

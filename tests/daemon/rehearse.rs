@@ -1,0 +1,166 @@
+//! A rehearsal is the real daemon with the real runner; only the service is played.
+
+use rustix::process::Signal;
+use serde_json::{Value, json};
+
+use crate::harness::{Daemon, Taskbeat, runner};
+
+/// A rehearsal needs no identity, no credentials and no region.
+fn rehearse(script: &str) -> Taskbeat {
+    Taskbeat::new("rehearse")
+        .without("AWS_ACCESS_KEY_ID")
+        .without("AWS_SECRET_ACCESS_KEY")
+        .without("AWS_REGION")
+        .without("TASKBEAT_TASKRUNNER_ID")
+        .env("TASKBEAT_INTERVAL", "100ms")
+        .set("--script", script)
+}
+
+/// The lines of the report that contain all of `words`.
+fn count(report: &str, words: &[&str]) -> usize {
+    let holds = |line: &&str| words.iter().all(|word| line.contains(word));
+    report.lines().filter(holds).count()
+}
+
+#[test]
+fn a_well_behaved_runner_passes() {
+    let script = "ok*2,throttle,error,reject,html,reset,hang,ok,terminate";
+    // The heartbeats before terminate take so long that the trap is set.
+    let finished = rehearse(script).script(runner::OBEDIENT).finish();
+    assert_eq!(finished.status, 0, "{finished:?}");
+    let report = finished.text();
+    assert_eq!(count(&report, &["ok", "acknowledged"]), 3, "{report}");
+    for (step, taken) in [
+        ("throttle", "throttled, retried"),
+        ("error", "transient, retried"),
+        ("reject", "rejected, retried"),
+        ("html", "transient, retried"),
+        ("reset", "transient, retried"),
+        ("hang", "transient, retried"),
+        ("terminate", "acknowledged, terminate"),
+    ] {
+        assert_eq!(count(&report, &[step, taken]), 1, "{step}: {report}");
+    }
+    assert_eq!(count(&report, &["started, pid"]), 1, "{report}");
+    assert_eq!(count(&report, &["+", "stop signal to sh["]), 1, "{report}");
+    let ended = ["+", "its leader ended, status 42"];
+    assert_eq!(count(&report, &ended), 1, "{report}");
+    let gone = ["+", "nothing of it is left"];
+    assert_eq!(count(&report, &gone), 1, "{report}");
+    let verdict = "passed: 10 of 10 steps, nobody had to be killed";
+    assert_eq!(count(&report, &[verdict]), 1, "{report}");
+    // The runner's own output comes through.
+    assert_eq!(count(&report, &["stopped"]), 1, "{report}");
+}
+
+#[test]
+fn the_default_script_needs_nothing_but_a_runner() {
+    let finished = Taskbeat::new("rehearse").script(runner::PLAIN).finish();
+    assert_eq!(finished.status, 0, "{finished:?}");
+    let verdict = "passed: 6 of 6 steps";
+    assert_eq!(count(&finished.text(), &[verdict]), 1, "{finished:?}");
+}
+
+#[test]
+fn a_script_without_terminate_ends_with_an_operators_stop() {
+    let finished = rehearse("ok*3").script(runner::OBEDIENT).finish();
+    assert_eq!(finished.status, 0, "{finished:?}");
+    let report = finished.text();
+    assert_eq!(count(&report, &["the operator says stop"]), 1, "{report}");
+    assert_eq!(count(&report, &["exit status 42"]), 1, "{report}");
+}
+
+#[test]
+fn a_runner_that_must_be_killed_fails() {
+    let finished = rehearse("ok*2,terminate")
+        .set("--grace", "200ms")
+        .script(runner::DEAF)
+        .finish();
+    assert_eq!(finished.status, 1, "{finished:?}");
+    let report = finished.text();
+    assert_eq!(count(&report, &["+", "SIGKILL to sleep["]), 1, "{report}");
+    let verdict = ["FAILED: 3 of 3 steps", "it had to be killed"];
+    assert_eq!(count(&report, &verdict), 1, "{report}");
+}
+
+#[test]
+fn a_leftover_of_the_runner_that_must_be_killed_fails() {
+    let script = "trap 'exit 0' TERM; (trap '' TERM; nap leftover) & nap ready & wait";
+    let finished = rehearse("ok*5,terminate")
+        .set("--grace", "200ms")
+        .script(script)
+        .finish();
+    assert_eq!(finished.status, 1, "{finished:?}");
+}
+
+#[test]
+fn a_runner_that_ends_by_itself_fails() {
+    for status in ["0", "1"] {
+        let finished = rehearse("ok*2,hang,terminate")
+            .command(&["sh", "-c", &format!("exit {status}")])
+            .finish();
+        assert_eq!(finished.status, 1, "{finished:?}");
+        let report = finished.text();
+        assert_eq!(count(&report, &["FAILED", "of 4 steps"]), 1, "{report}");
+    }
+}
+
+#[test]
+fn a_runner_that_cannot_be_started_fails() {
+    let finished = rehearse("terminate")
+        .command(&["/nonexistent/runner"])
+        .finish();
+    assert_eq!(finished.status, 1, "{finished:?}");
+}
+
+#[test]
+fn a_script_that_cannot_be_played_is_refused() {
+    let finished = rehearse("ok,applause").script("echo started").finish();
+    assert_eq!(finished.status, 78, "{finished:?}");
+    assert_eq!(finished.text(), "");
+    assert!(finished.stderr.contains("applause"), "{finished:?}");
+}
+
+/// The address of the endpoint that a rehearsal plays.
+fn url(rehearsal: &Daemon) -> String {
+    let line = rehearsal.wait_for_log("endpoint http://");
+    let words = line.split_whitespace();
+    words
+        .skip_while(|word| *word != "endpoint")
+        .nth(1)
+        .unwrap()
+        .to_owned()
+}
+
+#[test]
+fn another_client_of_the_endpoint_plays_the_script_from_its_beginning() {
+    let rehearsal = rehearse("ok,throttle,reject,terminate")
+        .set("--listen", "127.0.0.1:0")
+        .set("--interval", "15m")
+        .script(runner::OBEDIENT)
+        .start();
+    rehearsal.wait_for_pid("ready");
+    rehearsal.wait_for_log("heartbeat acknowledged");
+    let url = url(&rehearsal);
+    for (status, answer) in [
+        (0, Some(json!({ "terminate": false }))),
+        (69, None),
+        (77, None),
+        (10, Some(json!({ "terminate": true }))),
+        (10, Some(json!({ "terminate": true }))),
+    ] {
+        let once = Taskbeat::new("once")
+            .set("--endpoint-url", &url)
+            .set("--taskrunner-id", "another");
+        let finished = once.finish();
+        assert_eq!(finished.status, status, "{finished:?}");
+        let printed: Option<Value> = serde_json::from_slice(&finished.stdout).ok();
+        assert_eq!(printed, answer);
+    }
+    // The rehearsal itself is where it was.
+    rehearsal.signal(Signal::TERM);
+    let finished = rehearsal.finish();
+    assert_eq!(finished.status, 1, "{finished:?}");
+    let verdict = "FAILED: 1 of 4 steps, nobody had to be killed";
+    assert_eq!(count(&finished.text(), &[verdict]), 1, "{finished:?}");
+}

@@ -1,0 +1,143 @@
+//! One instance for each task runner, which says how it is.
+
+use rustix::process::Signal;
+use serde_json::Value;
+
+use crate::harness::{Endpoint, Finished, Play, Taskbeat, eventually, runner};
+
+fn ask(id: &str, flags: &[&str]) -> Finished {
+    let mut status = Taskbeat::new("status").env("TASKBEAT_TASKRUNNER_ID", id);
+    for flag in flags {
+        status = status.flag(*flag);
+    }
+    status.finish()
+}
+
+#[test]
+fn a_second_instance_with_the_same_id_is_refused_and_told_of_the_first() {
+    let endpoint = Endpoint::ok();
+    let program = Taskbeat::run(&endpoint).script(runner::PLAIN);
+    let id = program.id();
+    let first = program.start();
+    first.wait_for_pid("ready");
+    let second = Taskbeat::run(&endpoint)
+        .env("TASKBEAT_TASKRUNNER_ID", &id)
+        .script("echo started")
+        .finish();
+    assert_eq!(
+        (second.status, second.text().as_str()),
+        (75, ""),
+        "{second:?}"
+    );
+    let said = format!("taskrunner-id {id:?}: process {}", first.pid());
+    assert!(second.stderr.contains(&said), "{second:?}");
+    // With an id of its own there is room for it.
+    let third = Taskbeat::run(&endpoint).script("exit 3").finish();
+    assert_eq!(third.status, 3, "{third:?}");
+    first.signal(Signal::TERM);
+    assert_eq!(first.finish().status, 143);
+}
+
+#[test]
+fn the_claim_is_gone_with_us_however_we_ended() {
+    let endpoint = Endpoint::ok();
+    let program = Taskbeat::run(&endpoint);
+    let id = program.id();
+    let first = program.start();
+    first.wait_for_log("taskbeat starts");
+    first.signal(Signal::KILL);
+    crate::harness::wait_for_end(first.pid());
+    let second = Taskbeat::run(&endpoint)
+        .env("TASKBEAT_TASKRUNNER_ID", id)
+        .script("exit 3")
+        .finish();
+    assert_eq!(second.status, 3, "{second:?}");
+    drop(first);
+}
+
+#[test]
+fn ids_as_long_as_allowed_that_differ_in_the_last_character_are_two() {
+    let endpoint = Endpoint::ok();
+    let long = "r".repeat(1000);
+    let unique = Taskbeat::new("status").id();
+    let [one, other] = ["1", "2"].map(|last| format!("{unique}{}{last}", &long[unique.len()..]));
+    let start = |id: &str| Taskbeat::run(&endpoint).env("TASKBEAT_TASKRUNNER_ID", id);
+    let first = start(&one).start();
+    first.wait_for_log("taskbeat starts");
+    assert_eq!(start(&one).script("exit 3").finish().status, 75);
+    assert_eq!(start(&other).script("exit 3").finish().status, 3);
+}
+
+#[test]
+fn the_status_is_0_in_contact_and_69_otherwise() {
+    let endpoint = Endpoint::ok();
+    let program = Taskbeat::run(&endpoint).script(runner::PLAIN);
+    let id = program.id();
+    let nobody = ask(&id, &[]);
+    assert_eq!(nobody.status, 69, "{nobody:?}");
+    assert!(nobody.stderr.contains("nobody on this host"), "{nobody:?}");
+    let daemon = program.start();
+    let leader = daemon.wait_for_pid("ready");
+    daemon.wait_for_log("heartbeat acknowledged");
+    let good = ask(&id, &[]);
+    assert_eq!(good.status, 0, "{good:?}");
+    assert!(good.text().contains("in contact    yes"), "{good:?}");
+    let pid = format!("runner        pid {leader}");
+    assert!(good.text().contains(&pid), "{good:?}");
+    endpoint.now_play(Play::deny());
+    eventually("contact is lost", || ask(&id, &[]).status == 69);
+    let bad = ask(&id, &[]);
+    assert!(bad.text().contains("in contact    NO"), "{bad:?}");
+    assert!(bad.text().contains("AccessDenied"), "{bad:?}");
+    endpoint.now_play(Play::Ok);
+    eventually("contact is back", || ask(&id, &[]).status == 0);
+    drop(daemon);
+}
+
+#[test]
+fn the_status_can_be_read_by_programs() {
+    let endpoint = Endpoint::ok();
+    let program = Taskbeat::run(&endpoint)
+        .set("--interval", "15m")
+        .script(runner::PLAIN);
+    let id = program.id();
+    let daemon = program.start();
+    let leader = daemon.wait_for_pid("ready");
+    daemon.wait_for_log("heartbeat acknowledged");
+    let finished = ask(&id, &["--json"]);
+    assert_eq!(finished.status, 0, "{finished:?}");
+    let told: Value = serde_json::from_slice(&finished.stdout).unwrap();
+    assert_eq!(told["pid"], daemon.pid());
+    assert_eq!(told["runner_pid"], leader);
+    assert_eq!(told["state"], "running");
+    assert_eq!(told["in_contact"], true);
+    assert_eq!(told["failures"], 0);
+    assert_eq!(told["failure"], Value::Null);
+    let next = told["next_heartbeat_in_seconds"].as_f64().unwrap();
+    assert!((1.0..=900.0).contains(&next), "{told}");
+    for seconds in [
+        "uptime_seconds",
+        "contact_began_seconds_ago",
+        "acknowledged_seconds_ago",
+        "runner_uptime_seconds",
+    ] {
+        assert!(told[seconds].as_f64().unwrap() >= 0.0, "{told}");
+    }
+}
+
+#[test]
+fn a_daemon_that_never_reached_the_service_is_not_in_contact_and_says_why() {
+    let endpoint = Endpoint::play([], Play::deny());
+    let program = Taskbeat::run(&endpoint);
+    let id = program.id();
+    let daemon = program.start();
+    daemon.wait_for_log("heartbeat failed");
+    let finished = ask(&id, &["--json"]);
+    assert_eq!(finished.status, 69, "{finished:?}");
+    let told: Value = serde_json::from_slice(&finished.stdout).unwrap();
+    assert_eq!(told["acknowledged_seconds_ago"], Value::Null);
+    assert_eq!(told["runner_pid"], Value::Null);
+    assert!(told["failures"].as_u64().unwrap() >= 1);
+    assert!(told["failure"].as_str().unwrap().contains("AccessDenied"));
+    drop(daemon);
+}

@@ -1,0 +1,356 @@
+//! One ladder, whoever says stop, at whatever moment, and whatever the runner left behind.
+
+use rustix::process::Signal;
+
+use crate::harness::{Daemon, Endpoint, Play, Taskbeat, is_alive, runner};
+
+const STOPS: [Signal; 2] = [Signal::TERM, Signal::INT];
+
+/// Brings an obedient runner to a moment, and stops it there with each of the signals of an operator.
+fn stops(endpoint: impl Fn() -> Endpoint, moment: impl Fn(&Endpoint, &Daemon)) {
+    for signal in STOPS {
+        let endpoint = endpoint();
+        // The next heartbeat, and the one after a backoff, are far away.
+        let daemon = Taskbeat::run(&endpoint)
+            .set("--interval", "15m")
+            .script(runner::OBEDIENT)
+            .start();
+        daemon.wait_for_pid("ready");
+        moment(&endpoint, &daemon);
+        let sent = endpoint.requests().len();
+        daemon.signal(signal);
+        let finished = daemon.finish();
+        assert_eq!(finished.status, 42, "{signal:?} {finished:?}");
+        assert!(finished.text().ends_with("stopped\n"), "{finished:?}");
+        assert_eq!(endpoint.requests().len(), sent);
+    }
+}
+
+#[test]
+fn a_stop_does_not_wait_for_the_first_answer() {
+    stops(
+        || Endpoint::play([], Play::Hang),
+        |endpoint, _| drop(endpoint.wait_for(1)),
+    );
+}
+
+#[test]
+fn a_stop_between_two_heartbeats_is_obeyed_at_once() {
+    stops(Endpoint::ok, |_, daemon| {
+        daemon.wait_for_log("heartbeat acknowledged");
+    });
+}
+
+#[test]
+fn a_stop_does_not_wait_for_the_backoff() {
+    stops(
+        || Endpoint::play([], Play::throttle()),
+        |_, daemon| drop(daemon.wait_for_log("heartbeat failed")),
+    );
+}
+
+#[test]
+fn a_stop_does_not_wait_for_a_later_answer() {
+    for signal in STOPS {
+        let endpoint = Endpoint::play([Play::Ok], Play::Hang);
+        let daemon = Taskbeat::run(&endpoint).script(runner::OBEDIENT).start();
+        daemon.wait_for_pid("ready");
+        endpoint.wait_for(2);
+        daemon.signal(signal);
+        let finished = daemon.finish();
+        assert_eq!(finished.status, 42, "{signal:?} {finished:?}");
+    }
+}
+
+#[test]
+fn a_stop_does_not_wait_for_a_connection() {
+    let closed = Endpoint::closed();
+    for signal in STOPS {
+        let daemon = Taskbeat::new("run")
+            .to(&closed.url())
+            .set("--interval", "15m")
+            .script(runner::OBEDIENT)
+            .start();
+        daemon.wait_for_pid("ready");
+        daemon.wait_for_log("heartbeat failed");
+        daemon.signal(signal);
+        assert_eq!(daemon.finish().status, 42, "{signal:?}");
+    }
+}
+
+#[test]
+fn a_second_stop_kills_at_once() {
+    for (first, second) in [(Signal::TERM, Signal::TERM), (Signal::INT, Signal::TERM)] {
+        let endpoint = Endpoint::ok();
+        let daemon = Taskbeat::run(&endpoint).script(runner::DEAF).start();
+        daemon.wait_for_pid("ready");
+        daemon.signal(first);
+        daemon.wait_for_log("the operator says stop: stopping sleep[");
+        daemon.signal(second);
+        let finished = daemon.finish();
+        assert_eq!(finished.status, 137, "{finished:?}");
+    }
+}
+
+#[test]
+fn two_stops_kill_while_the_service_says_terminate() {
+    let endpoint = Endpoint::ok();
+    let daemon = Taskbeat::run(&endpoint).script(runner::DEAF).start();
+    daemon.wait_for_pid("ready");
+    endpoint.now_play(Play::Terminate);
+    daemon.wait_for_log("the service says terminate: stopping sleep[");
+    daemon.signal(Signal::TERM);
+    daemon.wait_for_log("the operator says stop");
+    daemon.signal(Signal::TERM);
+    let finished = daemon.finish();
+    assert_eq!(finished.status, 0, "{finished:?}");
+    assert!(finished.stderr.contains("SIGKILL to sleep["));
+}
+
+#[test]
+fn the_runners_own_status_is_passed_on() {
+    for status in [0, 1, 42, 127, 255] {
+        let endpoint = Endpoint::play([], Play::Hang);
+        let script = format!("exit {status}");
+        let finished = Taskbeat::run(&endpoint).script(&script).finish();
+        assert_eq!(finished.status, status, "{finished:?}");
+    }
+}
+
+#[test]
+fn a_runner_that_a_signal_ended_makes_the_status_128_and_its_number() {
+    for (name, status) in [("KILL", 137), ("HUP", 129), ("ABRT", 134), ("USR1", 138)] {
+        let endpoint = Endpoint::play([], Play::Hang);
+        let script = format!("kill -s {name} $$");
+        let finished = Taskbeat::run(&endpoint).script(&script).finish();
+        assert_eq!(finished.status, status, "{finished:?}");
+    }
+}
+
+#[test]
+fn a_runner_without_a_trap_makes_the_status_143_at_the_operators_stop() {
+    let endpoint = Endpoint::ok();
+    let daemon = Taskbeat::run(&endpoint).script(runner::PLAIN).start();
+    daemon.wait_for_pid("ready");
+    daemon.signal(Signal::TERM);
+    assert_eq!(daemon.finish().status, 143);
+}
+
+#[test]
+fn the_stop_signal_can_be_chosen() {
+    let endpoint = Endpoint::ok();
+    let script = "trap 'exit 1' TERM; trap 'exit 43' USR2; nap ready & wait; exit 99";
+    let daemon = Taskbeat::run(&endpoint)
+        .set("--stop-signal", "SIGUSR2")
+        .script(script)
+        .start();
+    daemon.wait_for_pid("ready");
+    daemon.signal(Signal::TERM);
+    assert_eq!(daemon.finish().status, 43);
+}
+
+#[test]
+fn without_a_runner_a_stop_exits_0() {
+    for signal in STOPS {
+        for play in [Play::Ok, Play::Hang, Play::throttle()] {
+            let endpoint = Endpoint::play([], play);
+            let daemon = Taskbeat::run(&endpoint).start();
+            endpoint.wait_for(1);
+            daemon.signal(signal);
+            let finished = daemon.finish();
+            assert_eq!(finished.status, 0, "{signal:?} {finished:?}");
+        }
+    }
+}
+
+#[test]
+fn a_runner_that_ignores_the_stop_signal_is_killed_after_the_grace() {
+    let endpoint = Endpoint::ok();
+    let daemon = Taskbeat::run(&endpoint)
+        .set("--grace", "300ms")
+        .script(runner::DEAF)
+        .start();
+    let pid = daemon.wait_for_pid("ready");
+    endpoint.now_play(Play::Terminate);
+    let finished = daemon.finish();
+    assert_eq!(finished.status, 0, "{finished:?}");
+    assert!(!is_alive(pid));
+    let killed = format!("SIGKILL to sleep[{pid}]");
+    assert!(finished.stderr.contains(&killed), "{finished:?}");
+}
+
+#[test]
+fn a_stopped_runner_is_woken_to_hear_the_stop_signal() {
+    let endpoint = Endpoint::ok();
+    let daemon = Taskbeat::run(&endpoint)
+        .script("trap 'exit 42' TERM; nap ready & echo leader $$; wait; exit 99")
+        .start();
+    daemon.wait_for_pid("ready");
+    let leader = daemon.wait_for_pid("leader");
+    let leader = rustix::process::Pid::from_raw(leader).unwrap();
+    rustix::process::kill_process_group(leader, Signal::STOP).unwrap();
+    endpoint.wait_for_more(2);
+    daemon.signal(Signal::TERM);
+    assert_eq!(daemon.finish().status, 42);
+}
+
+/// The leader ends and leaves behind what ignores the stop signal: it is killed, and the exit comes after its end.
+fn leaves_nothing_behind(leave: &str) {
+    let endpoint = Endpoint::ok();
+    let script = format!("trap 'exit 3' TERM; {leave}\n nap ready & wait; exit 99");
+    // At the operator's stop, and at terminate.
+    for (stop, status) in [(Some(Signal::TERM), 3), (None, 0)] {
+        endpoint.now_play(Play::Ok);
+        let daemon = Taskbeat::run(&endpoint)
+            .set("--grace", "300ms")
+            .script(&script)
+            .start();
+        let leftover = daemon.wait_for_pid("leftover");
+        daemon.wait_for_pid("ready");
+        match stop {
+            Some(signal) => daemon.signal(signal),
+            None => endpoint.now_play(Play::Terminate),
+        }
+        let mut daemon = daemon;
+        assert_eq!(daemon.wait(), status);
+        assert!(!is_alive(leftover), "it outlived us");
+        let killed = format!("SIGKILL to sleep[{leftover}]");
+        daemon.wait_for_log(&killed);
+    }
+}
+
+#[test]
+fn a_deaf_process_of_the_group_is_killed() {
+    leaves_nothing_behind("(trap '' TERM; nap leftover) &");
+}
+
+#[test]
+fn a_deaf_process_in_a_session_of_its_own_is_killed() {
+    leaves_nothing_behind("(trap '' TERM; exec setsid sh -c 'echo leftover $$; exec sleep 120') &");
+}
+
+#[test]
+fn a_deaf_daemon_of_the_runner_is_killed() {
+    leaves_nothing_behind("(trap '' TERM; (setsid sh -c 'echo leftover $$; exec sleep 120' &) &)");
+}
+
+#[test]
+fn what_a_runner_leaves_behind_that_ended_by_itself_is_told_to_stop() {
+    let endpoint = Endpoint::ok();
+    // What is left has our output open, which is nothing to wait for.
+    let script = "nap group & (setsid sh -c 'echo away $$; exec sleep 120' &) ; read -r go; exit 5";
+    let mut daemon = Taskbeat::run(&endpoint).with_stdin().script(script).start();
+    let left = [daemon.wait_for_pid("group"), daemon.wait_for_pid("away")];
+    daemon.say(b"go\n");
+    assert_eq!(daemon.wait(), 5);
+    assert!(!left.into_iter().any(is_alive));
+    let finished = daemon.finish();
+    assert!(!finished.stderr.contains("SIGKILL"), "{finished:?}");
+}
+
+#[test]
+fn a_runner_that_ended_by_itself_keeps_its_status_when_a_leftover_is_killed() {
+    let endpoint = Endpoint::ok();
+    let script = "(trap '' TERM; nap leftover) & read -r go; exit 5";
+    let mut daemon = Taskbeat::run(&endpoint)
+        .with_stdin()
+        .set("--grace", "300ms")
+        .script(script)
+        .start();
+    let leftover = daemon.wait_for_pid("leftover");
+    daemon.say(b"go\n");
+    assert_eq!(daemon.wait(), 5);
+    assert!(!is_alive(leftover));
+}
+
+/// Its group has a leader and a member, which both say when they get the stop signal. The leader then reads a line.
+const PAIR: &str = "
+member() { trap 'echo member told; exit 0' TERM; nap ready & wait; }
+trap 'echo leader told; read -r go; echo leader ends; exit 42' TERM
+member & wait; exit 99";
+
+#[test]
+fn the_stop_signal_goes_to_the_whole_group() {
+    let endpoint = Endpoint::ok();
+    let mut daemon = Taskbeat::run(&endpoint).with_stdin().script(PAIR).start();
+    daemon.wait_for_pid("ready");
+    daemon.signal(Signal::TERM);
+    daemon.wait_for_output("leader told");
+    daemon.wait_for_output("member told");
+    assert!(!daemon.output().contains("leader ends"));
+    daemon.say(b"go\n");
+    assert_eq!(daemon.finish().status, 42);
+}
+
+#[test]
+fn with_the_scope_process_the_others_are_told_when_the_leader_ended() {
+    let endpoint = Endpoint::ok();
+    let mut daemon = Taskbeat::run(&endpoint)
+        .with_stdin()
+        .set("--stop-scope", "process")
+        .script(PAIR)
+        .start();
+    daemon.wait_for_pid("ready");
+    daemon.signal(Signal::TERM);
+    daemon.wait_for_output("leader told");
+    endpoint.wait_for_more(2);
+    daemon.say(b"go\n");
+    let finished = daemon.finish();
+    assert_eq!(finished.status, 42, "{finished:?}");
+    let text = finished.text();
+    let at = |line: &str| {
+        text.find(line)
+            .unwrap_or_else(|| panic!("no {line}: {text}"))
+    };
+    assert!(at("leader ends") < at("member told"), "{text}");
+}
+
+#[test]
+fn a_stop_before_the_start_starts_nothing() {
+    for signal in ["TERM", "INT"] {
+        let endpoint = Endpoint::ok();
+        // The signal waits behind the mask until taskbeat is ready to hear it.
+        let blocked = format!("--block-signal={signal}");
+        let pending = format!("kill -s {signal} $$; exec \"$@\"");
+        let daemon = Taskbeat::run(&endpoint)
+            .via(&["env", &blocked, "sh", "-c", &pending, "sh"])
+            .script("echo started");
+        let finished = daemon.finish();
+        assert_eq!(finished.status, 0, "{finished:?}");
+        assert_eq!(finished.text(), "");
+        assert!(endpoint.requests().is_empty());
+    }
+}
+
+#[test]
+fn heartbeats_go_on_while_the_runner_drains() {
+    let endpoint = Endpoint::ok();
+    let mut daemon = Taskbeat::run(&endpoint)
+        .with_stdin()
+        .set("--interval", "60ms")
+        .script(runner::DRAINING)
+        .start();
+    daemon.wait_for_pid("ready");
+    daemon.signal(Signal::TERM);
+    daemon.wait_for_output("draining");
+    endpoint.wait_for_more(5);
+    daemon.say(b"go\n");
+    let finished = daemon.finish();
+    assert_eq!(finished.status, 42, "{finished:?}");
+    assert!(finished.text().ends_with("drained\n"), "{finished:?}");
+}
+
+#[test]
+fn failed_heartbeats_are_retried_while_the_runner_drains() {
+    let endpoint = Endpoint::play([], Play::fault());
+    let mut daemon = Taskbeat::run(&endpoint)
+        .with_stdin()
+        .script(runner::DRAINING)
+        .start();
+    daemon.wait_for_pid("ready");
+    daemon.signal(Signal::TERM);
+    daemon.wait_for_output("draining");
+    endpoint.wait_for_more(3);
+    daemon.say(b"go\n");
+    assert_eq!(daemon.finish().status, 42);
+}
