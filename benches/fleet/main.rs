@@ -1,0 +1,81 @@
+//! A fleet of runners and the account limit they share, in virtual time.
+//!
+//! `cargo bench --bench fleet [-- DRAWING [SEED]]` plays each policy through each scenario, prints what became of the
+//! runners, draws it, and fails when one of our goals is missed. The same seed gives the same output.
+
+mod drawing;
+mod goals;
+mod limit;
+mod measure;
+mod policies;
+mod scenario;
+mod table;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use measure::Measure;
+use policies::Kind;
+use scenario::{Scenario, play};
+
+const SIZES: [u32; 4] = [100, 800, 1_600, 10_000];
+const SEED: u64 = 1;
+
+/// One scenario, played with one policy by a fleet of one size.
+struct Row {
+    scenario: Scenario,
+    size: u32,
+    kind: Kind,
+    measure: Measure,
+}
+
+fn main() -> ExitCode {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    // Cargo says so; without it this is a test of the bench, in a debug build.
+    let in_full = args.iter().any(|arg| arg == "--bench");
+    let mut plain = args.iter().filter(|arg| !arg.starts_with("--"));
+    let drawing = plain
+        .next()
+        .map_or("target/fleet.svg".into(), PathBuf::from);
+    let Ok(seed) = plain.next().map_or(Ok(SEED), |seed| seed.parse()) else {
+        eprintln!("fleet: the seed is a whole number");
+        return ExitCode::FAILURE;
+    };
+
+    println!("A limit of 1 call/s with a burst of 100; an interval of 15 min; seed {seed}.\n");
+    let sizes = if in_full { &SIZES[..] } else { &SIZES[..2] };
+    let mut rows = Vec::new();
+    for scenario in Scenario::ALL {
+        println!("{}", table::head(scenario));
+        for size in sizes {
+            for kind in Kind::ALL {
+                let measure = play(scenario, *size, kind, seed);
+                println!("{}", table::line(scenario, *size, kind, &measure));
+                let size = *size;
+                rows.push(Row {
+                    scenario,
+                    size,
+                    kind,
+                    measure,
+                });
+            }
+        }
+        println!();
+    }
+
+    let met = goals::check(&rows);
+    if in_full {
+        let folder = drawing.parent().map_or(Ok(()), std::fs::create_dir_all);
+        let written = folder.and_then(|()| std::fs::write(&drawing, drawing::draw(&rows)));
+        if let Err(error) = written {
+            eprintln!("fleet: {}: {error}", drawing.display());
+            return ExitCode::FAILURE;
+        }
+        println!("\nDrawn to {}.", drawing.display());
+    }
+    if met {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
+}

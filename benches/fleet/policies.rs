@@ -1,0 +1,168 @@
+//! What decides when a runner calls: the real core, and what people use instead.
+
+use std::time::Duration;
+
+use fastrand::Rng;
+use taskbeat::core::{
+    Action, AfterTerminate, Agent, Answer, Class, Event, Fault, Policy, Roll, Runner, Time,
+};
+
+/// The interval of every fleet.
+pub(crate) const INTERVAL: Duration = Duration::from_mins(15);
+
+/// What became of a call.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    Acknowledged,
+    Throttled,
+    Unreachable,
+}
+
+/// One runner's heartbeats.
+pub(crate) trait Beat {
+    /// A call starts.
+    fn call(&mut self, now: Time);
+
+    /// The call has its outcome. When does the next one start?
+    fn next(&mut self, now: Time, outcome: Outcome, rng: &mut Rng) -> Time;
+}
+
+/// The policies that are compared.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Tick,
+    SdkTick,
+    FullJitter,
+    Taskbeat,
+}
+
+impl Kind {
+    pub(crate) const ALL: [Self; 4] = [Self::Tick, Self::SdkTick, Self::FullJitter, Self::Taskbeat];
+
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Tick => "tick, no retry",
+            Self::SdkTick => "tick, SDK's 3 attempts",
+            Self::FullJitter => "full jitter to 60 s",
+            Self::Taskbeat => "taskbeat",
+        }
+    }
+
+    /// A runner that boots now.
+    pub(crate) fn boot(self, now: Time) -> Box<dyn Beat> {
+        match self {
+            Self::Tick => Box::new(Tick {
+                due: now,
+                attempts: 1,
+                failures: 0,
+            }),
+            Self::SdkTick => Box::new(Tick {
+                due: now,
+                attempts: 3,
+                failures: 0,
+            }),
+            Self::FullJitter => Box::new(FullJitter {
+                started: now,
+                failures: 0,
+            }),
+            Self::Taskbeat => Box::new(Core::boot(now)),
+        }
+    }
+}
+
+/// The core that the daemon runs.
+struct Core(Agent);
+
+impl Core {
+    fn boot(now: Time) -> Self {
+        let mut agent = Agent::new(
+            Runner::None,
+            Policy {
+                interval: INTERVAL,
+                jitter: 0.1,
+                grace: Duration::ZERO,
+                lost_contact_after: None,
+                on_terminate: false,
+                after_terminate: AfterTerminate::Exit,
+            },
+        );
+        agent.handle(now, Event::Due);
+        let actions = agent.handle(now, Event::RunnerUp);
+        debug_assert_eq!(actions, [Action::Send { renew: false }]);
+        Self(agent)
+    }
+}
+
+impl Beat for Core {
+    fn call(&mut self, now: Time) {
+        // The first one went out with the boot.
+        if !self.0.schedule().in_flight() {
+            self.0.handle(now, Event::Due);
+        }
+    }
+
+    fn next(&mut self, now: Time, outcome: Outcome, rng: &mut Rng) -> Time {
+        let failed = |class| {
+            Answer::Failed(Fault {
+                class,
+                retry_after: None,
+            })
+        };
+        let answer = match outcome {
+            Outcome::Acknowledged => Answer::Acknowledged { terminate: false },
+            Outcome::Throttled => failed(Class::Throttled),
+            Outcome::Unreachable => failed(Class::Transient),
+        };
+        let event = Event::Answered(answer, Roll::new(rng.f64()));
+        self.0.handle(now, event);
+        self.0.deadline().unwrap_or(now)
+    }
+}
+
+/// A fixed tick. A call that fails is tried again as the AWS SDK does, or not at all, and then waits for the next tick.
+struct Tick {
+    due: Time,
+    attempts: i32,
+    failures: i32,
+}
+
+impl Beat for Tick {
+    fn call(&mut self, _: Time) {}
+
+    fn next(&mut self, now: Time, outcome: Outcome, rng: &mut Rng) -> Time {
+        self.failures += 1;
+        if outcome != Outcome::Acknowledged && self.failures < self.attempts {
+            return now + full_jitter(self.failures - 1, 20.0, rng);
+        }
+        self.failures = 0;
+        while self.due <= now {
+            self.due = self.due + INTERVAL;
+        }
+        self.due
+    }
+}
+
+/// The backoff that every guide recommends, never given up.
+struct FullJitter {
+    started: Time,
+    failures: i32,
+}
+
+impl Beat for FullJitter {
+    fn call(&mut self, now: Time) {
+        self.started = now;
+    }
+
+    fn next(&mut self, now: Time, outcome: Outcome, rng: &mut Rng) -> Time {
+        if outcome == Outcome::Acknowledged {
+            self.failures = 0;
+            return self.started + INTERVAL;
+        }
+        self.failures += 1;
+        now + full_jitter(self.failures - 1, 60.0, rng)
+    }
+}
+
+fn full_jitter(before: i32, longest: f64, rng: &mut Rng) -> Duration {
+    Duration::from_secs_f64(rng.f64() * 2.0_f64.powi(before.min(20)).min(longest))
+}

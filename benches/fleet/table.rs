@@ -1,0 +1,51 @@
+//! The table, in plain text.
+
+use std::time::Duration;
+
+use crate::limit;
+use crate::measure::Measure;
+use crate::policies::Kind;
+use crate::scenario::Scenario;
+
+/// What happens, and the names of the columns.
+pub(crate) fn head(scenario: Scenario) -> String {
+    let title = match scenario {
+        Scenario::Boot => "All boot within 5 s, and are watched for 24 h.",
+        Scenario::Outage => "Back from an outage of 30 min, and watched for 24 h from its end.",
+        Scenario::Steady => "Steady for 4 h, and watched for 24 h.",
+    };
+    let columns = [
+        "runners  policy                   all heard    × least  calls per  starved",
+        "     gap p50     p99      max  calls per  throttled\n",
+        "                                 after              recovered         ",
+        "                                   ack             ",
+    ];
+    format!("{title}\n\n{}", columns.concat())
+}
+
+pub(crate) fn line(scenario: Scenario, size: u32, kind: Kind, measure: &Measure) -> String {
+    let least = limit::least(size).as_secs_f64();
+    let none = || "-".to_owned();
+    let mut after = measure.all_heard().map_or("never".to_owned(), seconds);
+    let mut times = match measure.all_heard() {
+        Some(after) if least > 0.0 => format!("{:.2}", after.as_secs_f64() / least),
+        Some(_) | None => none(),
+    };
+    let mut recovered = format!("{:.2}", measure.calls_per_recovered());
+    if scenario == Scenario::Steady {
+        // There is nothing to recover from.
+        [after, times, recovered] = [none(), none(), none()];
+    }
+    let [p50, p99, max] = [500, 990, 1_000].map(|part| seconds(measure.gap(part)));
+    format!(
+        "{size:>7}  {:<22} {after:>11} {times:>10} {recovered:>10} {:>8} {p50:>12} {p99:>7} {max:>8} {:>10.2} {:>8.1} %",
+        kind.name(),
+        measure.starved(),
+        measure.calls_per_acknowledged(),
+        measure.percent_throttled(),
+    )
+}
+
+fn seconds(duration: Duration) -> String {
+    format!("{} s", duration.as_secs())
+}
