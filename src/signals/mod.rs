@@ -1,5 +1,7 @@
 //! The signals that are for us, as a stream of what they mean.
 
+mod echo;
+
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -13,6 +15,7 @@ use signal_hook::iterator::exfiltrator::WithOrigin;
 use signal_hook::low_level::siginfo::{Cause, Origin};
 use signal_hook_tokio::SignalsInfo;
 
+use self::echo::Echoless;
 use crate::process::{Terminal, is_ignored, unblock_signals};
 
 const CAUGHT: [i32; 11] = [
@@ -42,9 +45,9 @@ pub enum Heard {
     Nothing,
 }
 
-/// The stream of what was heard. Two stops in a row stay two.
+/// The stream of what was heard. Two stops in a row stay two, unless one is the other's echo.
 pub struct Signals {
-    caught: SignalsInfo<WithOrigin>,
+    caught: Echoless<SignalsInfo<WithOrigin>>,
     /// Whether the runner is in one job with us.
     one_job: bool,
     /// Whether the terminal has hung up.
@@ -66,7 +69,7 @@ impl Signals {
         }
         unblock_signals()?;
         Ok(Self {
-            caught,
+            caught: Echoless::new(caught, is_stop_by_a_process),
             one_job: terminal.is_some(),
             hung_up: false,
         })
@@ -88,6 +91,11 @@ impl Signals {
             _ => Heard::Nothing,
         }
     }
+}
+
+/// A key that was pressed twice is no echo.
+fn is_stop_by_a_process(origin: &Origin) -> bool {
+    matches!(origin.signal, SIGTERM | SIGINT) && matches!(origin.cause, Cause::Sent(_))
 }
 
 impl Stream for Signals {
