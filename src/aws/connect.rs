@@ -8,6 +8,9 @@ use aws_config::{AppName, BehaviorVersion, ConfigLoader, Region, SdkConfig};
 use aws_sdk_datapipeline::Client;
 use aws_sdk_datapipeline::config::retry::RetryConfig;
 use aws_sdk_datapipeline::config::{Builder, Credentials, ProvideCredentials};
+use aws_smithy_http_client as http_client;
+use aws_smithy_http_client::tls::Provider;
+use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
 use aws_smithy_types::DateTime;
 use aws_smithy_types::date_time::Format;
 use tokio::time::timeout;
@@ -27,7 +30,7 @@ pub struct Connection {
     aws: Aws,
     /// The limit of one heartbeat, and of loading what it needs: 1 to 30 s.
     attempt: Duration,
-    credentials: Option<Credentials>,
+    rehearsal: bool,
 }
 
 impl Connection {
@@ -37,17 +40,17 @@ impl Connection {
         Self {
             aws,
             attempt: interval.clamp(SHORTEST_ATTEMPT, LONGEST_ATTEMPT),
-            credentials: None,
+            rehearsal: false,
         }
     }
 
-    /// A way to an endpoint that takes any region and any credentials; none are looked for.
+    /// A way to an endpoint on loopback that takes any region and any credentials: none are looked
+    /// for, and no proxy is asked.
     #[must_use]
     pub fn rehearsal(aws: Aws, interval: Duration) -> Self {
-        let credentials = Credentials::new("REHEARSAL", "any", None, None, "rehearsal");
         let region = aws.region.or_else(|| Some("us-east-1".to_owned()));
         Self {
-            credentials: Some(credentials),
+            rehearsal: true,
             ..Self::new(Aws { region, ..aws }, interval)
         }
     }
@@ -116,8 +119,11 @@ impl Connection {
         if let Some(profile) = &self.aws.profile {
             loader = loader.profile_name(profile);
         }
-        if let Some(credentials) = &self.credentials {
-            loader = loader.credentials_provider(credentials.clone());
+        if self.rehearsal {
+            let tls = Provider::Rustls(CryptoMode::AwsLc);
+            loader = loader
+                .credentials_provider(Credentials::new("REHEARSAL", "any", None, None, "rehearsal"))
+                .http_client(http_client::Builder::new().tls_provider(tls).build_https());
         }
         loader
     }

@@ -54,8 +54,13 @@ fn a_well_behaved_runner_passes() {
 }
 
 #[test]
-fn the_default_script_needs_nothing_but_a_runner() {
-    let finished = Taskbeat::new("rehearse").script(runner::PLAIN).finish();
+fn the_default_script_needs_nothing_but_a_runner_whatever_proxy_there_is() {
+    let finished = Taskbeat::new("rehearse")
+        .env("HTTP_PROXY", "http://127.0.0.1:9")
+        .without("NO_PROXY")
+        .without("no_proxy")
+        .script(runner::PLAIN)
+        .finish();
     assert_eq!(finished.status, 0, "{finished:?}");
     let verdict = "passed: 6 of 6 steps";
     assert_eq!(count(&finished.text(), &[verdict]), 1, "{finished:?}");
