@@ -3,6 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use aws_config::provider_config::ProviderConfig;
 use aws_config::timeout::TimeoutConfig;
 use aws_config::{AppName, BehaviorVersion, ConfigLoader, Region, SdkConfig};
 use aws_sdk_datapipeline::Client;
@@ -11,12 +12,14 @@ use aws_sdk_datapipeline::config::{Builder, Credentials, ProvideCredentials};
 use aws_smithy_http_client as http_client;
 use aws_smithy_http_client::tls::Provider;
 use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
+use aws_smithy_runtime_api::client::http::SharedHttpClient;
 use aws_smithy_types::DateTime;
 use aws_smithy_types::date_time::Format;
 use tokio::time::timeout;
+use tracing::info;
 
-use super::fault;
-use crate::config::Aws;
+use super::{fault, metadata};
+use crate::config::{Aws, Identity};
 
 /// The longest that one heartbeat may take at the default interval.
 const LONGEST_ATTEMPT: Duration = Duration::from_secs(30);
@@ -91,6 +94,26 @@ impl Connection {
         })
     }
 
+    /// The identity with what the metadata service says of the instance in place of placeholders.
+    ///
+    /// # Errors
+    ///
+    /// What it does not say, and why, in one line.
+    pub async fn identify(&self, identity: &Identity) -> Result<Identity, String> {
+        if self.rehearsal {
+            return Ok(identity.clone());
+        }
+        // Link-local addresses are not for proxies, of which this client knows nothing.
+        let config = ProviderConfig::default().with_http_client(direct());
+        let complete = timeout(self.attempt, metadata::complete(identity, &config))
+            .await
+            .map_err(|_| "the EC2 metadata service does not answer in time")??;
+        if complete != *identity {
+            info!("the EC2 metadata service names {complete}");
+        }
+        Ok(complete)
+    }
+
     async fn load(&self) -> Result<SdkConfig, String> {
         timeout(self.attempt, self.loader().load())
             .await
@@ -120,13 +143,24 @@ impl Connection {
             loader = loader.profile_name(profile);
         }
         if self.rehearsal {
-            let tls = Provider::Rustls(CryptoMode::AwsLc);
             loader = loader
-                .credentials_provider(Credentials::new("REHEARSAL", "any", None, None, "rehearsal"))
-                .http_client(http_client::Builder::new().tls_provider(tls).build_https());
+                .credentials_provider(Credentials::new(
+                    "REHEARSAL",
+                    "any",
+                    None,
+                    None,
+                    "rehearsal",
+                ))
+                .http_client(direct());
         }
         loader
     }
+}
+
+/// The SDK's own client, without the proxies that it would take from the environment.
+fn direct() -> SharedHttpClient {
+    let tls = Provider::Rustls(CryptoMode::AwsLc);
+    http_client::Builder::new().tls_provider(tls).build_https()
 }
 
 /// Whom the service would see.
@@ -147,7 +181,7 @@ impl fmt::Display for Access {
         let expiry = expiry.map_or("never".to_owned(), |time| format!("at {time}"));
         write!(
             f,
-            "online: region {region}; access key {start}…{end}, expires {expiry}"
+            "region {region}; access key {start}…{end}, expires {expiry}"
         )
     }
 }

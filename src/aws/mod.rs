@@ -3,12 +3,15 @@
 mod connect;
 mod fault;
 mod genuine;
+mod metadata;
 
 use std::future;
 use std::pin::Pin;
+use std::rc::Rc;
 
 use aws_sdk_datapipeline::Client;
 use aws_sdk_datapipeline::operation::RequestId;
+use tokio::sync::OnceCell;
 
 pub use connect::{Access, Connection};
 
@@ -21,6 +24,8 @@ use crate::daemon::{Reply, Service};
 pub struct DataPipeline {
     connection: Connection,
     identity: Identity,
+    /// The identity without placeholders, from the first heartbeat on for which they were known.
+    complete: Rc<OnceCell<Identity>>,
     client: Option<Client>,
     /// Whether the heartbeat in flight goes a way that is not to be gone again.
     outdated: bool,
@@ -36,6 +41,7 @@ impl DataPipeline {
         Self {
             connection,
             identity,
+            complete: Rc::default(),
             client: None,
             outdated: false,
             in_flight: None,
@@ -56,7 +62,12 @@ impl Service for DataPipeline {
     fn send(&mut self, renew: bool) {
         let client = self.client.take().filter(|_| !renew);
         self.outdated = false;
-        let heartbeat = heartbeat(client, self.connection.clone(), self.identity.clone());
+        let heartbeat = heartbeat(
+            client,
+            self.connection.clone(),
+            self.identity.clone(),
+            Rc::clone(&self.complete),
+        );
         self.in_flight = Some(Box::pin(heartbeat));
     }
 
@@ -80,7 +91,13 @@ async fn heartbeat(
     client: Option<Client>,
     connection: Connection,
     identity: Identity,
+    complete: Rc<OnceCell<Identity>>,
 ) -> (Option<Client>, Reply) {
+    let ask = || connection.identify(&identity);
+    let identity = match complete.get_or_try_init(ask).await {
+        Ok(complete) => complete,
+        Err(said) => return (client, unheard(said)),
+    };
     let client = match client {
         Some(client) => client,
         None => match connection.client().await {
@@ -90,9 +107,9 @@ async fn heartbeat(
     };
     let sent = client
         .report_task_runner_heartbeat()
-        .taskrunner_id(identity.taskrunner_id)
-        .set_worker_group(identity.worker_group)
-        .hostname(identity.hostname)
+        .taskrunner_id(&identity.taskrunner_id)
+        .set_worker_group(identity.worker_group.clone())
+        .hostname(&identity.hostname)
         .customize()
         .interceptor(Genuine)
         .send()

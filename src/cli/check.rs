@@ -12,14 +12,19 @@ pub(super) fn check(options: &Options, online: bool) -> Result<Exit, Failure> {
         eprintln!("warning: {warning}");
     }
     if online {
-        let connection = Connection::new(config.settings.aws, config.settings.policy.interval);
+        let settings = config.settings;
+        let connection = Connection::new(settings.aws, settings.policy.interval);
         let runtime = runtime()?;
-        let access = runtime.block_on(connection.access());
+        let found = runtime.block_on(async {
+            let identity = connection.identify(&settings.identity).await?;
+            Ok::<_, String>((identity, connection.access().await?))
+        });
         runtime.shutdown_background();
-        println!(
-            "{}",
-            access.map_err(|said| Failure::new(Exit::UNAVAILABLE, &said))?
-        );
+        let (identity, access) = found.map_err(|said| Failure::new(Exit::UNAVAILABLE, &said))?;
+        if identity != settings.identity {
+            println!("online: {identity}");
+        }
+        println!("online: {access}");
     }
     Ok(Exit::OK)
 }

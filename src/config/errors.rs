@@ -20,6 +20,18 @@ pub enum Error {
         /// What would be allowed.
         allowed: &'static str,
     },
+    /// A placeholder that cannot be filled in.
+    #[error("{key} = {shown} ({origin}): {reason}")]
+    Placeholder {
+        /// The setting.
+        key: &'static str,
+        /// The value in quotes.
+        shown: String,
+        /// Where it came from.
+        origin: Origin,
+        /// Why not, and which there are.
+        reason: String,
+    },
     /// A value that must be set, but nobody does.
     #[error(
         "{key} is not set: must be {allowed}; set --{key}, {variable} or {key} in the configuration file"
@@ -84,6 +96,21 @@ impl Error {
             shown,
             origin: input.origin.clone(),
             allowed: setting.allowed,
+        }
+    }
+
+    /// A placeholder in what was given for `setting` cannot be filled in.
+    pub(super) fn placeholder(
+        setting: &'static Setting,
+        shown: String,
+        input: &Input,
+        reason: String,
+    ) -> Self {
+        Self::Placeholder {
+            key: setting.key,
+            shown,
+            origin: input.origin.clone(),
+            reason,
         }
     }
 

@@ -1,14 +1,16 @@
 //! The configuration: what the user decides, where it may come from, and what is refused.
 //!
 //! It passes three stages. `sources` gathers one raw value for each row of the table, [`SETTINGS`]: from a flag, else
-//! the environment, else the file, else a default. `values` parses single values. `settings` puts them together.
+//! the environment, else the file, else a default; `host` fills in what the host says of itself. `values` parses single values. `settings` puts them together.
 //! Whatever is wrong is refused before anything starts; no unknown name and no bad value falls back to a default.
 //!
 //! A new setting is a row of the table, a field of [`Settings`] and a line of its reader.
 
 mod errors;
 mod file;
+mod host;
 mod listing;
+mod placeholders;
 mod settings;
 mod show;
 mod sources;
@@ -18,11 +20,11 @@ mod values;
 #[cfg(test)]
 mod tests;
 
-use std::ffi::{OsStr, OsString};
-use std::os::unix::ffi::OsStrExt;
+use std::ffi::OsString;
 
 pub use errors::{Error, Errors};
 pub use listing::listing;
+pub use placeholders::{Part, Placeholder, parts};
 pub use settings::{Aws, Identity, Log, LogFormat, Runner, Settings, StopScope, Target};
 pub use sources::{Flag, Inputs, Options, Origin, Preset};
 pub use table::{Group, SETTINGS, Setting};
@@ -44,15 +46,8 @@ pub fn load(
     options: &Options,
     environment: impl IntoIterator<Item = (OsString, OsString)>,
 ) -> Result<Config, Errors> {
-    let system = rustix::system::uname();
-    let hostname = OsStr::from_bytes(system.nodename().to_bytes()).to_owned();
-    let mut options = options.clone();
-    options.presets.push(Preset {
-        key: "hostname",
-        value: hostname,
-        by: "system",
-    });
-    let inputs = Inputs::gather(&options, &environment.into_iter().collect())?;
+    let mut inputs = Inputs::gather(options, &environment.into_iter().collect())?;
+    inputs.fill();
     let settings = Settings::resolve(&inputs)?;
     Ok(Config { settings, inputs })
 }

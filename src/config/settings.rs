@@ -1,6 +1,7 @@
 //! The typed settings, made from the raw inputs.
 
 use std::ffi::OsString;
+use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -28,7 +29,8 @@ pub struct Settings {
     pub log: Log,
 }
 
-/// The parameters of `ReportTaskRunnerHeartbeat`, each at most 1024 characters, as its API reference has it.
+/// The parameters of `ReportTaskRunnerHeartbeat`, each at most 1024 characters, as its API reference has it. Until the
+/// metadata service was asked they may hold its placeholders.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Identity {
     /// `taskrunnerId`, at least one character; unique across the account.
@@ -37,6 +39,16 @@ pub struct Identity {
     pub worker_group: Option<String>,
     /// `hostname`, at least one character.
     pub hostname: String,
+}
+
+impl fmt::Display for Identity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "taskrunner-id {}", self.taskrunner_id)?;
+        if let Some(worker_group) = &self.worker_group {
+            write!(f, ", worker-group {worker_group}")?;
+        }
+        write!(f, ", hostname {}", self.hostname)
+    }
 }
 
 /// How the service is reached; the SDK decides what is `None`.

@@ -6,8 +6,8 @@ use std::fmt;
 
 use super::errors::{Error, Errors};
 use super::file::{self, Entry};
-use super::table::{SETTINGS, Setting, VARIABLE_PREFIX};
-use super::{show, values};
+use super::table::{Group, SETTINGS, Setting, VARIABLE_PREFIX};
+use super::{host, show, values};
 
 /// What the command line says about the settings.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -38,7 +38,7 @@ pub struct Preset {
     pub key: &'static str,
     /// Its value when nobody sets one.
     pub value: OsString,
-    /// Who says so: a subcommand, the system.
+    /// The subcommand that says so.
     pub by: &'static str,
 }
 
@@ -58,7 +58,7 @@ pub enum Origin {
         /// The line, counted from 1.
         line: usize,
     },
-    /// Nobody set it; a subcommand or the system may have a default of its own.
+    /// Nobody set it; a subcommand may have a default of its own.
     Default(Option<&'static str>),
 }
 
@@ -139,6 +139,24 @@ impl Inputs {
             command,
             errors,
         })
+    }
+
+    /// Fills in the placeholders that need nobody but the host.
+    pub(super) fn fill(&mut self) {
+        for setting in SETTINGS.iter().filter(|row| row.group == Group::Identity) {
+            let Some(input) = self.values.get_mut(setting.key) else {
+                continue;
+            };
+            let Ok(text) = &input.value else { continue };
+            match host::fill(text) {
+                Ok(filled) => input.value = Ok(filled),
+                Err(reason) => {
+                    let shown = show::quoted(setting, text);
+                    self.errors
+                        .push(Error::placeholder(setting, shown, input, reason));
+                }
+            }
+        }
     }
 
     pub(super) fn get(&self, setting: &Setting) -> Option<&Input> {

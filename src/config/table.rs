@@ -120,8 +120,9 @@ pub const SETTINGS: &[Setting] = &[
     Setting {
         key: "hostname",
         value: "NAME",
+        default: Some("{hostname}"),
         allowed: "1 to 1024 characters, no control characters, no spaces around them",
-        help: "Public DNS name of the task runner; by default the system's host name",
+        help: "Public DNS name of the task runner",
         group: Group::Identity,
         ..ROW
     },

@@ -357,6 +357,34 @@ fn all_that_is_wrong_is_told_at_once() {
 }
 
 #[test]
+fn the_host_fills_in_its_placeholders_of_the_identity_alone() {
+    let host = settings([]).identity.hostname;
+    let filled = settings([
+        ("taskrunner-id", "etl-{hostname}-{instance-id}"),
+        ("worker-group", "{local-hostname}"),
+        ("hostname", "{hostname}.example.com"),
+        ("command", "echo {hostname}"),
+    ]);
+    let identity = Identity {
+        taskrunner_id: format!("etl-{host}-{{instance-id}}"),
+        worker_group: Some("{local-hostname}".into()),
+        hostname: format!("{host}.example.com"),
+    };
+    assert_eq!(filled.identity, identity);
+    let command = ["/bin/sh", "-c", "echo {hostname}"].map(OsString::from);
+    assert_eq!(filled.runner.target, Target::Command(command.into()));
+}
+
+#[test]
+fn an_unknown_placeholder_is_refused() {
+    let options = flags([("taskrunner-id", "etl-{host}")]);
+    assert_eq!(
+        load(&options, []).unwrap_err().to_string(),
+        r#"taskrunner-id = "etl-{host}" (flag --taskrunner-id): "{host}" is no placeholder, those are {hostname}, {machine-id}, {instance-id}, {public-hostname}, {local-hostname}"#
+    );
+}
+
+#[test]
 fn a_bad_file_is_refused() {
     let keys = "must be one of taskrunner-id, worker-group, hostname, region, profile, endpoint-url, interval, \
                 jitter, lost-contact-after, grace, stop-signal, stop-scope, command, pid, pid-file, on-terminate, after-terminate, log-format, log";

@@ -1,0 +1,66 @@
+//! What the host says of itself, for the placeholders that need nobody else.
+
+use std::fs;
+
+use super::placeholders::{Part, Placeholder, parts};
+
+/// What systemd and its like write at the first boot, as machine-id(5) has it.
+const MACHINE_ID: &str = "/etc/machine-id";
+
+/// The text with `{hostname}` and `{machine-id}` replaced; the other placeholders stay.
+///
+/// # Errors
+///
+/// A brace that belongs to no placeholder, or a host that does not know what is asked of it.
+pub(super) fn fill(text: &str) -> Result<String, String> {
+    let parts = parts(text)?;
+    let texts = parts.into_iter().map(|part| match part {
+        Part::Text(text) => Ok(text.to_owned()),
+        Part::Placeholder(Placeholder::Hostname) => hostname(),
+        Part::Placeholder(Placeholder::MachineId) => machine_id(),
+        Part::Placeholder(
+            other @ (Placeholder::InstanceId
+            | Placeholder::PublicHostname
+            | Placeholder::LocalHostname),
+        ) => Ok(other.to_string()),
+    });
+    texts.collect()
+}
+
+fn hostname() -> Result<String, String> {
+    let name = rustix::system::uname()
+        .nodename()
+        .to_str()
+        .map(str::to_owned);
+    name.map_err(|_| "the system's host name is not UTF-8".to_owned())
+}
+
+fn machine_id() -> Result<String, String> {
+    let text = fs::read_to_string(MACHINE_ID).map_err(|error| format!("{MACHINE_ID}: {error}"))?;
+    let id = text.trim_end();
+    // Before the first boot of an image it is empty, or says "uninitialized".
+    if id.len() == 32 && id.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        Ok(id.to_owned())
+    } else {
+        Err(format!("{MACHINE_ID} holds no machine id"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_host_fills_in_what_it_knows() {
+        let name = hostname().unwrap();
+        assert_eq!(fill("a {hostname} b"), Ok(format!("a {name} b")));
+        assert_eq!(
+            fill("{instance-id}/{public-hostname}"),
+            Ok("{instance-id}/{public-hostname}".into())
+        );
+        match machine_id() {
+            Ok(id) => assert_eq!(fill("{machine-id}"), Ok(id)),
+            Err(reason) => assert!(reason.starts_with(MACHINE_ID), "{reason}"),
+        }
+    }
+}
