@@ -157,6 +157,8 @@ impl<S: Service, H: Stream<Item = Heard> + Unpin> Daemon<S, H> {
                 observer.observe(&step);
             }
             if let Some(exit) = exit {
+                // The next one that adopts them may not care.
+                self.runner.reap_orphans(true);
                 return exit;
             }
         }

@@ -274,7 +274,7 @@ fn check_prints_every_value_and_where_it_came_from() {
     assert_eq!(row("interval"), "300ms environment TASKBEAT_INTERVAL");
     assert!(row("stop-signal").starts_with("INT file "), "{text}");
     assert_eq!(row("grace"), "30s default");
-    assert!(row("hostname").ends_with("default (system)"), "{text}");
+    assert!(row("hostname").ends_with("default"), "{text}");
     assert_eq!(row("region"), "eu-west-1 environment AWS_REGION");
     assert_eq!(row("profile"), "- left to the AWS SDK");
     assert!(row("command").ends_with("command line"), "{text}");
