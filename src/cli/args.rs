@@ -118,6 +118,7 @@ pub fn command() -> Command {
         .subcommand(
             Command::new("run")
                 .about("Send heartbeats and supervise the runner")
+                .long_about(RUN_PROMISES)
                 .after_help(RUN_HELP)
                 .args(settings(&[], &[]))
                 .arg(operand()),
@@ -269,6 +270,21 @@ The options of a subcommand are also variables, TASKBEAT_INTERVAL for --interval
 same names in the TOML file that --config names. Flag wins over variable, variable over file.
 
 Start with `taskbeat rehearse -- COMMAND`: it needs no account and no network.";
+
+const RUN_PROMISES: &str = "\
+Send heartbeats and supervise the runner.
+
+Only these stop the runner: the service's terminate; SIGTERM or SIGINT to taskbeat (an attached
+runner is only let go); its own end; --lost-contact-after. A heartbeat that fails never does: it is
+tried again for as long as taskbeat lives.
+
+A stop is the stop signal to the runner, --grace, then SIGKILL to whatever is left of it: its group
+and every descendant. A second SIGTERM or SIGINT is SIGKILL at once. Heartbeats go on until the
+runner is gone, but end at terminate.
+
+SIGHUP reads the settings again; in a terminal it is a stop, under nohup nothing. SIGQUIT, SIGUSR1,
+SIGUSR2 and SIGWINCH go on to the runner. SIGTSTP, SIGTTIN and SIGTTOU stop both, SIGCONT resumes
+both. When taskbeat itself is killed, the kernel kills the runner's first process.";
 
 const RUN_HELP: &str = "\
 Exit status:
