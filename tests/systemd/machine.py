@@ -59,7 +59,8 @@ class Machine:
             raise AssertionError(f"systemd-nspawn ended with {self.container.returncode}")
         for pid in children(self.container.pid):
             status = Path(f"/proc/{pid}/status").read_text()
-            if re.search(r"^Name:\s*systemd$", status, re.M) and re.search(r"^NSpid:.*\s1$", status, re.M):
+            # Until it is executed, it is one of systemd-nspawn's own.
+            if re.search(r"^Name:\tsystemd\n(.*\n)*NSpid:.*\t1$", status, re.MULTILINE):
                 return pid
         return None
 
@@ -100,8 +101,12 @@ class Machine:
         self.write(f"/etc/systemd/system/{unit}.service.d/{name}.conf", text)
         self.systemctl("daemon-reload")
 
-    def example(self, unit, name):
-        self.drop_in(unit, name, (UNITS / f"drop-ins/{name}.conf").read_text())
+    def example(self, unit, name, whole=False):
+        """Adds one of our own examples; `whole` is with all that is commented out there."""
+        text = (UNITS / f"drop-ins/{name}.conf").read_text()
+        if whole:
+            text = re.sub(r"^#(?=\w+=)", "", text, flags=re.MULTILINE)
+        self.drop_in(unit, name, text)
 
     def show(self, unit, name):
         return self.systemctl("show", unit, "--property", name, "--value").strip()
@@ -109,6 +114,12 @@ class Machine:
     def main_pid(self, unit):
         """The id inside of the unit's main process; 0 if there is none."""
         return int(self.show(unit, "MainPID"))
+
+    def restarts(self, unit):
+        return int(self.show(unit, "NRestarts"))
+
+    def user_of(self, pid):
+        return int(self.run("ps", "-o", "uid=", "--pid", str(pid)))
 
     def processes(self, unit):
         """The ids inside of all processes of a unit."""
@@ -145,6 +156,8 @@ class Machine:
         return until(entries, f"{unit} logs {pattern!r}, {count} times")[0]
 
     def wait_for_file(self, path):
-        """Waits for a file with a line, and returns that."""
-        file = self.path(path)
-        return until(lambda: file.exists() and "\n" in file.read_text() and file.read_text(), path).strip()
+        until(self.path(path).exists, path)
+        return self.path(path).read_text()
+
+    def wait_for_end(self, pids):
+        until(lambda: not any(self.path(f"/proc/{pid}").exists() for pid in pids), f"the end of {pids}")

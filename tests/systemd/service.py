@@ -24,7 +24,7 @@ class Service:
         self.pid = pid
         self.heartbeats = []
         self.terminated = set()
-        self.denied = set()
+        self.refused = {}
         self.server = None
         self.up()
 
@@ -60,8 +60,8 @@ class Service:
                 id, key = body["taskrunnerId"], re.search(r"Credential=(\w+)/", self.headers["Authorization"])[1]
                 service.heartbeats.append(Heartbeat(id, key))
                 status, content = 200, {"terminate": id in service.terminated}
-                if id in service.denied:
-                    status, content = 400, {"__type": "AccessDeniedException", "message": "not authorized"}
+                if refusal := service.refused.get(id):
+                    status, content = 400, {"__type": refusal, "message": "no"}
                 content = json.dumps(content).encode()
                 self.send_response(status)
                 self.send_header("Content-Type", "application/x-amz-json-1.1")
