@@ -34,7 +34,7 @@ def children(pid):
 class Machine:
     """Boots when it is made. Nothing that happens in it is kept."""
 
-    def __init__(self, suite, log):
+    def __init__(self, suite):
         binds = {TASKBEAT: "/usr/bin/taskbeat"}
         binds |= {unit: f"/usr/lib/systemd/system/{unit.name}" for unit in UNITS.glob("*.service")}
         self.container = subprocess.Popen(
@@ -43,8 +43,6 @@ class Machine:
             + [f"--bind-ro={ours}:{its}" for ours, its in binds.items()],
             env=os.environ | {"SYSTEMD_NSPAWN_UNIFIED_HIERARCHY": "1"},
             stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=subprocess.STDOUT,
         )
         try:
             self.pid = until(self._init, "the container's systemd")
