@@ -1,5 +1,10 @@
 //! What systemd is told. Without systemd, or with one that does not listen, nothing happens.
 
+use std::ffi::OsStr;
+use std::io;
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 use std::thread;
 use std::time::Duration;
@@ -9,6 +14,9 @@ use sd_notify::NotifyState;
 use crate::core::{Action, Event, Runner, State, Time};
 use crate::daemon::{Observer, Step};
 use crate::status::Snapshot;
+
+/// Names systemd's socket in the environment.
+const SOCKET: &str = "NOTIFY_SOCKET";
 
 /// What is left to do after the ladder, at most: the last lines of the log.
 const MARGIN: Duration = Duration::from_secs(10);
@@ -65,7 +73,7 @@ impl Observer for Systemd {
     }
 
     fn pulse(&mut self, snapshot: &Snapshot) {
-        if sd_notify::watchdog_enabled().is_some() {
+        if watchdog().is_some() {
             self.notify(&[NotifyState::Watchdog]);
         }
         self.say(snapshot);
@@ -79,11 +87,12 @@ impl Systemd {
     pub fn start() -> Self {
         let (datagrams, unsent) = sync_channel::<String>(UNREAD);
         let (sending, sent) = channel();
+        let socket = std::env::var_os(SOCKET).unwrap_or_default();
         let tell = move || {
             let _sending: Sender<()> = sending;
             for datagram in unsent {
                 // Whoever started us may have left a socket's name behind that nobody reads.
-                let _ = sd_notify::notify(&[NotifyState::Custom(&datagram)]);
+                let _ = send(&socket, &datagram);
             }
         };
         // Without the thread nothing is told, which is no reason to leave the runner without heartbeats.
@@ -126,9 +135,24 @@ impl Drop for Systemd {
 /// status in minutes. Never if there is no systemd.
 #[must_use]
 pub fn pulse() -> Option<Duration> {
-    std::env::var_os("NOTIFY_SOCKET")?;
-    let watchdog = sd_notify::watchdog_enabled().map(|limit| limit / 2);
-    Some(watchdog.unwrap_or(STATUS_PERIOD).min(STATUS_PERIOD))
+    std::env::var_os(SOCKET)?;
+    let half = watchdog().map(|limit| limit / 2);
+    Some(half.unwrap_or(STATUS_PERIOD).min(STATUS_PERIOD))
+}
+
+/// Within which time systemd wants to hear of us, if it does. None at all is no time.
+fn watchdog() -> Option<Duration> {
+    sd_notify::watchdog_enabled().filter(|limit| !limit.is_zero())
+}
+
+/// Sends `datagram` to the socket of this name, which is a path, or abstract if it begins with an `@`.
+fn send(socket: &OsStr, datagram: &str) -> io::Result<()> {
+    let address = match socket.as_bytes() {
+        [b'@', name @ ..] => SocketAddr::from_abstract_name(name)?,
+        _ => SocketAddr::from_pathname(socket)?,
+    };
+    UnixDatagram::unbound()?.send_to_addr(datagram.as_bytes(), &address)?;
+    Ok(())
 }
 
 /// How long the ladder may still take, once one has begun.

@@ -63,24 +63,50 @@ impl Snapshot {
 }
 
 impl Snapshot {
-    /// All of it in one line, for `systemctl status`.
+    /// All of it in one line, for `systemctl status`. systemd is told once a minute, so minutes are the smallest unit.
     #[must_use]
     pub fn line(&self) -> String {
-        let mut parts = vec![self.state.clone()];
-        if let Some(ago) = self.acknowledged_seconds_ago {
-            parts.push(format!("acknowledged {} ago", coarse(ago)));
+        let mut parts = Vec::new();
+        let running = self.state == describe(State::Running);
+        if !running {
+            parts.push(self.state.clone());
         }
-        if let Some(failure) = &self.failure {
-            parts.push(format!("{} failed: {failure}", self.failures));
-        }
-        if let Some(next) = self.next_heartbeat_in_seconds {
-            parts.push(format!("next in {}", coarse(next)));
+        if let Some(heartbeats) = self.heartbeats(running) {
+            parts.push(heartbeats);
         }
         if let Some(pid) = self.runner_pid {
             let up = coarse(self.runner_uptime_seconds.unwrap_or_default());
             parts.push(format!("runner pid {pid} up {up}"));
         }
-        parts.join(", ")
+        // The longest comes last.
+        parts.extend(self.failure.clone());
+        parts.join("; ")
+    }
+
+    /// How the heartbeats fare; nothing if there is nothing to tell.
+    fn heartbeats(&self, running: bool) -> Option<String> {
+        let acknowledged = self.acknowledged_seconds_ago.map(coarse);
+        let so_far = match (self.failures, acknowledged) {
+            (0, Some(ago)) => format!("acknowledged {ago} ago"),
+            (0, None) if running => "not acknowledged yet".to_owned(),
+            (0, None) => return None,
+            (failures, acknowledged) => {
+                let failed = match failures {
+                    1 => "1 heartbeat failed".to_owned(),
+                    _ => format!("{failures} heartbeats in a row failed"),
+                };
+                let last = acknowledged.map_or_else(
+                    || "never acknowledged".to_owned(),
+                    |ago| format!("last acknowledged {ago} ago"),
+                );
+                format!("{failed}, {last}")
+            }
+        };
+        Some(match self.next_heartbeat_in_seconds.map(coarse) {
+            Some(next) => format!("{so_far}, next in {next}"),
+            None if running => format!("{so_far}, waiting for an answer"),
+            None => so_far,
+        })
     }
 }
 
@@ -139,8 +165,9 @@ fn human(seconds: f64) -> String {
 
 /// The largest unit that fits, as in `12 min`: one line has no room for more.
 fn coarse(seconds: f64) -> String {
-    let units = [(86_400.0, "d"), (3600.0, "h"), (60.0, "min"), (1.0, "s")];
-    let fits = units.into_iter().find(|(unit, _)| seconds >= *unit);
-    let (unit, name) = fits.unwrap_or((1.0, "s"));
-    format!("{:.0} {name}", (seconds / unit).floor())
+    let units = [(86_400.0, "d"), (3600.0, "h"), (60.0, "min")];
+    match units.into_iter().find(|(unit, _)| seconds >= *unit) {
+        Some((unit, name)) => format!("{:.0} {name}", (seconds / unit).floor()),
+        None => "less than 1 min".to_owned(),
+    }
 }

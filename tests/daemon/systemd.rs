@@ -1,9 +1,12 @@
 //! What systemd is told, by a socket that plays it.
 
-use std::os::unix::net::UnixDatagram;
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use rustix::process::Signal;
+use taskbeat::status::Snapshot;
 use tempfile::TempDir;
 use tokio::time::Instant;
 
@@ -12,7 +15,7 @@ use crate::harness::{Endpoint, PATIENCE, Play, Taskbeat, runner};
 struct Systemd {
     socket: UnixDatagram,
     path: PathBuf,
-    _directory: TempDir,
+    _directory: Option<TempDir>,
 }
 
 impl Systemd {
@@ -20,6 +23,17 @@ impl Systemd {
         let directory = TempDir::new().unwrap();
         let path = directory.path().join("notify");
         let socket = UnixDatagram::bind(&path).unwrap();
+        Self::at(path, socket, Some(directory))
+    }
+
+    fn listen_abstractly() -> Self {
+        let name = format!("taskbeat-test-{}", std::process::id());
+        let address = SocketAddr::from_abstract_name(&name).unwrap();
+        let socket = UnixDatagram::bind_addr(&address).unwrap();
+        Self::at(format!("@{name}").into(), socket, None)
+    }
+
+    fn at(path: PathBuf, socket: UnixDatagram, directory: Option<TempDir>) -> Self {
         socket.set_read_timeout(Some(PATIENCE)).unwrap();
         Self {
             socket,
@@ -93,7 +107,7 @@ fn we_are_ready_without_a_runner_and_without_a_service() {
         .env("NOTIFY_SOCKET", &systemd.path)
         .start();
     systemd.hear_until("READY=1");
-    systemd.hear_until("STATUS=running");
+    systemd.hear_until("STATUS=not acknowledged yet");
     drop(daemon);
 }
 
@@ -165,7 +179,7 @@ fn the_status_tells_how_the_heartbeats_fare() {
     let daemon = Taskbeat::run(&endpoint)
         .env("NOTIFY_SOCKET", &systemd.path)
         .start();
-    let failing = |line: &str| line.contains("failed: AccessDeniedException");
+    let failing = |line: &str| line.contains("AccessDeniedException");
     systemd.hear_until_line(failing);
     endpoint.now_play(Play::Ok);
     systemd.hear_until_line(|line| line.contains("acknowledged") && !failing(line));
@@ -204,4 +218,166 @@ fn a_socket_that_is_never_read_does_not_stop_us() {
         .script(runner::PLAIN)
         .finish();
     assert_eq!(finished.status, 0, "{finished:?}");
+}
+
+#[test]
+fn an_abstract_socket_is_one_like_any_other() {
+    let systemd = Systemd::listen_abstractly();
+    let endpoint = Endpoint::ok();
+    let daemon = Taskbeat::run(&endpoint)
+        .env("NOTIFY_SOCKET", &systemd.path)
+        .start();
+    systemd.hear_until("READY=1");
+    drop(daemon);
+}
+
+#[test]
+fn the_watchdog_is_content_however_long_the_service_is_away() {
+    // No answer at all, and a wait of minutes after a throttle.
+    for play in [Play::Hang, Play::throttle()] {
+        let systemd = Systemd::listen();
+        let endpoint = Endpoint::play([], play);
+        let daemon = Taskbeat::run(&endpoint)
+            .set("--interval", "15m")
+            .env("NOTIFY_SOCKET", &systemd.path)
+            .env("WATCHDOG_USEC", "20000")
+            .start();
+        endpoint.wait_for(1);
+        for _ in 0..20 {
+            systemd.hear_until("WATCHDOG=1");
+        }
+        drop(daemon);
+    }
+}
+
+#[test]
+fn a_loop_that_hangs_does_not_keep_the_watchdog_content() {
+    let systemd = Systemd::listen();
+    let endpoint = Endpoint::play([], Play::Hang);
+    let program = Taskbeat::run(&endpoint);
+    let file = program.home().join("taskbeat.toml");
+    std::fs::write(&file, "").unwrap();
+    let daemon = program
+        .set("--config", &file)
+        .env("NOTIFY_SOCKET", &systemd.path)
+        .env("WATCHDOG_USEC", "20000")
+        .start();
+    systemd.hear_until("WATCHDOG=1");
+    // A file that nobody ever writes to: whoever reads it hangs.
+    std::fs::remove_file(&file).unwrap();
+    let made = std::process::Command::new("mkfifo").arg(&file).status();
+    assert!(made.unwrap().success());
+    daemon.signal(Signal::HUP);
+    // A hundred of its periods.
+    systemd
+        .socket
+        .set_read_timeout(Some(Duration::from_secs(1)))
+        .unwrap();
+    let start = Instant::now();
+    while systemd.socket.recv(&mut [0; 4096]).is_ok() {
+        assert!(start.elapsed() < PATIENCE, "it goes on");
+    }
+    drop(daemon);
+}
+
+#[test]
+fn without_a_watchdog_for_us_there_is_no_keep_alive() {
+    for (name, value) in [
+        ("WATCHDOG_USEC", "0"),
+        ("WATCHDOG_USEC", "soon"),
+        // For another process than us.
+        ("WATCHDOG_PID", "1"),
+    ] {
+        let systemd = Systemd::listen();
+        let endpoint = Endpoint::play([Play::Ok, Play::Ok], Play::Terminate);
+        let finished = Taskbeat::run(&endpoint)
+            .env("NOTIFY_SOCKET", &systemd.path)
+            .env("WATCHDOG_USEC", "20000")
+            .env(name, value)
+            .script(runner::PLAIN)
+            .finish();
+        assert_eq!(finished.status, 0, "{finished:?}");
+        let heard = systemd.heard().concat();
+        assert!(heard.contains("STOPPING=1"), "{heard}");
+        assert!(!heard.contains("WATCHDOG"), "{name}={value}: {heard}");
+    }
+}
+
+#[test]
+fn the_status_is_for_people_who_are_tired() {
+    const DAY: f64 = 86_400.0;
+    let fine = Snapshot {
+        state: "running".to_owned(),
+        acknowledged_seconds_ago: Some(200.0),
+        next_heartbeat_in_seconds: Some(12.5 * 60.0),
+        runner_pid: Some(4711),
+        runner_uptime_seconds: Some(6.9 * 3600.0),
+        ..Snapshot::default()
+    };
+    let failing = Snapshot {
+        failures: 7,
+        failure: Some("ThrottlingException: Rate exceeded (HTTP 400)".to_owned()),
+        next_heartbeat_in_seconds: Some(59.0),
+        ..fine.clone()
+    };
+    let waiting = Snapshot {
+        state: "waiting for the runner".to_owned(),
+        next_heartbeat_in_seconds: None,
+        runner_pid: None,
+        ..fine.clone()
+    };
+    let rows = [
+        (
+            fine.clone(),
+            "acknowledged 3 min ago, next in 12 min; runner pid 4711 up 6 h",
+        ),
+        (
+            Snapshot {
+                acknowledged_seconds_ago: None,
+                next_heartbeat_in_seconds: None,
+                runner_uptime_seconds: Some(0.5),
+                ..fine.clone()
+            },
+            "not acknowledged yet, waiting for an answer; runner pid 4711 up less than 1 min",
+        ),
+        (
+            failing.clone(),
+            "7 heartbeats in a row failed, last acknowledged 3 min ago, next in less than 1 min; \
+             runner pid 4711 up 6 h; ThrottlingException: Rate exceeded (HTTP 400)",
+        ),
+        (
+            Snapshot {
+                failures: 1,
+                acknowledged_seconds_ago: None,
+                runner_pid: None,
+                ..failing
+            },
+            "1 heartbeat failed, never acknowledged, next in less than 1 min; \
+             ThrottlingException: Rate exceeded (HTTP 400)",
+        ),
+        (
+            waiting.clone(),
+            "waiting for the runner; acknowledged 3 min ago",
+        ),
+        (
+            Snapshot {
+                acknowledged_seconds_ago: None,
+                ..waiting
+            },
+            "waiting for the runner",
+        ),
+        (
+            Snapshot {
+                state: "stopping the runner: the service says terminate".to_owned(),
+                next_heartbeat_in_seconds: None,
+                runner_uptime_seconds: Some(2.0 * DAY),
+                ..fine
+            },
+            "stopping the runner: the service says terminate; acknowledged 3 min ago; \
+             runner pid 4711 up 2 d",
+        ),
+    ];
+    for (snapshot, expected) in rows {
+        assert_eq!(snapshot.line(), expected);
+    }
 }

@@ -1,0 +1,131 @@
+"""taskbeat-sidecar.service, as shipped, beside a runner that is somebody else's unit."""
+
+import pytest
+
+from machine import UNITS, until
+
+RUNNER = """
+[Service]
+User=etl
+ExecStart=/bin/sh -c '{command}'
+Restart={restart}
+RestartSec=0
+"""
+
+
+@pytest.fixture
+def runner(machine, configure):
+    """Installs the unit of a runner, and the sidecar for it, by our example. Nothing of it is started."""
+
+    def runner(command="exec sleep 100000", restart="on-failure", **settings):
+        machine.write("/etc/systemd/system/etl.service", RUNNER.format(command=command, restart=restart))
+        machine.example("etl", "runner")
+        configure("sidecar", pid_file="/run/etl/pid", interval="1s", jitter="0%", **settings)
+        machine.example("taskbeat-sidecar", "sidecar")
+        machine.systemctl("enable", "taskbeat-sidecar")
+
+    return runner
+
+
+def wait_until_attached(machine):
+    """Waits until the sidecar beats for the process that etl.service has now, whose id it returns."""
+
+    def attached():
+        pid = machine.main_pid("etl")
+        return pid and f"; runner pid {pid} up" in machine.show("taskbeat-sidecar", "StatusText") and pid
+
+    return until(attached, "the sidecar follows the runner")
+
+
+def test_it_starts_with_the_runner_s_unit_follows_it_and_stops_after_it(machine, service, runner):
+    drain = 'trap "while [ ! -e /run/drained ]; do sleep 0.1; done; exit 0" TERM; while :; do sleep 1; done'
+    runner(command=drain)
+    machine.systemctl("start", "etl")
+    first = wait_until_attached(machine)
+    service.hear("sidecar")
+    # It crashes, and its own unit starts another one.
+    machine.kill("KILL", first)
+    until(lambda: machine.main_pid("etl") not in (0, first), "another runner")
+    assert wait_until_attached(machine) != first
+    service.hear("sidecar")
+    assert machine.restarts("taskbeat-sidecar") == 0
+    # While it drains it is alive.
+    machine.systemctl("stop", "--no-block", "etl")
+    machine.wait_for("etl", "ActiveState", "deactivating")
+    service.hear("sidecar", more=3)
+    assert machine.show("etl", "ActiveState") == "deactivating"
+    assert machine.show("taskbeat-sidecar", "ActiveState") == "active"
+    machine.write("/run/drained", "")
+    for unit in ("etl", "taskbeat-sidecar"):
+        machine.wait_for(unit, "ActiveState", "inactive")
+        assert machine.show(unit, "Result") == "success"
+    machine.systemctl("start", "etl")
+    wait_until_attached(machine)
+
+
+def test_the_runner_goes_on_without_it(machine, service, runner):
+    runner()
+    machine.systemctl("start", "etl")
+    pid = wait_until_attached(machine)
+    machine.systemctl("restart", "taskbeat-sidecar")
+    assert wait_until_attached(machine) == pid
+    machine.systemctl("stop", "taskbeat-sidecar")
+    assert machine.show("taskbeat-sidecar", "ActiveState") == "inactive"
+    assert machine.main_pid("etl") == pid
+
+
+def test_terminate_stops_a_runner_of_the_same_user(machine, service, runner):
+    runner()
+    terminate(machine, service)
+    assert machine.show("etl", "Result") == "success"
+
+
+def test_terminate_stops_a_runner_of_any_user_where_that_is_allowed(machine, service, runner):
+    runner()
+    machine.path("/etc/systemd/system/taskbeat-sidecar.service.d/sidecar.conf").unlink()
+    machine.example("taskbeat-sidecar", "sidecar-any-user")
+    machine.systemctl("start", "etl", "taskbeat-sidecar")
+    wait_until_attached(machine)
+    users = {machine.user_of(machine.main_pid(unit)) for unit in ("etl", "taskbeat-sidecar")}
+    assert len(users) == 2 and 0 not in users
+    service.terminated.add("sidecar")
+    for unit in ("etl", "taskbeat-sidecar"):
+        machine.wait_for(unit, "ActiveState", "inactive")
+
+
+def test_another_user_may_not_signal_the_runner_and_says_so(machine, service, runner):
+    runner()
+    machine.path("/etc/systemd/system/taskbeat-sidecar.service.d/sidecar.conf").unlink()
+    machine.systemctl("daemon-reload")
+    machine.systemctl("start", "etl")
+    machine.ask("systemctl", "start", "taskbeat-sidecar")
+    machine.wait_for("taskbeat-sidecar", "ActiveState", "failed")
+    assert machine.show("taskbeat-sidecar", "ExecMainStatus") == "78"
+    assert machine.show("etl", "ActiveState") == "active"
+
+
+def test_terminate_stops_a_unit_that_always_restarts(machine, service, runner):
+    runner(restart="always")
+    terminate(machine, service)
+
+
+def test_terminate_stops_a_stubborn_runner_by_its_unit(machine, service, runner):
+    # That unit kills it after a second, and would start it again if the sidecar did.
+    command = 'trap "" TERM; while :; do sleep 100000; done'
+    runner(command, "always", on_terminate="systemctl stop etl.service", grace="1h")
+    machine.drop_in("etl", "impatient", "[Service]\nTimeoutStopSec=1s\n")
+    machine.write("/etc/polkit-1/rules.d/50-etl.rules", (UNITS / "drop-ins/sidecar.rules").read_text())
+    terminate(machine, service)
+    assert not [entry for entry in machine.journal("taskbeat-sidecar") if "SIGKILL" in entry["MESSAGE"]]
+
+
+def terminate(machine, service):
+    machine.systemctl("start", "etl")
+    runner = wait_until_attached(machine)
+    service.terminated.add("sidecar")
+    machine.wait_for_end([runner])
+    for unit in ("taskbeat-sidecar", "etl"):
+        machine.wait_for(unit, "SubState", "dead|failed")
+        # One that is to be restarted is neither.
+        assert machine.restarts(unit) == 0
+    assert machine.show("taskbeat-sidecar", "Result") == "success"
