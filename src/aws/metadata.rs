@@ -13,9 +13,6 @@ use crate::config::{Identity, Part, Placeholder, parts};
 /// The longest domain name (RFC 1035); an instance id is shorter.
 const LONGEST: usize = 255;
 
-/// A second one is for a token that has expired.
-const ATTEMPTS: u32 = 2;
-
 /// The identity without placeholders. Nobody is asked when there are none.
 ///
 /// # Errors
@@ -44,7 +41,8 @@ struct Metadata {
 
 impl Metadata {
     fn new(config: &ProviderConfig) -> Self {
-        let client = Client::builder().configure(config).max_attempts(ATTEMPTS);
+        // The next attempt is the next heartbeat's, with a token of its own: the SDK would keep one that was refused.
+        let client = Client::builder().configure(config).max_attempts(1);
         Self {
             client: client.build(),
             known: BTreeMap::new(),

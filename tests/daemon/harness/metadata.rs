@@ -6,17 +6,23 @@ use std::sync::{Arc, Mutex};
 use super::server::{ClosedServer, Server};
 use super::{Request, Response};
 
-const TOKEN: &str = "a-metadata-token";
 const ROLES: &str = "/latest/meta-data/iam/security-credentials/";
 const ROLE: &str = "runner-role";
-
-type Documents = Arc<Mutex<BTreeMap<String, Response>>>;
 
 /// A metadata service; what it does not have is 404. Its address goes into `AWS_EC2_METADATA_SERVICE_ENDPOINT`, and
 /// `AWS_EC2_METADATA_DISABLED` is to be taken out.
 pub(crate) struct Metadata {
     server: Server,
-    documents: Documents,
+    known: Arc<Mutex<Known>>,
+}
+
+#[derive(Default)]
+struct Known {
+    documents: BTreeMap<String, Response>,
+    /// Counts the tokens; only the newest is good.
+    token: u32,
+    /// Whether the next token is expired from the start.
+    late: bool,
 }
 
 /// One that is not up yet.
@@ -37,8 +43,8 @@ impl Metadata {
 
     /// `path` begins with `/latest/`.
     pub(crate) fn put(&self, path: &str, response: Response) {
-        let mut documents = self.documents.lock().unwrap();
-        documents.insert(path.to_owned(), response);
+        let mut known = self.known.lock().unwrap();
+        known.documents.insert(path.to_owned(), response);
     }
 
     pub(crate) fn put_text(&self, path: &str, text: &str) {
@@ -70,6 +76,11 @@ impl Metadata {
         self.put(ROLES, Response::bare(status, ""));
     }
 
+    /// The next token that is asked for will be refused as expired.
+    pub(crate) fn expire_the_next_token(&self) {
+        self.known.lock().unwrap().late = true;
+    }
+
     /// The requests that have come so far.
     pub(crate) fn requests(&self) -> Vec<Request> {
         self.server.requests()
@@ -82,24 +93,27 @@ impl ClosedMetadata {
     }
 
     pub(crate) fn open(self) -> Metadata {
-        let documents = Documents::default();
-        let known = Arc::clone(&documents);
-        let server = self.0.open(move |request| answer(request, &known));
-        Metadata { server, documents }
+        let known = Arc::<Mutex<Known>>::default();
+        let asked = Arc::clone(&known);
+        let server = self
+            .0
+            .open(move |request| answer(request, &mut asked.lock().unwrap()));
+        Metadata { server, known }
     }
 }
 
-fn answer(request: &Request, documents: &Documents) -> Response {
+fn answer(request: &Request, known: &mut Known) -> Response {
     let mut words = request.line.split(' ');
     let (method, path) = (words.next().unwrap_or(""), words.next().unwrap_or(""));
+    let token = format!("metadata-token-{}", known.token);
     if (method, path) == ("PUT", "/latest/api/token") {
+        known.token += u32::from(std::mem::take(&mut known.late));
         let ttl = request.header("x-aws-ec2-metadata-token-ttl-seconds");
-        return Response::bare(200, TOKEN).header("x-aws-ec2-metadata-token-ttl-seconds", ttl);
+        return Response::bare(200, &token).header("x-aws-ec2-metadata-token-ttl-seconds", ttl);
     }
-    if request.header("x-aws-ec2-metadata-token") != TOKEN {
+    if request.header("x-aws-ec2-metadata-token") != token {
         return Response::bare(401, "");
     }
-    let documents = documents.lock().unwrap();
-    let found = documents.get(path).cloned();
+    let found = known.documents.get(path).cloned();
     found.unwrap_or_else(|| Response::bare(404, ""))
 }
