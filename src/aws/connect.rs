@@ -8,7 +8,7 @@ use aws_config::timeout::TimeoutConfig;
 use aws_config::{AppName, BehaviorVersion, ConfigLoader, Region, SdkConfig};
 use aws_sdk_datapipeline::Client;
 use aws_sdk_datapipeline::config::retry::RetryConfig;
-use aws_sdk_datapipeline::config::{Builder, Credentials, ProvideCredentials};
+use aws_sdk_datapipeline::config::{Builder, Credentials, IdentityCache, ProvideCredentials};
 use aws_smithy_http_client as http_client;
 use aws_smithy_http_client::tls::Provider;
 use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
@@ -18,7 +18,7 @@ use aws_smithy_types::date_time::Format;
 use tokio::time::timeout;
 use tracing::info;
 
-use super::{fault, metadata};
+use super::{metadata, words};
 use crate::config::{Aws, Identity};
 
 /// The longest that one heartbeat may take at the default interval.
@@ -26,6 +26,9 @@ const LONGEST_ATTEMPT: Duration = Duration::from_secs(30);
 
 /// The shortest limit, so that a heartbeat at an interval of milliseconds has a chance at all.
 const SHORTEST_ATTEMPT: Duration = Duration::from_secs(1);
+
+const NO_REGION: &str =
+    "no region: set region, AWS_REGION or one in the profile; the EC2 metadata names none";
 
 /// How one heartbeat reaches the service.
 #[derive(Clone, Debug)]
@@ -64,9 +67,12 @@ impl Connection {
     ///
     /// # Errors
     ///
-    /// The metadata service is asked for the region when nothing else names one, and may not answer in time.
+    /// There is no region. The metadata service is asked for it when nothing else names one, and may come up later.
     pub(super) async fn client(&self) -> Result<Client, String> {
         let shared = self.load().await?;
+        if shared.region().is_none() {
+            return Err(NO_REGION.to_owned());
+        }
         let mut config = Builder::from(&shared);
         // Here and not in what is shared: STS and SSO would go there, too.
         if let Some(url) = &self.aws.endpoint_url {
@@ -87,7 +93,7 @@ impl Connection {
         let credentials = timeout(self.attempt, provider.provide_credentials())
             .await
             .map_err(|_| "no credentials in time")?
-            .map_err(|error| fault::chain(&error))?;
+            .map_err(|error| words::chain(&error))?;
         Ok(Access {
             region,
             credentials,
@@ -132,7 +138,9 @@ impl Connection {
         let mut loader = aws_config::defaults(BehaviorVersion::v2026_01_12())
             // There is one retry policy, the core's: the SDK makes one attempt.
             .retry_config(RetryConfig::disabled())
-            .timeout_config(timeouts);
+            .timeout_config(timeouts)
+            // Within the attempt's, so that it is told from a service that does not answer.
+            .identity_cache(IdentityCache::lazy().load_timeout(self.attempt).build());
         if let Ok(name) = AppName::new("taskbeat") {
             loader = loader.app_name(name);
         }

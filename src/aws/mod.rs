@@ -4,6 +4,7 @@ mod connect;
 mod fault;
 mod genuine;
 mod metadata;
+mod words;
 
 use std::future;
 use std::pin::Pin;
@@ -124,7 +125,7 @@ async fn heartbeat(
         },
         Err(error) => Reply {
             answer: Answer::Failed(fault::classify(&error)),
-            said: fault::describe(&error),
+            said: words::describe(&error),
             request_id: error.request_id().map(str::to_owned),
         },
     };
