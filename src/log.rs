@@ -3,9 +3,11 @@
 use std::fmt;
 use std::io::{self, IsTerminal};
 use std::os::linux::fs::MetadataExt;
+use std::panic;
+use std::thread::Builder;
 
 use tracing::level_filters::LevelFilter;
-use tracing::{Event, Level, Subscriber};
+use tracing::{Event, Level, Subscriber, error};
 use tracing_appender::non_blocking::{ErrorCounter, NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::fmt::format::{self, Format, FormatEvent, FormatFields, Writer};
@@ -16,6 +18,9 @@ use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Layer, Registry, reload};
 
 use crate::config::{self, LogFormat};
+
+/// How many lines may wait for somebody to read them.
+const UNREAD: usize = 1_000;
 
 /// Keeps the writer alive. When it is dropped what is still unwritten is written, for a second at most.
 pub struct Log {
@@ -28,9 +33,15 @@ impl Log {
     /// Sends the log to stderr from now on.
     ///
     /// Only lines of our own targets are let through: what the SDK and its HTTP client trace may hold secrets.
-    #[must_use]
-    pub fn start(settings: config::Log) -> Self {
+    ///
+    /// # Errors
+    ///
+    /// The kernel has no thread to spare.
+    pub fn start(settings: config::Log) -> io::Result<Self> {
+        // The one that writes is started by a library, which panics when it cannot be.
+        let _ = Builder::new().spawn(|| ())?.join();
         let (writer, guard) = NonBlockingBuilder::default()
+            .buffered_lines_limit(UNREAD)
             .thread_name("log")
             .finish(io::stderr());
         let dropped = writer.error_counter();
@@ -48,11 +59,13 @@ impl Log {
         let _ = tracing_subscriber::registry()
             .with(lines.with_filter(filter))
             .try_init();
-        Self {
+        // What panics, too, must not wait for somebody to read it.
+        panic::set_hook(Box::new(|panic| error!("{panic}")));
+        Ok(Self {
             dropped,
             own,
             _writer: guard,
-        }
+        })
     }
 
     /// Lets through what `level` allows from now on.

@@ -7,11 +7,13 @@ mod metadata;
 mod words;
 
 use std::future;
+use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::rc::Rc;
 
 use aws_sdk_datapipeline::Client;
 use aws_sdk_datapipeline::operation::RequestId;
+use futures_util::FutureExt;
 use tokio::sync::OnceCell;
 
 pub use connect::{Access, Connection};
@@ -69,7 +71,12 @@ impl Service for DataPipeline {
             self.identity.clone(),
             Rc::clone(&self.complete),
         );
-        self.in_flight = Some(Box::pin(heartbeat));
+        let heartbeat = AssertUnwindSafe(heartbeat).catch_unwind();
+        self.in_flight = Some(Box::pin(async {
+            // A name that is to be looked up while the kernel refuses threads makes the runtime panic.
+            let broken = |_| (None, unheard("a defect, or no thread to spare".to_owned()));
+            heartbeat.await.unwrap_or_else(broken)
+        }));
     }
 
     fn abandon(&mut self) {

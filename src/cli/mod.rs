@@ -8,6 +8,7 @@ mod run;
 mod status;
 
 use std::fmt::Display;
+use std::panic;
 use std::process::ExitCode;
 
 use tokio::runtime::{Builder, Runtime};
@@ -29,6 +30,11 @@ pub fn main() -> ExitCode {
             return args::exit(&error).into();
         }
     };
+    // Only a defect panics, or a kernel that refuses what no library expects it to. What was said about it is said.
+    panic::catch_unwind(|| obey(invocation)).unwrap_or_else(|_| Exit::INTERNAL.into())
+}
+
+fn obey(invocation: Invocation) -> ExitCode {
     let outcome = match invocation {
         Invocation::Run(options) => run::run(options),
         Invocation::Once(options) => once::once(&options),
@@ -75,12 +81,13 @@ fn load(options: &Options) -> Result<Config, Failure> {
 }
 
 /// Starts the log and says what is probably a mistake.
-fn start_log(config: &Config) -> Log {
-    let log = Log::start(config.settings.log);
+fn start_log(config: &Config) -> Result<Log, Failure> {
+    let log = Log::start(config.settings.log)
+        .map_err(|error| Failure::internal(&format!("cannot start the log: {error}")))?;
     for warning in config.settings.warnings() {
         warn!("{warning}");
     }
-    log
+    Ok(log)
 }
 
 /// One thread does everything: the kernel ties a child's life to the thread that started it.

@@ -10,7 +10,7 @@ use crate::daemon::Service;
 
 pub(super) fn once(options: &Options) -> Result<Exit, Failure> {
     let config = load(options)?;
-    let _log = start_log(&config);
+    let _log = start_log(&config)?;
     let settings = config.settings;
     let connection = Connection::new(settings.aws, settings.policy.interval);
     let mut service = DataPipeline::new(connection, settings.identity);

@@ -40,7 +40,7 @@ pub(super) fn rehearse(
         .map_err(|error| Failure::new(Exit::UNAVAILABLE, &format!("--listen {listen}: {error}")))?;
     let url = format!("http://{}", endpoint.addr());
     config.settings.aws.endpoint_url = Some(url.clone());
-    let log = start_log(&config);
+    let log = start_log(&config)?;
     info!("endpoint {url} plays {script}");
     let runner = Runner::new(config.settings.runner.clone(), terminal);
     let playing = play(config.settings, endpoint, &script, runner, signals, &log);

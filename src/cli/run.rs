@@ -23,7 +23,7 @@ pub(super) fn run(options: Options) -> Result<Exit, Failure> {
     let config = load(&options)?;
     let settings = config.settings.clone();
     let instance = claim(&settings.identity.taskrunner_id)?;
-    let log = Rc::new(start_log(&config));
+    let log = Rc::new(start_log(&config)?);
     info!(
         version = env!("CARGO_PKG_VERSION"),
         taskrunner_id = settings.identity.taskrunner_id,

@@ -231,6 +231,12 @@ impl Agent {
         self.state == State::Idle || self.schedule.in_contact(now, &self.policy)
     }
 
+    /// True while the account seems to have more runners than its limit has room for.
+    #[must_use]
+    pub fn over_limit(&self, now: Time) -> bool {
+        self.schedule.over_limit(now, &self.policy)
+    }
+
     /// Decides what follows from `event` at `now`.
     pub fn handle(&mut self, now: Time, event: Event) -> Vec<Action> {
         match self.state {

@@ -40,6 +40,9 @@ pub enum Class {
     Rejected,
 }
 
+/// For so many intervals a runner is throttled before it speaks of the account's limit.
+const OVER_LIMIT: u32 = 3;
+
 /// Backoffs are written in seconds of the default interval and keep their part of any other.
 const DEFAULT_INTERVAL: f64 = 900.0;
 
@@ -128,6 +131,10 @@ pub struct Schedule {
     contact_since: Option<Time>,
     failures: u32,
     last_fault: Option<Fault>,
+    /// Whether one of those failures was a throttle.
+    throttled: bool,
+    /// The first throttle since a heartbeat was last acknowledged without one.
+    throttled_since: Option<Time>,
     /// How many failures in a row were of the last one's class.
     alike: usize,
 }
@@ -151,6 +158,8 @@ impl Schedule {
             contact_since: None,
             failures: 0,
             last_fault: None,
+            throttled: false,
+            throttled_since: None,
             alike: 0,
         }
     }
@@ -210,6 +219,14 @@ impl Schedule {
         self.heard
     }
 
+    /// True when for three intervals no heartbeat was acknowledged without a throttle before it. After a common start
+    /// a fleet that fits is through with that in less than one interval.
+    #[must_use]
+    pub fn over_limit(&self, now: Time, policy: &Policy) -> bool {
+        self.throttled_since
+            .is_some_and(|since| now - since >= policy.interval * OVER_LIMIT)
+    }
+
     /// Brings the next heartbeat forward: the service has waited for `gap` longer than we were awake.
     pub fn bring_forward(&mut self, gap: Duration) {
         match self.next {
@@ -231,6 +248,7 @@ impl Schedule {
             self.next = Next::At(time.min(latest));
         }
         self.failures = 0;
+        self.throttled_since = None;
     }
 
     /// A heartbeat starts. True when it should use a new client: every second time after failures that the client
@@ -257,6 +275,9 @@ impl Schedule {
         self.heard = self.started;
         self.failures = 0;
         self.last_fault = None;
+        if !std::mem::take(&mut self.throttled) {
+            self.throttled_since = None;
+        }
     }
 
     /// The heartbeat in flight failed.
@@ -268,6 +289,10 @@ impl Schedule {
             0
         };
         self.next = Next::At(now + backoff(policy.interval, fault, before, roll));
+        if fault.class == Class::Throttled {
+            self.throttled = true;
+            self.throttled_since.get_or_insert(now);
+        }
         self.alike = before.saturating_add(1);
         self.failures = self.failures.saturating_add(1);
         self.last_fault = Some(fault);

@@ -10,20 +10,59 @@ use crate::core::{Action, Answer, Event, Time};
 use crate::log::Log;
 use crate::process::Process;
 
+/// What it means to be throttled for so long.
+const OVER_LIMIT: &str = "the AWS account is over its limit: 1 heartbeat per second for all of its runners together, \
+    some 850 of them at 15m; until there are fewer, or none with a shorter interval, the service will take some of \
+    them for dead";
+
 /// Turns the steps of the daemon into log lines.
 pub struct Journal<'a> {
     log: &'a Log,
     /// Lines that nobody took, as far as that was said.
     dropped: usize,
     failing: Option<Failing>,
+    over_limit: bool,
 }
+
+/// How many different failures are loud in one interval: some have a word in them that is new each time.
+const LOUD: usize = 8;
 
 /// A series of failed heartbeats.
 #[derive(Debug)]
 struct Failing {
     since: Time,
-    /// The newest failure that was logged loudly; the same one again is not.
-    said: String,
+    /// The newest failure that was loud; the same one again is not.
+    newest: String,
+    /// Those that were loud since then: failures that take turns are not loud at each turn.
+    said: Vec<String>,
+    said_since: Time,
+}
+
+impl Failing {
+    fn new(now: Time) -> Self {
+        Self {
+            since: now,
+            newest: String::new(),
+            said: Vec::new(),
+            said_since: now,
+        }
+    }
+
+    /// Whether this failure is to be loud.
+    fn is_news(&mut self, said: &str, now: Time, interval: Duration) -> bool {
+        if now - self.said_since >= interval {
+            self.said_since = now;
+            self.said.clear();
+        }
+        // How long ago a certificate expired, and which try it was, are no news.
+        let said = said.replace(|letter: char| letter.is_ascii_digit(), "");
+        if self.newest == said || self.said.contains(&said) || self.said.len() >= LOUD {
+            return false;
+        }
+        self.newest.clone_from(&said);
+        self.said.push(said);
+        true
+    }
 }
 
 impl Observer for Journal<'_> {
@@ -47,6 +86,7 @@ impl Observer for Journal<'_> {
             Event::Answered(..) => {
                 if let Some(reply) = step.reply {
                     self.heartbeat(step, reply);
+                    self.limit(step.agent.over_limit(step.now));
                 }
             }
             Event::Stop if !begins_ladder(step) => info!("the operator says stop"),
@@ -72,6 +112,7 @@ impl<'a> Journal<'a> {
             log,
             dropped: 0,
             failing: None,
+            over_limit: false,
         }
     }
 
@@ -91,18 +132,26 @@ impl<'a> Journal<'a> {
                 }
             }
             Answer::Failed(_) => {
-                let failing = self.failing.get_or_insert_with(|| Failing {
-                    since: step.now,
-                    said: String::new(),
-                });
-                if failing.said == reply.said {
-                    debug!(request_id = id, "heartbeat failed again, {next}");
-                } else {
+                let failing = self.failing.get_or_insert_with(|| Failing::new(step.now));
+                if failing.is_news(&reply.said, step.now, step.agent.policy().interval) {
                     warn!(request_id = id, "heartbeat failed, {next}: {}", reply.said);
-                    failing.said.clone_from(&reply.said);
+                } else {
+                    debug!(
+                        request_id = id,
+                        "heartbeat failed again, {next}: {}", reply.said
+                    );
                 }
             }
         }
+    }
+
+    fn limit(&mut self, over: bool) {
+        if over && !self.over_limit {
+            warn!("{OVER_LIMIT}");
+        } else if self.over_limit && !over {
+            info!("the AWS account is within its limit again");
+        }
+        self.over_limit = over;
     }
 }
 

@@ -21,6 +21,7 @@ use self::attached::Attached;
 use self::child::Child;
 use self::hook::Hook;
 use self::pid_file::PidFile;
+use self::reaper::OwnGroup;
 use crate::config::{self, StopScope, Target};
 use crate::core::{self, Event, Exit};
 
@@ -218,15 +219,21 @@ impl Runner {
         self.hook.kill();
     }
 
-    /// Reaps what others left behind and the kernel gave to us; from our own process group only
-    /// when the SDK has no child there that it waits for.
-    pub fn reap_orphans(&self, own_group: bool) {
+    /// Reaps what others left behind and the kernel gave to us. Children in our own process group
+    /// are the SDK's while it waits for them; `idle` says that it does not, and then ends those that
+    /// it gave up.
+    pub fn reap_orphans(&self, idle: bool) {
         let leader = match &self.live {
             Live::Child(child) => Some(child.pid()),
             Live::None | Live::Attached(_) | Live::PidFile(_) => None,
         };
         let held: Vec<Pid> = leader.into_iter().chain(self.hook.pid()).collect();
-        reaper::reap(&held, own_group);
+        let own = match (&self.live, &self.terminal) {
+            _ if !idle => OwnGroup::Keep,
+            (Live::Child(_), Some(_)) => OwnGroup::Reap,
+            _ => OwnGroup::End,
+        };
+        reaper::reap(&held, own);
     }
 
     fn attached(&self) -> Option<&Attached> {

@@ -29,6 +29,9 @@ pub struct Snapshot {
     pub failures: u32,
     /// Why the newest of them failed.
     pub failure: Option<String>,
+    /// True when for three intervals no heartbeat was acknowledged without a throttle before it: the account has more
+    /// runners than its limit has room for.
+    pub over_limit: bool,
     /// When the next heartbeat starts; none while one is in flight, or none is to follow.
     pub next_heartbeat_in_seconds: Option<f64>,
     /// The runner's process.
@@ -55,6 +58,7 @@ impl Snapshot {
             acknowledged_seconds_ago: began.map(|_| ago(schedule.heard())),
             failures: schedule.failures(),
             failure: failure.filter(|_| failing).map(str::to_owned),
+            over_limit: agent.over_limit(now),
             next_heartbeat_in_seconds: schedule.due().map(|due| (due - now).as_secs_f64()),
             runner_pid: pid,
             runner_uptime_seconds: agent.runner_since().filter(|_| pid.is_some()).map(ago),
@@ -73,6 +77,9 @@ impl Snapshot {
         }
         if let Some(heartbeats) = self.heartbeats(running) {
             parts.push(heartbeats);
+        }
+        if self.over_limit {
+            parts.push("the AWS account is over its limit".to_owned());
         }
         if let Some(pid) = self.runner_pid {
             let up = coarse(self.runner_uptime_seconds.unwrap_or_default());
@@ -144,6 +151,12 @@ impl fmt::Display for Snapshot {
         writeln!(f, "acknowledged  {}", ago(self.acknowledged_seconds_ago))?;
         if let Some(failure) = &self.failure {
             writeln!(f, "failing       {} in a row: {failure}", self.failures)?;
+        }
+        if self.over_limit {
+            writeln!(
+                f,
+                "limit         the account is over it: 1 heartbeat per second for all of its runners"
+            )?;
         }
         let next = self
             .next_heartbeat_in_seconds

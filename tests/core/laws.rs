@@ -16,7 +16,7 @@ struct Turn {
 }
 
 #[derive(Clone, Copy, Debug)]
-enum What {
+pub(crate) enum What {
     Nothing,
     Answer(Answer, f64),
     LeaderEnds(u8),
@@ -107,7 +107,7 @@ fn runners() -> impl Strategy<Value = Runner> {
     clippy::struct_excessive_bools,
     reason = "each is a fact of the world, and independent of the others"
 )]
-struct World {
+pub(crate) struct World {
     agent: Agent,
     runner: Runner,
     now: Time,
@@ -127,7 +127,7 @@ struct World {
 }
 
 impl World {
-    fn new(runner: Runner, policy: Policy) -> Self {
+    pub(crate) fn new(runner: Runner, policy: Policy) -> Self {
         Self {
             agent: Agent::new(runner, policy),
             runner,
@@ -145,6 +145,26 @@ impl World {
             reason: false,
             exit: None,
         }
+    }
+
+    pub(crate) fn now(&self) -> Time {
+        self.now
+    }
+
+    pub(crate) fn state(&self) -> State {
+        self.agent.state()
+    }
+
+    pub(crate) fn deadline(&self) -> Option<Time> {
+        self.agent.deadline()
+    }
+
+    pub(crate) fn is_in_flight(&self) -> bool {
+        self.in_flight.is_some()
+    }
+
+    pub(crate) fn exit(&self) -> Option<Exit> {
+        self.exit
     }
 
     fn tell(&mut self, event: Event) {
@@ -207,7 +227,7 @@ impl World {
     }
 
     /// Lets `until` come, with every deadline before it.
-    fn pass(&mut self, until: Time) {
+    pub(crate) fn pass(&mut self, until: Time) {
         let mut turns = 0;
         while let Some(deadline) = self.agent.deadline().filter(|time| *time <= until) {
             if self.exit.is_some() {
@@ -225,7 +245,7 @@ impl World {
         self.now = self.now.max(until);
     }
 
-    fn happen(&mut self, what: What) {
+    pub(crate) fn happen(&mut self, what: What) {
         match what {
             What::Nothing => {}
             What::Answer(answer, roll) => self.answer(answer, Roll::new(roll)),

@@ -3,4 +3,5 @@
 mod laws;
 mod month;
 mod schedule;
+mod soak;
 mod table;

@@ -156,6 +156,80 @@ fn every_second_failure_that_a_client_may_cause_renews_it() {
     }
 }
 
+/// Throttles for `intervals`, as often as the schedule tries, and then acknowledges if `heard`.
+fn throttled(failing: &mut Failing, intervals: f64, heard: bool) {
+    let until = failing.now + failing.policy.interval.mul_f64(intervals);
+    failing.fail(Class::Throttled, None, 0.0);
+    while failing.now < until {
+        failing.fail(Class::Throttled, None, 0.0);
+    }
+    if heard {
+        acknowledged(failing);
+    }
+}
+
+fn acknowledged(failing: &mut Failing) {
+    failing
+        .schedule
+        .acknowledged(failing.now, &failing.policy, Roll::new(0.0));
+    failing.now = failing.now + failing.policy.interval;
+    failing.schedule.start(failing.now);
+}
+
+fn over_limit(failing: &Failing) -> bool {
+    failing.schedule.over_limit(failing.now, &failing.policy)
+}
+
+#[test]
+fn a_fleet_that_comes_back_in_an_interval_is_not_over_the_limit() {
+    let mut failing = lone();
+    throttled(&mut failing, 0.9, true);
+    for _ in 0..10 {
+        assert!(!over_limit(&failing));
+        acknowledged(&mut failing);
+    }
+    throttled(&mut failing, 2.0, false);
+    assert!(!over_limit(&failing));
+}
+
+#[test]
+fn throttled_for_three_intervals_is_over_the_limit() {
+    let mut failing = lone();
+    throttled(&mut failing, 3.0, false);
+    assert!(over_limit(&failing));
+    // One that is acknowledged in the end says nothing else; one that is acknowledged at once does.
+    acknowledged(&mut failing);
+    assert!(over_limit(&failing));
+    acknowledged(&mut failing);
+    assert!(!over_limit(&failing));
+}
+
+#[test]
+fn throttled_before_each_heartbeat_of_three_intervals_is_over_the_limit() {
+    let mut failing = lone();
+    let mut seen = Vec::new();
+    for _ in 0..4 {
+        throttled(&mut failing, 0.1, true);
+        seen.push(over_limit(&failing));
+    }
+    assert_eq!(seen, [false, false, true, true]);
+    // Other settings may speak of another account.
+    let policy = failing.policy;
+    failing.schedule.reload(failing.now, &policy);
+    assert!(!over_limit(&failing));
+}
+
+#[test]
+fn other_failures_say_nothing_about_the_limit() {
+    for class in [Class::Transient, Class::Rejected] {
+        let mut failing = lone();
+        for _ in 0..1_000 {
+            failing.fail(class, None, LAST);
+            assert!(!over_limit(&failing));
+        }
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 

@@ -31,6 +31,14 @@ pub(crate) enum Play {
     ResetBefore,
     /// Resets the connection in the middle of the answer.
     ResetWithin,
+    /// Acknowledges it, and closes the connection without a word about that.
+    OkAndClose,
+    /// Stops in the middle of the answer.
+    StallWithin,
+    /// Sends an answer whose body has no end.
+    Endless,
+    /// Sends an answer whose head has no end.
+    EndlessHead,
 }
 
 impl Play {
@@ -104,7 +112,7 @@ impl Response {
         self
     }
 
-    fn to_bytes(&self) -> Vec<u8> {
+    pub(super) fn to_bytes(&self) -> Vec<u8> {
         let header = |(name, value): &(String, String)| format!("{name}: {value}\r\n");
         let headers: String = self.headers.iter().map(header).collect();
         let (status, length, body) = (self.status, self.body.len(), &self.body);
@@ -123,7 +131,12 @@ pub(crate) struct Request {
     pub(crate) line: String,
     /// By their names in lower case.
     pub(crate) headers: BTreeMap<String, String>,
+    /// What came as JSON.
     pub(crate) body: Value,
+    /// What came.
+    pub(crate) text: String,
+    /// The peer's port: each connection has its own.
+    pub(crate) connection: u16,
 }
 
 impl Request {
@@ -213,6 +226,10 @@ impl Endpoint {
         format!("http://{}", self.addr)
     }
 
+    pub(crate) fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
     /// Whatever the script was: from now on every request gets this.
     pub(crate) fn now_play(&self, play: Play) {
         let mut stage = self.shared.0.lock().unwrap();
@@ -299,10 +316,39 @@ async fn converse(mut connection: TcpStream, shared: Shared) {
                 let _ = connection.write_all(&whole[..whole.len() - 10]).await;
                 return reset(&connection);
             }
+            Play::OkAndClose => {
+                let _ = connection
+                    .write_all(&Response::acknowledge(false).to_bytes())
+                    .await;
+                return;
+            }
+            Play::StallWithin => {
+                let whole = Response::acknowledge(false).to_bytes();
+                let _ = connection.write_all(&whole[..whole.len() - 10]).await;
+                // Until the client gives up.
+                let _ = connection.read(&mut [0]).await;
+                return;
+            }
+            Play::Endless => {
+                let head = b"HTTP/1.1 200 Played\r\nx-amzn-RequestId: 0\r\n\r\n{\"terminate\":true";
+                return pour(&mut connection, head, &[b' '; 8192]).await;
+            }
+            Play::EndlessHead => {
+                let line = format!("x-padding: {}\r\n", "x".repeat(8000));
+                return pour(&mut connection, b"HTTP/1.1 200 Played\r\n", line.as_bytes()).await;
+            }
         };
         if connection.write_all(&response.to_bytes()).await.is_err() {
             return;
         }
+    }
+}
+
+/// Writes without an end, until the client has enough.
+async fn pour(connection: &mut TcpStream, head: &[u8], drop: &[u8]) {
+    let mut poured = connection.write_all(head).await;
+    while poured.is_ok() {
+        poured = connection.write_all(drop).await;
     }
 }
 
@@ -312,7 +358,7 @@ fn reset(connection: &TcpStream) {
 }
 
 /// The next request; `None` when there is none any more.
-async fn receive(connection: &mut TcpStream) -> Option<Request> {
+pub(super) async fn receive(connection: &mut TcpStream) -> Option<Request> {
     let mut received = Vec::new();
     let head = loop {
         if let Some(end) = received.windows(4).position(|four| four == b"\r\n\r\n") {
@@ -330,7 +376,8 @@ async fn receive(connection: &mut TcpStream) -> Option<Request> {
         Some((name.to_lowercase(), value.trim().to_owned()))
     };
     let headers: BTreeMap<String, String> = lines.filter_map(header).collect();
-    let length: usize = headers.get("content-length")?.parse().ok()?;
+    let length = headers.get("content-length").map_or("0", String::as_str);
+    let length: usize = length.parse().ok()?;
     let mut body = received.split_off(head + 4);
     while body.len() < length {
         if connection.read_buf(&mut body).await.ok()? == 0 {
@@ -342,5 +389,7 @@ async fn receive(connection: &mut TcpStream) -> Option<Request> {
         line,
         headers,
         body: serde_json::from_slice(&body).unwrap_or_default(),
+        text: String::from_utf8_lossy(&body).into_owned(),
+        connection: connection.peer_addr().ok()?.port(),
     })
 }

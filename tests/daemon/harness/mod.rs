@@ -2,12 +2,15 @@
 
 mod endpoint;
 mod family;
+mod metadata;
 mod namespace;
 mod process;
 pub(crate) mod runner;
+mod server;
 mod stream;
 mod taskbeat;
 mod terminal;
+mod tls;
 
 use std::time::Duration;
 
@@ -15,10 +18,15 @@ pub(crate) use endpoint::{Endpoint, Play, Request, Response};
 pub(crate) use family::{
     Bystander, children, eventually, group_of, in_session, marked, signal, state_of,
 };
+pub(crate) use metadata::Metadata;
 pub(crate) use namespace::{missing, pid_namespace};
-pub(crate) use process::{is_alive, wait_for_end};
+pub(crate) use process::{
+    descriptors, is_alive, memory, peak_memory, processor_time, wait_for_end,
+};
+pub(crate) use server::Server;
 pub(crate) use taskbeat::{Daemon, Finished, Taskbeat};
 pub(crate) use terminal::Terminal;
+pub(crate) use tls::{Authority, Certified, Tls};
 
 /// How long a test waits for what must happen. It belongs to hangs, never to speed.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);

@@ -57,6 +57,19 @@ impl Stream {
         found.unwrap_or_else(|| panic!("no {text:?} on {self}"))
     }
 
+    /// Waits until `count` lines contain `text`.
+    pub(super) fn wait_for_lines(&self, text: &str, count: usize) {
+        let there = |written: &Written| {
+            let shown = String::from_utf8_lossy(&written.bytes);
+            shown.lines().filter(|line| line.contains(text)).count() >= count
+        };
+        let written = self.wait(|written| written.ended || there(written));
+        let found = there(&written);
+        // The lock is needed to show what there is instead.
+        drop(written);
+        assert!(found, "no {count} times {text:?} on {self}");
+    }
+
     /// Waits until nobody can write any more, and returns everything.
     pub(super) fn whole(&self) -> Vec<u8> {
         self.wait(|written| written.ended).bytes.clone()

@@ -130,6 +130,14 @@ impl Taskbeat {
         self.home.path()
     }
 
+    /// Whether a program can be started through these words.
+    pub(crate) fn can(words: &[&str], home: &Path) -> bool {
+        let mut command = Command::new(words[0]);
+        command.args(&words[1..]).arg("true").current_dir(home);
+        let status = command.stdin(Stdio::null()).stderr(Stdio::null()).status();
+        status.is_ok_and(|status| status.success())
+    }
+
     pub(crate) fn start(self) -> Daemon {
         let mut words = self.via;
         words.push(env!("CARGO_BIN_EXE_taskbeat").into());
@@ -201,6 +209,11 @@ impl Daemon {
     /// Waits for a line of the log that contains `text`.
     pub(crate) fn wait_for_log(&self, text: &str) -> String {
         self.stderr.wait_for(text)
+    }
+
+    /// Waits until `count` lines of the log contain `text`.
+    pub(crate) fn wait_for_lines(&self, text: &str, count: usize) {
+        self.stderr.wait_for_lines(text, count);
     }
 
     /// Waits for a line of the runner's output that contains `text`.

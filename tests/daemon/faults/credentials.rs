@@ -1,0 +1,296 @@
+//! Credentials that are not there, not good any more, or slow.
+
+use std::fs;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+
+use procfs::process::all_processes;
+
+use super::{FEW, survives_with};
+use crate::harness::{
+    Daemon, Endpoint, Metadata, Play, Request, Response, Server, Taskbeat, children, descriptors,
+    runner,
+};
+
+/// A daemon with no credentials in its environment.
+fn without_keys(endpoint: &Endpoint) -> Taskbeat {
+    Taskbeat::run(endpoint)
+        .without("AWS_ACCESS_KEY_ID")
+        .without("AWS_SECRET_ACCESS_KEY")
+        .flag("-v")
+        .script(runner::OBEDIENT)
+}
+
+/// Takes what is signed with `key` alone.
+fn takes(key: &'static str, code: &'static str) -> Endpoint {
+    let judge = move |request: &Request| {
+        if request.header("authorization").contains(key) {
+            Response::acknowledge(false)
+        } else {
+            Response::error(400, code, "The security token is not valid")
+        }
+    };
+    Endpoint::play([], Play::judge(judge))
+}
+
+/// Writes a file at once, as an agent that rotates keys does it.
+fn write(path: &Path, text: &str) {
+    let new = path.with_extension("new");
+    fs::write(&new, text).unwrap();
+    fs::rename(&new, path).unwrap();
+}
+
+fn keys(id: &str) -> String {
+    format!(
+        "[default]\naws_access_key_id = {id}\naws_secret_access_key = a-secret\n\
+         aws_session_token = token-of-{id}\n"
+    )
+}
+
+/// After `failures` the daemon recovers by itself when `mend` has mended it, and was loud about it once, with `words`.
+fn recovers(
+    endpoint: &Endpoint,
+    daemon: Daemon,
+    failures: usize,
+    words: &str,
+    mend: impl FnOnce(),
+) {
+    let line = daemon.wait_for_log("WARN heartbeat failed");
+    assert!(line.contains(words), "no {words:?} in {line}");
+    daemon.wait_for_lines("failed again", failures);
+    mend();
+    daemon.wait_for_log("the service answers again");
+    survives_with(endpoint, daemon, 1).line();
+}
+
+#[test]
+fn none_at_first() {
+    let endpoint = Endpoint::ok();
+    let program = without_keys(&endpoint);
+    let file = program.home().join("credentials");
+    let daemon = program.env("AWS_SHARED_CREDENTIALS_FILE", &file).start();
+    let words =
+        ": no credentials found: none in environment, profile, web identity, ECS; EC2 metadata: ";
+    recovers(&endpoint, daemon, FEW, words, || {
+        write(&file, &keys("AKIDLATE"));
+    });
+}
+
+#[test]
+fn a_key_that_is_rotated_in_the_profile() {
+    let endpoint = takes("AKIDNEW", "UnrecognizedClientException");
+    let program = without_keys(&endpoint);
+    let file = program.home().join("credentials");
+    write(&file, &keys("AKIDOLD"));
+    let daemon = program.env("AWS_SHARED_CREDENTIALS_FILE", &file).start();
+    let words = ": UnrecognizedClientException: The security token is not valid (HTTP 400)";
+    recovers(&endpoint, daemon, FEW, words, || {
+        write(&file, &keys("AKIDNEW"));
+    });
+}
+
+#[test]
+fn a_token_that_expires() {
+    let endpoint = takes("AKIDFRESH", "ExpiredTokenException");
+    let program = without_keys(&endpoint);
+    let file = program.home().join("credentials");
+    write(&file, &keys("AKIDEXPIRED"));
+    let daemon = program.env("AWS_SHARED_CREDENTIALS_FILE", &file).start();
+    recovers(&endpoint, daemon, FEW, ": ExpiredTokenException: ", || {
+        write(&file, &keys("AKIDFRESH"));
+    });
+    let requests = endpoint.requests();
+    assert_eq!(
+        requests[0].header("x-amz-security-token"),
+        "token-of-AKIDEXPIRED"
+    );
+}
+
+/// STS, which gives the key `AKIDOF` and the token's text for a web identity token.
+fn sts() -> Server {
+    Server::start(|request| {
+        let field = |name: &str| {
+            let mut fields = request
+                .text
+                .split('&')
+                .filter_map(|field| field.split_once('='));
+            fields
+                .find(|(found, _)| *found == name)
+                .map_or("", |(_, value)| value)
+        };
+        assert_eq!(field("Action"), "AssumeRoleWithWebIdentity");
+        let token = field("WebIdentityToken");
+        Response::bare(
+            200,
+            &format!(
+                "<AssumeRoleWithWebIdentityResponse xmlns=\"https://sts.amazonaws.com/doc/2011-06-15/\">\
+                 <AssumeRoleWithWebIdentityResult><Credentials><AccessKeyId>AKIDOF{token}</AccessKeyId>\
+                 <SecretAccessKey>a-secret</SecretAccessKey><SessionToken>a-token</SessionToken>\
+                 <Expiration>2100-01-01T00:00:00Z</Expiration></Credentials>\
+                 </AssumeRoleWithWebIdentityResult></AssumeRoleWithWebIdentityResponse>"
+            ),
+        )
+    })
+}
+
+#[test]
+fn a_web_identity_token_that_is_rotated() {
+    let endpoint = takes("AKIDOFSECOND", "ExpiredTokenException");
+    let sts = sts();
+    let program = without_keys(&endpoint);
+    let file = program.home().join("token");
+    write(&file, "FIRST");
+    let daemon = program
+        .env("AWS_ENDPOINT_URL_STS", sts.url())
+        .env("AWS_WEB_IDENTITY_TOKEN_FILE", &file)
+        .env("AWS_ROLE_ARN", "arn:aws:iam::123456789012:role/runner")
+        .start();
+    recovers(&endpoint, daemon, FEW, ": ExpiredTokenException: ", || {
+        write(&file, "SECOND");
+    });
+    assert!(
+        endpoint.requests()[0]
+            .header("authorization")
+            .contains("AKIDOFFIRST")
+    );
+}
+
+/// An instance that knows nothing but what its metadata say.
+fn on_an_instance(endpoint: &Endpoint, metadata: &str) -> Taskbeat {
+    without_keys(endpoint)
+        .without("AWS_REGION")
+        .without("AWS_EC2_METADATA_DISABLED")
+        .env("AWS_EC2_METADATA_SERVICE_ENDPOINT", metadata)
+}
+
+const NEVER: &str = "2100-01-01T00:00:00Z";
+
+#[test]
+fn metadata_that_come_up_late() {
+    let endpoint = Endpoint::ok();
+    let down = Metadata::closed();
+    let daemon = on_an_instance(&endpoint, &down.url()).start();
+    let line = daemon.wait_for_log("WARN heartbeat failed");
+    assert!(
+        line.contains(": no region: set region, AWS_REGION or one in the profile"),
+        "{line}"
+    );
+    daemon.wait_for_lines("failed again", FEW);
+    assert!(endpoint.requests().is_empty());
+    let metadata = down.open();
+    metadata.put_role("AKIDROLE", NEVER);
+    metadata.put_region("ap-southeast-2");
+    survives_with(&endpoint, daemon, 1);
+    let request = &endpoint.requests()[0];
+    let scope = request.header("authorization");
+    assert!(
+        scope.contains("AKIDROLE/") && scope.contains("/ap-southeast-2/"),
+        "{scope}"
+    );
+    assert!(
+        metadata
+            .requests()
+            .iter()
+            .any(|request| request.line.starts_with("PUT "))
+    );
+}
+
+#[test]
+fn an_instance_whose_role_is_not_there_yet() {
+    for status in [403, 404, 500] {
+        let endpoint = Endpoint::ok();
+        let metadata = Metadata::start();
+        metadata.put_region("eu-west-1");
+        metadata.put_no_role(status);
+        let daemon = on_an_instance(&endpoint, &metadata.url()).start();
+        recovers(&endpoint, daemon, 1, ": no credentials", || {
+            metadata.put_role("AKIDROLE", NEVER);
+        });
+    }
+}
+
+#[test]
+fn expired_credentials_of_an_instance() {
+    let endpoint = takes("AKIDFRESH", "ExpiredTokenException");
+    let metadata = Metadata::start();
+    metadata.put_region("eu-west-1");
+    metadata.put_role("AKIDEXPIRED", "2020-01-01T00:00:00Z");
+    let daemon = on_an_instance(&endpoint, &metadata.url()).start();
+    // The SDK tries them: the metadata service may be late, and the service may still take them.
+    recovers(&endpoint, daemon, 1, ": ExpiredTokenException: ", || {
+        metadata.put_role("AKIDFRESH", NEVER);
+    });
+}
+
+#[test]
+fn a_container_whose_credentials_are_gone_for_a_while() {
+    let endpoint = Endpoint::ok();
+    let there = Arc::new(Mutex::new(false));
+    let is_there = Arc::clone(&there);
+    let ecs = Server::start(move |_| {
+        if !*is_there.lock().unwrap() {
+            return Response::bare(404, "{}");
+        }
+        Response::bare(
+            200,
+            r#"{"AccessKeyId":"AKIDTASK","SecretAccessKey":"a-secret","Token":"a-token","Expiration":"2100-01-01T00:00:00Z"}"#,
+        )
+    });
+    let url = format!("{}/v2/credentials", ecs.url());
+    let daemon = without_keys(&endpoint)
+        .env("AWS_CONTAINER_CREDENTIALS_FULL_URI", url)
+        .start();
+    recovers(&endpoint, daemon, 1, ": no credentials", || {
+        *there.lock().unwrap() = true;
+    });
+    assert!(
+        endpoint.requests()[0]
+            .header("authorization")
+            .contains("AKIDTASK")
+    );
+}
+
+#[test]
+fn a_credential_process_that_hangs() {
+    let endpoint = Endpoint::ok();
+    let program = without_keys(&endpoint);
+    let config = program.home().join("config");
+    // Found again by the time for which it sleeps, whoever its parent is by then.
+    let mark = format!("{}.5", 100_000 + std::process::id());
+    write(
+        &config,
+        &format!("[default]\ncredential_process = sh -c 'sleep {mark} & wait'\n"),
+    );
+    let daemon = program.env("AWS_CONFIG_FILE", &config).start();
+    let leader = daemon.wait_for_pid("ready");
+    let line = daemon.wait_for_log("WARN heartbeat failed");
+    assert!(
+        line.ends_with(": no credentials: no answer after 1s"),
+        "{line}"
+    );
+    daemon.wait_for_lines("failed again", FEW);
+    let open = descriptors(daemon.pid());
+    daemon.wait_for_lines("failed again", 2 * FEW);
+    let hanging = || {
+        let processes = all_processes().unwrap().flatten();
+        let lines = processes.filter_map(|process| process.cmdline().ok());
+        lines.filter(|line| line.contains(&mark)).count()
+    };
+    // One at a time, and perhaps the last one that is yet to be seen to be dead.
+    assert!(hanging() <= 2, "{} pile up", hanging());
+    assert!(
+        children(daemon.pid()).len() <= 4,
+        "{:?}",
+        children(daemon.pid())
+    );
+    assert!(descriptors(daemon.pid()) <= open + 4);
+    let good = r#"{"Version":1,"AccessKeyId":"AKIDPROCESS","SecretAccessKey":"a-secret"}"#;
+    write(
+        &config,
+        &format!("[default]\ncredential_process = echo '{good}'\n"),
+    );
+    daemon.wait_for_log("the service answers again");
+    assert!(children(daemon.pid()).contains(&leader) || crate::harness::is_alive(leader));
+    survives_with(&endpoint, daemon, 1).line();
+    assert_eq!(hanging(), 0, "they outlive us");
+}

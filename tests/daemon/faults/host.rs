@@ -1,0 +1,242 @@
+//! What the host runs out of.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::process::Command;
+
+use rustix::process::geteuid;
+
+use super::{MANY, survives_with};
+use crate::harness::{
+    Daemon, Endpoint, Play, Taskbeat, descriptors, eventually, is_alive, missing, processor_time,
+    runner,
+};
+
+/// Lets the running daemon have `most` of a resource; it may have more again later. Said by its own user, for nobody
+/// else need be allowed to.
+fn limit(daemon: &Daemon, user: &[&str], most: &str) {
+    let pid = daemon.pid().to_string();
+    let words = [user, &["prlimit", "--pid", &pid, most]].concat();
+    let status = Command::new(words[0]).args(&words[1..]).status();
+    assert!(status.unwrap().success(), "{words:?}");
+}
+
+const FEW_FILES: &str = "--nofile=3:";
+const MANY_FILES: &str = "--nofile=1000:";
+const NO_FORK: &str = "--nproc=1:";
+
+#[test]
+fn descriptors_that_are_exhausted() {
+    let endpoint = Endpoint::play([Play::Ok], Play::OkAndClose);
+    let program = Taskbeat::run(&endpoint).flag("-v").script(runner::OBEDIENT);
+    let id = program.id();
+    let daemon = program.start();
+    daemon.wait_for_log("heartbeat acknowledged");
+    limit(&daemon, &[], FEW_FILES);
+    let line = daemon.wait_for_log("WARN heartbeat failed");
+    assert!(line.contains("Too many open files (os error 24)"), "{line}");
+    // Somebody asks and cannot be let in: that is no reason to turn in circles.
+    let asker = Taskbeat::new("status")
+        .env("TASKBEAT_TASKRUNNER_ID", &id)
+        .start();
+    let before = processor_time(daemon.pid());
+    daemon.wait_for_lines("failed again", 20 * MANY);
+    let ticks = processor_time(daemon.pid()) - before;
+    assert!(ticks < 500, "{ticks} ticks for {} heartbeats", 20 * MANY);
+    limit(&daemon, &[], MANY_FILES);
+    survives_with(&endpoint, daemon, 1);
+    drop(asker);
+}
+
+#[test]
+fn terminate_is_obeyed_without_descriptors() {
+    let endpoint = Endpoint::ok();
+    let daemon = Taskbeat::run(&endpoint)
+        .set("--on-terminate", "echo hook")
+        .script(runner::OBEDIENT)
+        .start();
+    daemon.wait_for_pid("ready");
+    daemon.wait_for_log("heartbeat acknowledged");
+    // Its connection is open.
+    limit(&daemon, &[], FEW_FILES);
+    endpoint.now_play(Play::Terminate);
+    let finished = daemon.finish();
+    assert_eq!(finished.status, 0, "{finished:?}");
+    assert!(finished.text().ends_with("stopped\n"), "{finished:?}");
+    assert!(
+        finished
+            .stderr
+            .contains("WARN on-terminate: cannot run /bin/sh"),
+        "{finished:?}"
+    );
+}
+
+#[test]
+fn a_start_without_descriptors() {
+    let endpoint = Endpoint::ok();
+    let start = |most: &str| {
+        Taskbeat::run(&endpoint)
+            .via(&["prlimit", most])
+            .script(runner::OBEDIENT)
+            .finish()
+    };
+    // Not enough to begin with, and not enough for the runner.
+    for most in 3..=14 {
+        let finished = start(&format!("--nofile={most}:{most}"));
+        assert!(
+            [70, 127].contains(&finished.status) || finished.stderr.contains("shared libraries"),
+            "{most}: {finished:?}"
+        );
+    }
+}
+
+/// As a user whom the kernel limits, which root is not.
+fn as_user() -> Option<Vec<&'static str>> {
+    if !geteuid().is_root() {
+        return Some(vec![]);
+    }
+    let words = [
+        "setpriv",
+        "--reuid=65534",
+        "--regid=65534",
+        "--clear-groups",
+    ];
+    let can = Taskbeat::can(&words, std::path::Path::new("/"));
+    if !can {
+        missing("setpriv");
+    }
+    can.then(|| words.to_vec())
+}
+
+#[test]
+fn terminate_is_obeyed_when_fork_is_refused() {
+    let Some(user) = as_user() else { return };
+    let endpoint = Endpoint::ok();
+    let daemon = Taskbeat::run(&endpoint)
+        .via(&user)
+        .set("--on-terminate", "echo hook")
+        .script(runner::OBEDIENT)
+        .start();
+    daemon.wait_for_pid("ready");
+    daemon.wait_for_log("heartbeat acknowledged");
+    limit(&daemon, &user, NO_FORK);
+    endpoint.now_play(Play::Terminate);
+    let finished = daemon.finish();
+    assert_eq!(finished.status, 0, "{finished:?}");
+    assert_eq!(
+        finished.text().lines().last(),
+        Some("stopped"),
+        "{finished:?}"
+    );
+    let said =
+        "WARN on-terminate: cannot run /bin/sh: Resource temporarily unavailable (os error 11)";
+    assert!(finished.stderr.contains(said), "{finished:?}");
+}
+
+#[test]
+fn a_name_is_not_looked_up_when_threads_are_refused() {
+    let Some(user) = as_user() else { return };
+    let endpoint = Endpoint::ok();
+    let url = format!("http://localhost:{}", endpoint.addr().port());
+    // Longer than a thread waits for something to do.
+    let daemon = Taskbeat::new("run")
+        .to(&url)
+        .via(&user)
+        .flag("-v")
+        .set("--interval", "12s")
+        .script(runner::OBEDIENT)
+        .start();
+    let runner = daemon.wait_for_pid("ready");
+    daemon.wait_for_log("heartbeat acknowledged");
+    eventually("the thread that looked it up ends", || {
+        let tasks = fs::read_dir(format!("/proc/{}/task", daemon.pid())).unwrap();
+        let names = tasks.map(|task| fs::read_to_string(task.unwrap().path().join("comm")));
+        !names.flatten().any(|name| name.starts_with("tokio"))
+    });
+    limit(&daemon, &user, NO_FORK);
+    endpoint.now_play(Play::OkAndClose);
+    daemon.wait_for_log("WARN heartbeat failed");
+    daemon.wait_for_lines("failed again", MANY / 2);
+    assert!(is_alive(runner));
+    limit(&daemon, &user, "--nproc=10000:");
+    daemon.wait_for_log("the service answers again");
+    endpoint.now_play(Play::Terminate);
+    daemon.signal(rustix::process::Signal::TERM);
+    assert_eq!(daemon.finish().status, 42);
+}
+
+#[test]
+fn a_start_when_fork_is_refused() {
+    let Some(user) = as_user() else { return };
+    let endpoint = Endpoint::ok();
+    let finished = Taskbeat::run(&endpoint)
+        .via(&user)
+        .via(&["prlimit", "--nproc=1:1"])
+        .script(runner::OBEDIENT)
+        .finish();
+    assert_eq!(finished.status, 70, "{finished:?}");
+    assert!(
+        finished.stderr.contains("Resource temporarily unavailable"),
+        "{finished:?}"
+    );
+    assert!(endpoint.requests().is_empty());
+}
+
+#[test]
+fn a_disk_that_is_full() {
+    let endpoint = Endpoint::play([Play::fault(), Play::Ok, Play::deny()], Play::Ok);
+    let daemon = Taskbeat::run(&endpoint)
+        .via(&["sh", "-c", "exec \"$@\" 2>/dev/full", "sh"])
+        .flag("-vv")
+        .script(runner::OBEDIENT)
+        .start();
+    daemon.wait_for_pid("ready");
+    endpoint.wait_for(MANY);
+    endpoint.now_play(Play::Terminate);
+    let finished = daemon.finish();
+    assert_eq!(finished.status, 0, "{finished:?}");
+    assert_eq!(finished.text().lines().last(), Some("stopped"));
+}
+
+#[test]
+fn a_log_that_nobody_reads_for_a_while() {
+    let endpoint = Endpoint::ok();
+    let daemon = Taskbeat::run(&endpoint);
+    let path = daemon.home().join("pipe");
+    assert!(
+        Command::new("mkfifo")
+            .arg(&path)
+            .status()
+            .unwrap()
+            .success()
+    );
+    // A pipe that is full from the start.
+    let mut options = OpenOptions::new();
+    options.read(true).write(true);
+    options.custom_flags(rustix::fs::OFlags::NONBLOCK.bits().cast_signed());
+    let mut full: File = options.open(&path).unwrap();
+    while full.write(&[b'\n'; 4096]).is_ok() {}
+    while full.write(b"\n").is_ok() {}
+    let daemon = daemon
+        .via(&["sh", "-c", "exec \"$@\" 2>pipe", "sh"])
+        .set("--interval", "10ms")
+        .flag("-vv")
+        .script(runner::OBEDIENT)
+        .start();
+    daemon.wait_for_pid("ready");
+    // Each is more than one line; so many wait, and the others are dropped.
+    endpoint.wait_for(1_000);
+    let reader = BufReader::new(File::open(&path).unwrap());
+    let counted = reader
+        .lines()
+        .map(Result::unwrap)
+        .find(|line| line.contains("log lines were dropped"));
+    assert!(counted.unwrap().contains("nobody read them"));
+    assert!(descriptors(daemon.pid()) < 30);
+    // Whoever reads on is not kept waiting by us.
+    endpoint.now_play(Play::Terminate);
+    let finished = daemon.finish();
+    assert_eq!(finished.status, 0, "{finished:?}");
+    assert_eq!(finished.text().lines().last(), Some("stopped"));
+}

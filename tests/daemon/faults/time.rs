@@ -1,0 +1,75 @@
+//! Clocks that are wrong. The machine's clock is left alone: it is the service's that goes another way.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use aws_smithy_types::DateTime;
+use aws_smithy_types::date_time::Format;
+
+use crate::harness::{Endpoint, Play, Request, Response, Taskbeat};
+
+/// What the service allows a clock to be off.
+const TOLERANCE: i64 = 300;
+
+/// A service whose clock is `ahead` of ours by so many seconds: it rejects what was signed at another time than its
+/// own, with `code`, and says the time with each answer.
+fn service(ahead: i64, code: &'static str) -> (Endpoint, Arc<AtomicUsize>) {
+    let rejected = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&rejected);
+    let judge = move |request: &Request| {
+        let now = DateTime::from(
+            std::time::UNIX_EPOCH
+                .elapsed()
+                .map(|now| std::time::UNIX_EPOCH + now)
+                .unwrap(),
+        );
+        let date = DateTime::from_secs(now.secs() + ahead);
+        let response = if (signed(request) - date.secs()).abs() <= TOLERANCE {
+            Response::acknowledge(false)
+        } else {
+            count.fetch_add(1, Ordering::Relaxed);
+            Response::error(403, code, "Signature expired")
+        };
+        response.header("Date", &date.fmt(Format::HttpDate).unwrap())
+    };
+    (Endpoint::play([], Play::judge(judge)), rejected)
+}
+
+/// When the request says it was signed.
+fn signed(request: &Request) -> i64 {
+    let date = request.header("x-amz-date");
+    let [year, month, day] = [&date[..4], &date[4..6], &date[6..8]];
+    let [hour, minute, second] = [&date[9..11], &date[11..13], &date[13..15]];
+    let text = format!("{year}-{month}-{day}T{hour}:{minute}:{second}Z");
+    DateTime::from_str(&text, Format::DateTime).unwrap().secs()
+}
+
+/// One rejection tells the time, and it is not forgotten.
+fn is_corrected(ahead: i64) {
+    for code in ["InvalidSignatureException", "RequestTimeTooSkewed"] {
+        let (endpoint, rejected) = service(ahead, code);
+        let daemon = Taskbeat::run(&endpoint).set("--interval", "50ms").start();
+        let line = daemon.wait_for_log("WARN heartbeat failed");
+        assert!(line.contains(code), "{line}");
+        daemon.wait_for_log("the service answers again");
+        endpoint.wait_for(20);
+        assert_eq!(rejected.load(Ordering::Relaxed), 1, "{code}, {ahead} s");
+    }
+}
+
+const HOUR: i64 = 3600;
+
+#[test]
+fn a_clock_that_is_an_hour_slow() {
+    is_corrected(HOUR);
+}
+
+#[test]
+fn a_clock_that_is_an_hour_fast() {
+    is_corrected(-HOUR);
+}
+
+#[test]
+fn a_clock_that_is_at_1970() {
+    is_corrected(56 * 365 * 24 * HOUR);
+}
