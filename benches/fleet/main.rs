@@ -36,7 +36,7 @@ fn main() -> ExitCode {
     let mut plain = args.iter().filter(|arg| !arg.starts_with("--"));
     let drawing = plain
         .next()
-        .map_or("target/fleet.svg".into(), PathBuf::from);
+        .map_or("benches/fleet/fleet.svg".into(), PathBuf::from);
     let Ok(seed) = plain.next().map_or(Ok(SEED), |seed| seed.parse()) else {
         eprintln!("fleet: the seed is a whole number");
         return ExitCode::FAILURE;
@@ -71,6 +71,7 @@ fn main() -> ExitCode {
             eprintln!("fleet: {}: {error}", drawing.display());
             return ExitCode::FAILURE;
         }
+        println!("\nFor the README:\n\n{}", table::summary(&rows));
         println!("\nDrawn to {}.", drawing.display());
     }
     if met {

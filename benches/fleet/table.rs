@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::Row;
 use crate::limit;
 use crate::measure::Measure;
 use crate::policies::Kind;
@@ -44,6 +45,38 @@ pub(crate) fn line(scenario: Scenario, size: u32, kind: Kind, measure: &Measure)
         measure.calls_per_acknowledged(),
         measure.percent_throttled(),
     )
+}
+
+/// The table of the README: what a common boot does to a fleet that fits, and to one that does not.
+pub(crate) fn summary(rows: &[Row]) -> String {
+    let mut lines = vec![
+        "| a common boot, and the 24 hours after it | 800 runners: all heard after | calls of each until then \
+         | 1600 runners: longest gap | calls per heartbeat |"
+            .to_owned(),
+        "| --- | --- | --- | --- | --- |".to_owned(),
+    ];
+    for kind in Kind::ALL {
+        let played = |size| {
+            rows.iter()
+                .find(|row| (row.scenario, row.size, row.kind) == (Scenario::Boot, size, kind))
+                .map(|row| &row.measure)
+        };
+        let (Some(fits), Some(too_many)) = (played(800), played(1_600)) else {
+            continue;
+        };
+        let heard = match fits.all_heard() {
+            Some(after) => seconds(after),
+            None => format!("never, {} starve", fits.starved()),
+        };
+        lines.push(format!(
+            "| {} | {heard} | {:.1} | {} | {:.1} |",
+            kind.name(),
+            fits.calls_per_recovered(),
+            seconds(too_many.gap(1_000)),
+            too_many.calls_per_acknowledged(),
+        ));
+    }
+    lines.join("\n")
 }
 
 fn seconds(duration: Duration) -> String {

@@ -79,7 +79,7 @@ impl Snapshot {
             parts.push(heartbeats);
         }
         if self.over_limit {
-            parts.push("the account is over its limit".to_owned());
+            parts.push("the AWS account is over its limit".to_owned());
         }
         if let Some(pid) = self.runner_pid {
             let up = coarse(self.runner_uptime_seconds.unwrap_or_default());

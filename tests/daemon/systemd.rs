@@ -347,6 +347,15 @@ fn the_status_is_for_people_who_are_tired() {
         ),
         (
             Snapshot {
+                over_limit: true,
+                ..failing.clone()
+            },
+            "7 heartbeats in a row failed, last acknowledged 3 min ago, next in less than 1 min; \
+             the AWS account is over its limit; runner pid 4711 up 6 h; \
+             ThrottlingException: Rate exceeded (HTTP 400)",
+        ),
+        (
+            Snapshot {
                 failures: 1,
                 acknowledged_seconds_ago: None,
                 runner_pid: None,
