@@ -315,6 +315,16 @@ def test_an_outage_at_the_start_is_no_failure(machine, service, configure):
     assert machine.restarts("taskbeat") == 0
 
 
+def test_metadata_that_are_not_there_yet_are_no_failure(machine, service, configure):
+    machine.systemctl("set-environment", "AWS_EC2_METADATA_DISABLED=false")
+    machine.systemctl("set-environment", "AWS_EC2_METADATA_SERVICE_ENDPOINT=http://127.0.0.1:9")
+    configure("taskbeat", command=PLAIN, hostname="{public-hostname}")
+    machine.systemctl("start", "taskbeat")
+    runner_of(machine, "taskbeat")
+    machine.wait_for("taskbeat", "StatusText", ".* failed, never acknowledged, .*public-hostname.*")
+    assert service.heartbeats == []
+
+
 def test_the_exposure_is_as_low_by_this_systemd_s_measure(machine):
     for unit, limit in [("taskbeat", 15), ("taskbeat@any", 15), ("taskbeat-sidecar", 12)]:
         machine.run("systemd-analyze", "security", "--offline=true", f"--threshold={limit}", f"{unit}.service")
