@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import signal
 import subprocess
 import time
 from pathlib import Path
@@ -31,6 +32,15 @@ def children(pid):
     return [int(child) for task in tasks for child in task.read_text().split()]
 
 
+def is_first(pid):
+    """Whether the process is the first one of a container, by our id. systemd-nspawn has children that come and go."""
+    try:
+        status = Path(f"/proc/{pid}/status").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return re.search(r"^Name:\tsystemd\n(.*\n)*NSpid:.*\t1$", status, re.MULTILINE)
+
+
 class Machine:
     """Boots when it is made. Nothing that happens in it is kept."""
 
@@ -38,12 +48,13 @@ class Machine:
         binds = {TASKBEAT: "/usr/bin/taskbeat"}
         binds |= {unit: f"/usr/lib/systemd/system/{unit.name}" for unit in UNITS.glob("*.service")}
         self.container = subprocess.Popen(
-            ["systemd-nspawn", "--quiet", f"--directory={ROOTS / suite}", "--volatile=overlay", "--boot"]
-            + ["--register=no", "--keep-unit", "--private-network", "--machine=taskbeat-test", "--console=pipe"]
+            ["systemd-nspawn", "--quiet", f"--machine=taskbeat-{os.getpid()}", f"--directory={ROOTS / suite}"]
+            + ["--boot", "--volatile=overlay", "--private-network", "--register=no", "--keep-unit", "--console=pipe"]
             + [f"--bind-ro={ours}:{its}" for ours, its in binds.items()],
             env=os.environ | {"SYSTEMD_NSPAWN_UNIFIED_HIERARCHY": "1"},
             stdin=subprocess.DEVNULL,
         )
+        self.pid = None
         try:
             self.pid = until(self._init, "the container's systemd")
             until(self._is_up, "the end of the boot")
@@ -52,23 +63,17 @@ class Machine:
             raise
 
     def _init(self):
-        """Our id of the process that is the first one inside."""
+        """Our id of the systemd inside."""
         if self.container.poll() is not None:
             raise AssertionError(f"systemd-nspawn ended with {self.container.returncode}")
-        for pid in children(self.container.pid):
-            status = Path(f"/proc/{pid}/status").read_text()
-            # Until it is executed, it is one of systemd-nspawn's own.
-            if re.search(r"^Name:\tsystemd\n(.*\n)*NSpid:.*\t1$", status, re.MULTILINE):
-                return pid
-        return None
+        return next(filter(is_first, children(self.container.pid)), None)
 
     def _is_up(self):
         return self.ask("systemctl", "is-system-running").stdout.strip() in ("running", "degraded")
 
     def end(self):
-        for pid in children(self.container.pid):
-            os.kill(pid, 9)
-        self.container.kill()
+        # With its systemd all of the container ends, and systemd-nspawn clears away.
+        os.kill(self.pid or self.container.pid, signal.SIGKILL)
         self.container.wait(timeout=HANG)
 
     def ask(self, *command):

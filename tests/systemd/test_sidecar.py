@@ -67,6 +67,10 @@ def test_the_runner_goes_on_without_it(machine, service, runner):
     runner()
     machine.systemctl("start", "etl")
     pid = wait_until_attached(machine)
+    machine.systemctl("reload", "taskbeat-sidecar")
+    machine.wait_for_log("taskbeat-sidecar", "^settings reloaded$")
+    # From outside of its sandbox.
+    assert f"pid {pid}," in machine.run("taskbeat", "status", "--taskrunner-id", "sidecar")
     machine.systemctl("restart", "taskbeat-sidecar")
     assert wait_until_attached(machine) == pid
     machine.systemctl("stop", "taskbeat-sidecar")

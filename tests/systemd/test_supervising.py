@@ -120,13 +120,13 @@ def test_a_user_of_its_own(machine, service, configure):
 
 
 def test_a_stop_takes_as_long_as_the_runner_and_it_is_no_dead_one_meanwhile(machine, service, configure):
-    configure("taskbeat", command=SLOW, interval="500ms", jitter="0%", grace="1h")
-    machine.drop_in("taskbeat", "impatient", "[Service]\nTimeoutStopSec=1s\n")
+    configure("taskbeat", command=SLOW, interval="1s", jitter="0%", grace="1h")
+    machine.drop_in("taskbeat", "impatient", "[Service]\nTimeoutStopSec=3s\n")
     machine.systemctl("start", "taskbeat")
     service.hear("taskbeat")
     machine.systemctl("stop", "--no-block", "taskbeat")
     machine.wait_for_log("taskbeat", "^draining$")
-    # That is three times what systemd would have waited.
+    # That is twice as long as systemd would have waited.
     service.hear("taskbeat", more=7)
     assert machine.show("taskbeat", "ActiveState") == "deactivating"
     assert machine.show("taskbeat", "StatusText").startswith("stopping the runner: ")
@@ -214,9 +214,13 @@ def test_terminate_is_for_good(machine, service, configure):
     machine.wait_for_log("taskbeat", "^exit status=0$")
 
 
-def watched(machine, configure, seconds=2):
+WATCHDOG = 4
+
+
+def watched(machine, configure):
+    """Starts it with a watchdog that is not as patient as ours, and returns its processes."""
     configure("taskbeat", command=PLAIN)
-    machine.drop_in("taskbeat", "hurry", f"[Service]\nWatchdogSec={seconds}\nRestartSec=0\n")
+    machine.drop_in("taskbeat", "hurry", f"[Service]\nWatchdogSec={WATCHDOG}\nRestartSec=0\n")
     machine.systemctl("start", "taskbeat")
     return machine.processes("taskbeat")
 
@@ -244,15 +248,14 @@ def test_a_loop_that_hangs_is_replaced(machine, service, configure):
 
 def test_a_long_wait_for_the_service_is_no_reason_for_the_watchdog(machine, service, configure):
     service.refused["taskbeat"] = "ThrottlingException"
-    seconds = 4
-    watched(machine, configure, seconds)
+    watched(machine, configure)
     # More than a hundred seconds, in which nothing else is to be done.
     machine.wait_for_log("taskbeat", "^heartbeat failed, next in [0-9]+m")
 
     def kept_alive():
         return int(machine.show("taskbeat", "WatchdogTimestampMonotonic"))
 
-    enough = kept_alive() + 2 * seconds * 1_000_000
+    enough = kept_alive() + 2 * WATCHDOG * 1_000_000
     until(lambda: kept_alive() > enough, "twice its time without a restart")
     assert machine.restarts("taskbeat") == 0
 
@@ -313,6 +316,16 @@ def test_an_outage_at_the_start_is_no_failure(machine, service, configure):
     service.up()
     machine.wait_for("taskbeat", "StatusText", f"acknowledged .*; runner pid {runner} up .*")
     assert machine.restarts("taskbeat") == 0
+
+
+def test_metadata_that_are_not_there_yet_are_no_failure(machine, service, configure):
+    machine.systemctl("set-environment", "AWS_EC2_METADATA_DISABLED=false")
+    machine.systemctl("set-environment", "AWS_EC2_METADATA_SERVICE_ENDPOINT=http://127.0.0.1:9")
+    configure("taskbeat", command=PLAIN, hostname="{public-hostname}")
+    machine.systemctl("start", "taskbeat")
+    runner_of(machine, "taskbeat")
+    machine.wait_for("taskbeat", "StatusText", ".* failed, never acknowledged, .*public-hostname.*")
+    assert service.heartbeats == []
 
 
 def test_the_exposure_is_as_low_by_this_systemd_s_measure(machine):
