@@ -23,7 +23,8 @@
 //! | What stops the runner, in which steps, with which exit status? | [`core`], `agent.rs` |
 //! | In which order do things happen? | [`daemon`] |
 //! | What is logged? | [`daemon`], `journal.rs`; where it goes: [`log`] |
-//! | What does the service see, and what counts as its answer? | [`aws`] |
+//! | What does the service see, and what counts as its answer? | [`aws`]; in which words failures are told: `words.rs` |
+//! | What do placeholders of the identity become? | [`config`], `host.rs`; [`aws`], `metadata.rs` |
 //! | How is the runner started, signalled and cleared away? | [`process`]; all unsafe code is in its `sys.rs` |
 //! | Which settings are there, and what is refused? | [`config`], `table.rs` and `values.rs` |
 //! | What do the commands do? | [`cli`] |
