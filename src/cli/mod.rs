@@ -18,10 +18,12 @@ use self::args::Invocation;
 use crate::config::{self, Config, Options};
 use crate::core::Exit;
 use crate::log::Log;
+use crate::process::mark_helpers;
 
 /// Does what the command line says.
 #[must_use]
 pub fn main() -> ExitCode {
+    mark_helpers();
     let invocation = match args::parse(std::env::args_os()) {
         Ok(invocation) => invocation,
         Err(error) => {

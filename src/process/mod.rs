@@ -21,10 +21,10 @@ use self::attached::Attached;
 use self::child::Child;
 use self::hook::Hook;
 use self::pid_file::PidFile;
-use self::reaper::OwnGroup;
 use crate::config::{self, StopScope, Target};
 use crate::core::{self, Event, Exit};
 
+pub(crate) use self::reaper::mark_helpers;
 pub(crate) use self::sys::{is_ignored, unblock_signals, watch};
 pub use self::terminal::Terminal;
 pub use self::tree::Process;
@@ -219,21 +219,16 @@ impl Runner {
         self.hook.kill();
     }
 
-    /// Reaps what others left behind and the kernel gave to us. Children in our own process group
-    /// are the SDK's while it waits for them; `idle` says that it does not, and then ends those that
-    /// it gave up.
+    /// Reaps what others left behind and the kernel gave to us. Children in our own process group may
+    /// be the SDK's, while it waits for them; `idle` says that it does not: then those that hang are
+    /// ended.
     pub fn reap_orphans(&self, idle: bool) {
         let leader = match &self.live {
             Live::Child(child) => Some(child.pid()),
             Live::None | Live::Attached(_) | Live::PidFile(_) => None,
         };
         let held: Vec<Pid> = leader.into_iter().chain(self.hook.pid()).collect();
-        let own = match (&self.live, &self.terminal) {
-            _ if !idle => OwnGroup::Keep,
-            (Live::Child(_), Some(_)) => OwnGroup::Reap,
-            _ => OwnGroup::End,
-        };
-        reaper::reap(&held, own);
+        reaper::reap(&held, idle);
     }
 
     fn attached(&self) -> Option<&Attached> {

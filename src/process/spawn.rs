@@ -10,11 +10,14 @@ use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, WaitId, WaitIdOptions, pidfd_open, waitid};
 use tokio::io::unix::AsyncFd;
 
+use super::reaper::HELPER_OF;
 use super::{Refusal, sys};
 use crate::core::Exit;
 
-/// Variables that speak of our own service manager and would mislead others.
-const OURS: [&str; 6] = [
+/// Variables that speak of our own service manager and would mislead others, and the mark of those
+/// that are not the runner's.
+const OURS: [&str; 7] = [
+    HELPER_OF,
     "NOTIFY_SOCKET",
     "WATCHDOG_PID",
     "WATCHDOG_USEC",

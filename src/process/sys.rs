@@ -1,6 +1,7 @@
 //! What only unsafe code can do: act between fork and exec, set the signal mask, wait for a descriptor.
 #![expect(unsafe_code, reason = "these calls have no safe form")]
 
+use std::env;
 use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
@@ -70,6 +71,12 @@ fn set_mask(how: libc::c_int, signals: &[libc::c_int]) -> io::Result<()> {
     } else {
         Err(io::Error::last_os_error())
     }
+}
+
+/// Sets a variable of our own environment. To be called while there is one thread.
+pub(super) fn set_variable(name: &str, value: &str) {
+    // SAFETY: only another thread could read or write the environment meanwhile, and there is none yet.
+    unsafe { env::set_var(name, value) };
 }
 
 /// Whether `signal` is ignored, which we can only have inherited.

@@ -9,7 +9,7 @@ use procfs::process::all_processes;
 use super::{FEW, survives_with};
 use crate::harness::{
     Daemon, Endpoint, Metadata, Play, Request, Response, Server, Taskbeat, children, descriptors,
-    runner,
+    is_alive, runner,
 };
 
 /// A daemon with no credentials in its environment.
@@ -290,7 +290,26 @@ fn a_credential_process_that_hangs() {
         &format!("[default]\ncredential_process = echo '{good}'\n"),
     );
     daemon.wait_for_log("the service answers again");
-    assert!(children(daemon.pid()).contains(&leader) || crate::harness::is_alive(leader));
+    assert!(children(daemon.pid()).contains(&leader) || is_alive(leader));
     survives_with(&endpoint, daemon, 1).line();
     assert_eq!(hanging(), 0, "they outlive us");
+}
+
+#[test]
+fn a_runner_that_was_there_before_us_is_no_credential_process() {
+    // The shell becomes us, and so its child ours, in our own process group.
+    let endpoint = Endpoint::play([Play::fault(), Play::Ok, Play::deny()], Play::Ok);
+    let shell = "sleep 120 & echo runner $!; exec \"$@\" --pid $!";
+    let daemon = Taskbeat::run(&endpoint)
+        .via(&["sh", "-c", shell, "sh"])
+        .set("--interval", "50ms")
+        .start();
+    let runner = daemon.wait_for_pid("runner");
+    endpoint.wait_for(10);
+    assert!(children(daemon.pid()).contains(&runner));
+    assert!(is_alive(runner), "it was killed");
+    endpoint.now_play(Play::Terminate);
+    let finished = daemon.finish();
+    assert_eq!(finished.status, 0, "{finished:?}");
+    assert!(!is_alive(runner));
 }
