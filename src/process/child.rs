@@ -117,6 +117,10 @@ impl Child {
     pub(super) fn kill(&mut self) -> Vec<Process> {
         self.killing = true;
         let left = self.left();
+        if self.own_group && self.phase != Phase::Gone {
+            // Without descriptors to spare nobody is found, and no single one can be signalled.
+            let _ = kill_process_group(self.leader.pid, Signal::KILL);
+        }
         signal_each(&left, Signal::KILL);
         left
     }

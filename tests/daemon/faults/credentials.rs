@@ -1,6 +1,7 @@
 //! Credentials that are not there, not good any more, or slow.
 
 use std::fs;
+use std::net::TcpListener;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
@@ -193,6 +194,21 @@ fn metadata_that_come_up_late() {
             .iter()
             .any(|request| request.line.starts_with("PUT "))
     );
+}
+
+#[test]
+fn metadata_that_hang() {
+    let endpoint = Endpoint::ok();
+    // The kernel takes the connections, and nobody takes them from it.
+    let hanging = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    let url = format!("http://{}", hanging.local_addr().unwrap());
+    let daemon = on_an_instance(&endpoint, &url).start();
+    let runner = daemon.wait_for_pid("ready");
+    daemon.wait_for_log("WARN heartbeat failed");
+    daemon.wait_for_lines("failed again", FEW);
+    assert!(is_alive(runner));
+    let log = daemon.log();
+    assert_eq!(log.matches("WARN").count(), 1, "{log}");
 }
 
 #[test]

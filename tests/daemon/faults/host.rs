@@ -10,7 +10,7 @@ use rustix::process::geteuid;
 use super::{MANY, survives_with};
 use crate::harness::{
     Daemon, Endpoint, Play, Taskbeat, descriptors, eventually, is_alive, missing, processor_time,
-    runner,
+    runner, wait_for_end,
 };
 
 /// Lets the running daemon have `most` of a resource; it may have more again later. Said by its own user, for nobody
@@ -70,6 +70,25 @@ fn terminate_is_obeyed_without_descriptors() {
             .contains("WARN on-terminate: cannot run /bin/sh"),
         "{finished:?}"
     );
+}
+
+#[test]
+fn a_runner_that_does_not_stop_is_killed_without_descriptors() {
+    let endpoint = Endpoint::ok();
+    let deaf = "trap '' TERM; (nap member) & nap ready";
+    let daemon = Taskbeat::run(&endpoint)
+        .set("--grace", "100ms")
+        .script(deaf)
+        .start();
+    let runner = [daemon.wait_for_pid("ready"), daemon.wait_for_pid("member")];
+    daemon.wait_for_log("heartbeat acknowledged");
+    limit(&daemon, &[], FEW_FILES);
+    endpoint.now_play(Play::Terminate);
+    let finished = daemon.finish();
+    assert_eq!(finished.status, 0, "{finished:?}");
+    for process in runner {
+        wait_for_end(process);
+    }
 }
 
 #[test]
@@ -226,7 +245,7 @@ fn a_log_that_nobody_reads_for_a_while() {
         .start();
     daemon.wait_for_pid("ready");
     // Each is more than one line; so many wait, and the others are dropped.
-    endpoint.wait_for(1_000);
+    endpoint.wait_for(700);
     let reader = BufReader::new(File::open(&path).unwrap());
     let counted = reader
         .lines()

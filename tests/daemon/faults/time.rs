@@ -3,10 +3,14 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use std::thread;
+use std::time::Duration;
+
 use aws_smithy_types::DateTime;
 use aws_smithy_types::date_time::Format;
+use rustix::process::Signal;
 
-use crate::harness::{Endpoint, Play, Request, Response, Taskbeat};
+use crate::harness::{Endpoint, Play, Request, Response, Taskbeat, eventually, runner, state_of};
 
 /// What the service allows a clock to be off.
 const TOLERANCE: i64 = 300;
@@ -72,4 +76,30 @@ fn a_clock_that_is_an_hour_fast() {
 #[test]
 fn a_clock_that_is_at_1970() {
     is_corrected(56 * 365 * 24 * HOUR);
+}
+
+#[test]
+fn a_process_that_is_stopped_and_continued() {
+    const INTERVAL: Duration = Duration::from_secs(2);
+    let endpoint = Endpoint::ok();
+    let daemon = Taskbeat::run(&endpoint)
+        .set("--interval", "2s")
+        .script(runner::OBEDIENT)
+        .start();
+    daemon.wait_for_pid("ready");
+    daemon.wait_for_log("heartbeat acknowledged");
+    daemon.signal(Signal::STOP);
+    eventually("we are stopped", || state_of(daemon.pid()) == 'T');
+    // Two heartbeats are missed.
+    thread::sleep(2 * INTERVAL);
+    assert_eq!(endpoint.requests().len(), 1);
+    daemon.signal(Signal::CONT);
+    let requests = endpoint.wait_for(3);
+    // One goes out at once, and the next one in its time.
+    let gap = requests[2].at - requests[1].at;
+    assert!(gap > INTERVAL / 2, "{gap:?}");
+    daemon.signal(Signal::TERM);
+    let finished = daemon.finish();
+    assert_eq!(finished.status, 42, "{finished:?}");
+    assert!(!finished.stderr.contains("WARN"), "{finished:?}");
 }
