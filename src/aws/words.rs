@@ -41,6 +41,9 @@ const PLACES: [(&str, &str); 5] = [
     ("Ec2InstanceMetadata", "EC2 metadata"),
 ];
 
+/// The longest line, in characters; those of the service have some three hundred.
+const LONGEST: usize = 1_000;
+
 /// Why there are no credentials where nobody wanted any to be.
 const UNUSED: [&str; 2] = ["not set", "not configured"];
 
@@ -134,8 +137,14 @@ fn nowhere(chain: &ProviderChainError<CredentialsError>) -> String {
     format!("no credentials found: {}", reasons.join("; "))
 }
 
-/// The text without line breaks and other controls: somebody else wrote it, and it goes to logs and terminals.
+/// The text without line breaks and other controls, and not much of it: somebody else wrote it, and it goes to logs
+/// and terminals.
 fn one_line(text: &str) -> String {
     let plain = text.replace(char::is_control, " ");
-    plain.split_whitespace().collect::<Vec<_>>().join(" ")
+    let mut line = plain.split_whitespace().collect::<Vec<_>>().join(" ");
+    if let Some((end, _)) = line.char_indices().nth(LONGEST) {
+        line.truncate(end);
+        line.push('…');
+    }
+    line
 }

@@ -52,6 +52,17 @@ fn what_the_service_says_takes_one_line_and_no_control_over_the_terminal() {
 }
 
 #[test]
+fn of_what_the_service_says_no_more_is_shown_than_people_read() {
+    let message = "ä".repeat(20_000);
+    let endpoint = Endpoint::play([], Play::error(400, "AccessDeniedException", &message));
+    let daemon = Taskbeat::run(&endpoint).start();
+    let line = daemon.wait_for_log("heartbeat failed");
+    assert!(line.contains("AccessDeniedException: ää"), "{line}");
+    let shown = line.chars().filter(|letter| *letter == 'ä').count();
+    assert!((900..1_000).contains(&shown), "{shown}");
+}
+
+#[test]
 fn the_level_decides_what_is_logged() {
     for (level, lines) in [("off", 0), ("error", 0), ("info", 4)] {
         let endpoint = Endpoint::play([], Play::Terminate);
