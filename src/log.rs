@@ -7,7 +7,7 @@ use std::panic;
 use std::thread::Builder;
 
 use tracing::level_filters::LevelFilter;
-use tracing::{Event, Level, Subscriber, error};
+use tracing::{Event, Level, Subscriber, debug};
 use tracing_appender::non_blocking::{ErrorCounter, NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::fmt::format::{self, Format, FormatEvent, FormatFields, Writer};
@@ -59,8 +59,8 @@ impl Log {
         let _ = tracing_subscriber::registry()
             .with(lines.with_filter(filter))
             .try_init();
-        // What panics, too, must not wait for somebody to read it.
-        panic::set_hook(Box::new(|panic| error!("{panic}")));
+        // Whoever catches a panic says what it was; the default would say so, too, and wait until somebody reads it.
+        panic::set_hook(Box::new(|panic| debug!("{panic}")));
         Ok(Self {
             dropped,
             own,

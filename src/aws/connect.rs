@@ -18,7 +18,7 @@ use aws_smithy_types::date_time::Format;
 use tokio::time::timeout;
 use tracing::info;
 
-use super::{metadata, words};
+use super::{metadata, trust, words};
 use crate::config::{Aws, Identity};
 
 /// The longest that one heartbeat may take at the default interval.
@@ -63,13 +63,18 @@ impl Connection {
 
     /// A client that knows what the profile files, the environment and the metadata service say now.
     ///
-    /// The SDK never reads them again, so what changed meanwhile is found by a new client only.
+    /// The SDK never reads them again, so what changed meanwhile is found by a new client only. After a certificate
+    /// that was not trusted it sees the host's authorities anew, too, if `distrust` says so.
     ///
     /// # Errors
     ///
     /// There is no region. The metadata service is asked for it when nothing else names one, and may come up later.
-    pub(super) async fn client(&self) -> Result<Client, String> {
-        let shared = self.load().await?;
+    pub(super) async fn client(&self, distrust: bool) -> Result<Client, String> {
+        let mut loader = self.loader();
+        if distrust && !self.rehearsal {
+            loader = loader.http_client(trust::anew());
+        }
+        let shared = self.load(loader).await?;
         if shared.region().is_none() {
             return Err(NO_REGION.to_owned());
         }
@@ -87,7 +92,7 @@ impl Connection {
     ///
     /// Why there are none, in one line.
     pub async fn access(&self) -> Result<Access, String> {
-        let shared = self.load().await?;
+        let shared = self.load(self.loader()).await?;
         let region = shared.region().map(ToString::to_string);
         let provider = shared.credentials_provider().ok_or("no credentials")?;
         let credentials = timeout(self.attempt, provider.provide_credentials())
@@ -120,8 +125,8 @@ impl Connection {
         Ok(complete)
     }
 
-    async fn load(&self) -> Result<SdkConfig, String> {
-        timeout(self.attempt, self.loader().load())
+    async fn load(&self, loader: ConfigLoader) -> Result<SdkConfig, String> {
+        timeout(self.attempt, loader.load())
             .await
             .map_err(|_| "the AWS configuration took too long to load".to_owned())
     }

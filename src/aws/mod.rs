@@ -4,8 +4,10 @@ mod connect;
 mod fault;
 mod genuine;
 mod metadata;
-mod words;
+mod trust;
+pub(crate) mod words;
 
+use std::any::Any;
 use std::future;
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
@@ -30,6 +32,8 @@ pub struct DataPipeline {
     /// The identity without placeholders, from the first heartbeat on for which they were known.
     complete: Rc<OnceCell<Identity>>,
     client: Option<Client>,
+    /// Whether a certificate was not trusted, so that the SDK's knowledge of authorities may be old.
+    distrust: bool,
     /// Whether the heartbeat in flight goes a way that is not to be gone again.
     outdated: bool,
     in_flight: Option<InFlight>,
@@ -46,6 +50,7 @@ impl DataPipeline {
             identity,
             complete: Rc::default(),
             client: None,
+            distrust: false,
             outdated: false,
             in_flight: None,
         }
@@ -68,13 +73,15 @@ impl Service for DataPipeline {
         let heartbeat = heartbeat(
             client,
             self.connection.clone(),
+            self.distrust,
             self.identity.clone(),
             Rc::clone(&self.complete),
         );
         let heartbeat = AssertUnwindSafe(heartbeat).catch_unwind();
         self.in_flight = Some(Box::pin(async {
-            // A name that is to be looked up while the kernel refuses threads makes the runtime panic.
-            let broken = |_| (None, unheard("a defect, or no thread to spare".to_owned()));
+            // Whatever panics below is no reason to leave the runner without heartbeats; the runtime does when a name is
+            // to be looked up and the kernel refuses the thread for it.
+            let broken = |panic: Box<dyn Any + Send>| (None, unheard(words::panicked(&*panic)));
             heartbeat.await.unwrap_or_else(broken)
         }));
     }
@@ -89,6 +96,7 @@ impl Service for DataPipeline {
         };
         let (client, reply) = in_flight.await;
         self.in_flight = None;
+        self.distrust |= trust::is_distrust(&reply.said);
         self.client = client.filter(|_| !self.outdated);
         reply
     }
@@ -98,6 +106,7 @@ impl Service for DataPipeline {
 async fn heartbeat(
     client: Option<Client>,
     connection: Connection,
+    distrust: bool,
     identity: Identity,
     complete: Rc<OnceCell<Identity>>,
 ) -> (Option<Client>, Reply) {
@@ -108,7 +117,7 @@ async fn heartbeat(
     };
     let client = match client {
         Some(client) => client,
-        None => match connection.client().await {
+        None => match connection.client(distrust).await {
             Ok(client) => client,
             Err(said) => return (None, unheard(said)),
         },

@@ -1,5 +1,6 @@
 //! How to say in one line what failed: for somebody who is tired, and knows neither the SDK nor its layers.
 
+use std::any::Any;
 use std::error::Error;
 
 use aws_config::meta::ProviderChainError;
@@ -135,6 +136,13 @@ fn nowhere(chain: &ProviderChainError<CredentialsError>) -> String {
         reasons.insert(0, format!("none in {}", unused.join(", ")));
     }
     format!("no credentials found: {}", reasons.join("; "))
+}
+
+/// What a panic said. A defect, or a kernel that refuses what no library expects it to.
+pub(crate) fn panicked(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
+    one_line(&format!("internal error: {}", text.unwrap_or("panic")))
 }
 
 /// The text without line breaks and other controls, and not much of it: somebody else wrote it, and it goes to logs

@@ -15,6 +15,7 @@ use tokio::runtime::{Builder, Runtime};
 use tracing::warn;
 
 use self::args::Invocation;
+use crate::aws::words;
 use crate::config::{self, Config, Options};
 use crate::core::Exit;
 use crate::log::Log;
@@ -32,8 +33,10 @@ pub fn main() -> ExitCode {
             return args::exit(&error).into();
         }
     };
-    // Only a defect panics, or a kernel that refuses what no library expects it to. What was said about it is said.
-    panic::catch_unwind(|| obey(invocation)).unwrap_or_else(|_| Exit::INTERNAL.into())
+    panic::catch_unwind(|| obey(invocation)).unwrap_or_else(|panic| {
+        eprintln!("taskbeat: {}", words::panicked(&*panic));
+        Exit::INTERNAL.into()
+    })
 }
 
 fn obey(invocation: Invocation) -> ExitCode {

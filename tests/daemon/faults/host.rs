@@ -175,7 +175,9 @@ fn a_name_is_not_looked_up_when_threads_are_refused() {
     });
     limit(&daemon, &user, NO_FORK);
     endpoint.now_play(Play::OkAndClose);
-    daemon.wait_for_log("WARN heartbeat failed");
+    let line = daemon.wait_for_log("WARN heartbeat failed");
+    let said = ": internal error: OS can't spawn worker thread: Resource temporarily unavailable";
+    assert!(line.contains(said), "{line}");
     daemon.wait_for_lines("failed again", MANY / 2);
     assert!(is_alive(runner));
     limit(&daemon, &user, "--nproc=10000:");

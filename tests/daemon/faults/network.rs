@@ -212,6 +212,36 @@ fn an_authority_that_nobody_knows() {
 }
 
 #[test]
+fn an_authority_that_nobody_knows_yet() {
+    let endpoint = Endpoint::ok();
+    let authority = Authority::new("ours");
+    let tls = Tls::before(&endpoint, &authority, GOOD);
+    let program = encrypted(&tls);
+    let trusted = program.home().join("trusted.pem");
+    Authority::new("another").write(&trusted);
+    let daemon = program.start();
+    daemon.wait_for_log("WARN heartbeat failed");
+    daemon.wait_for_lines("failed again", FEW);
+    authority.write(&trusted);
+    survives_with(&endpoint, daemon, 1).line();
+}
+
+#[test]
+fn no_authorities_at_first() {
+    let endpoint = Endpoint::ok();
+    let authority = Authority::new("ours");
+    let tls = Tls::before(&endpoint, &authority, GOOD);
+    let program = encrypted(&tls);
+    // The file is not there.
+    let trusted = program.home().join("trusted.pem");
+    let daemon = program.start();
+    daemon.wait_for_log("WARN heartbeat failed");
+    daemon.wait_for_lines("failed again", FEW);
+    authority.write(&trusted);
+    survives_with(&endpoint, daemon, 1);
+}
+
+#[test]
 fn a_proxy_that_asks_for_a_password() {
     let proxy = Server::start(|request| {
         assert!(request.line.starts_with("CONNECT "), "{}", request.line);
