@@ -9,8 +9,6 @@ import pytest
 from machine import ROOTS, TASKBEAT, Machine
 from service import PORT, Service
 
-KEY = "AKIDEXAMPLE"
-
 # 252 is that of Amazon Linux 2023, too.
 SUITES = {"bookworm": "252", "trixie": "257"}
 
@@ -35,14 +33,14 @@ def machine(request):
     machine = Machine(request.param)
     try:
         # Every service is told: who we are, and that there is no EC2 here.
-        for name, value in {
-            "AWS_ACCESS_KEY_ID": KEY,
-            "AWS_SECRET_ACCESS_KEY": "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY",
-            "AWS_REGION": "eu-west-1",
-            "AWS_ENDPOINT_URL_DATA_PIPELINE": f"http://127.0.0.1:{PORT}",
-            "AWS_EC2_METADATA_DISABLED": "true",
-        }.items():
-            machine.systemctl("set-environment", f"{name}={value}")
+        machine.systemctl(
+            "set-environment",
+            "AWS_ACCESS_KEY_ID=AKIDEXAMPLE",
+            "AWS_SECRET_ACCESS_KEY=wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY",
+            "AWS_REGION=eu-west-1",
+            f"AWS_ENDPOINT_URL_DATA_PIPELINE=http://127.0.0.1:{PORT}",
+            "AWS_EC2_METADATA_DISABLED=true",
+        )
         machine.run("useradd", "--system", "etl")
         yield machine
     finally:

@@ -78,6 +78,14 @@ def test_the_runner_goes_on_without_it(machine, service, runner):
     assert machine.main_pid("etl") == pid
 
 
+def test_the_runner_starts_even_if_the_sidecar_cannot(machine, runner):
+    runner(grace="for ever")
+    machine.systemctl("start", "etl")
+    machine.wait_for("taskbeat-sidecar", "ActiveState", "failed")
+    assert machine.show("taskbeat-sidecar", "ExecMainStatus") == "78"
+    assert machine.show("etl", "ActiveState") == "active"
+
+
 def test_terminate_stops_a_runner_of_the_same_user(machine, service, runner):
     runner()
     terminate(machine, service)
