@@ -68,6 +68,10 @@ const FILES: &[(&str, &str)] = &[
         "The services. Packages neither enable nor start nor restart them.",
     ),
     (
+        "/usr/share/doc/taskbeat/drop-ins",
+        "Examples of what adapts the services to a runner that needs more than they allow.",
+    ),
+    (
         "/etc/ssl/certs",
         "The root certificates by which the service is known.",
     ),
