@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 
 use clap::builder::ValueParser;
 use clap::error::ErrorKind;
-use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
+use clap::{Arg, ArgAction, ArgMatches, Command, ValueHint, value_parser};
 
 use crate::config::{Flag, Group, Options, Preset, SETTINGS, Setting};
 use crate::core::Exit;
@@ -194,6 +194,11 @@ fn option(setting: &'static Setting, presets: &[(&str, &str)]) -> Arg {
     Arg::new(setting.key)
         .long(setting.key)
         .value_name(setting.value)
+        // What shells complete; the names of files are no good guess for anything else.
+        .value_hint(match setting.value {
+            "PATH" => ValueHint::FilePath,
+            _ => ValueHint::Other,
+        })
         .value_parser(ValueParser::os_string())
         .help(format!("{}{default}", setting.help))
         .long_help(format!(
@@ -208,6 +213,7 @@ fn operand() -> Arg {
         .value_names(["COMMAND", "ARG"])
         .last(true)
         .num_args(1..)
+        .value_hint(ValueHint::CommandWithArguments)
         .value_parser(ValueParser::os_string())
         .help("The runner; by default TASKBEAT_COMMAND, else `command` of the file, else none")
 }

@@ -42,11 +42,15 @@ def is_first(pid):
 
 
 class Machine:
-    """Boots when it is made. Nothing that happens in it is kept."""
+    """Boots when it is made. Nothing that happens in it is kept.
 
-    def __init__(self, suite):
-        binds = {TASKBEAT: "/usr/bin/taskbeat"}
-        binds |= {unit: f"/usr/lib/systemd/system/{unit.name}" for unit in UNITS.glob("*.service")}
+    `binds` are our files that it has, and where; when nobody says otherwise, what a package installs.
+    """
+
+    def __init__(self, suite, binds=None):
+        if binds is None:
+            binds = {TASKBEAT: "/usr/bin/taskbeat"}
+            binds |= {unit: f"/usr/lib/systemd/system/{unit.name}" for unit in UNITS.glob("*.service")}
         self.container = subprocess.Popen(
             ["systemd-nspawn", "--quiet", f"--machine=taskbeat-{os.getpid()}", f"--directory={ROOTS / suite}"]
             + ["--boot", "--volatile=overlay", "--private-network", "--register=no", "--keep-unit", "--console=pipe"]

@@ -1,0 +1,45 @@
+"""The packages, the image and the manifests, tried as their users would."""
+
+import os
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+sys.path.append(str(REPOSITORY / "tests/systemd"))
+
+from machine import ROOTS, Machine  # noqa: E402
+
+# A Debian system, made by .ci/run.
+SUITE = "bookworm"
+ROOT = ROOTS / SUITE
+
+
+def needs(*things):
+    """Skips a test where `root`, a command or a path is missing; in CI that is a failure."""
+
+    def is_there(thing):
+        if thing == "root":
+            return os.geteuid() == 0
+        return thing.exists() if isinstance(thing, Path) else shutil.which(thing)
+
+    if missing := [str(thing) for thing in things if not is_there(thing)]:
+        reason = f"needs {', '.join(missing)}"
+        pytest.fail(reason) if os.environ.get("CI") == "true" else pytest.skip(reason)
+
+
+@pytest.fixture
+def boot():
+    """Boots a Debian system with an empty past, whose /mnt is the folder."""
+    needs("root", "systemd-nspawn", ROOT / "usr/bin/rpm")
+    machines = []
+
+    def boot(folder):
+        machines.append(Machine(SUITE, {folder: "/mnt"}))
+        return machines[-1]
+
+    yield boot
+    for machine in machines:
+        machine.end()

@@ -1,0 +1,79 @@
+"""The man pages and completions, read by the programs that they are for."""
+
+import gzip
+import re
+import subprocess
+
+import pytest
+
+from conftest import REPOSITORY, needs
+
+DOCS = REPOSITORY / "target/docs"
+SHELL = {
+    "bash": """
+        source {docs}/taskbeat.bash
+        # What bash itself offers only while it completes.
+        compopt() {{ :; }}
+        COMP_WORDS=({words}) COMP_CWORD=$(({count} - 1))
+        _taskbeat taskbeat "${{COMP_WORDS[-1]}}" "${{COMP_WORDS[-2]}}"
+        printf '%s\\n' "${{COMPREPLY[@]}}"
+        complete -p taskbeat >&2""",
+    "fish": "source {docs}/taskbeat.fish; complete --do-complete '{words}'",
+}
+
+
+def run(*command):
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.fixture(params=["taskbeat.1", "taskbeat.toml.5"])
+def page(request, tmp_path):
+    packed = DOCS / f"{request.param}.gz"
+    needs("groff", "mandoc", packed)
+    page = tmp_path / request.param
+    page.write_bytes(gzip.decompress(packed.read_bytes()))
+    return page
+
+
+def test_groff_and_mandoc_understand_every_page(page):
+    done = subprocess.run(["groff", "-man", "-ww", "-z", "-Tutf8", page], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    said = subprocess.run(["mandoc", "-T", "lint", "-W", "warning", page], capture_output=True, text=True).stdout
+    # A date would make another page of the same source every day.
+    assert [line for line in said.splitlines() if "missing date" not in line] == []
+
+
+def test_every_setting_is_on_its_page():
+    needs(DOCS)
+    pages = {name: gzip.decompress((DOCS / f"{name}.gz").read_bytes()) for name in ("taskbeat.1", "taskbeat.toml.5")}
+    config = (REPOSITORY / "config/taskbeat.toml").read_text()
+    keys = re.findall(r"^#([a-z-]+) = ", config, re.MULTILINE)
+    assert len(keys) > 10
+    for key in keys:
+        escaped = key.replace("-", r"\-").encode()
+        assert rb"\fB%s\fR" % escaped in pages["taskbeat.toml.5"], key
+        if key != "command":
+            assert rb"\fB\-\-%s\fR" % escaped in pages["taskbeat.1"], key
+
+
+@pytest.mark.parametrize("shell", SHELL)
+def test_shells_complete_commands_options_and_paths(shell, tmp_path):
+    needs(shell, DOCS)
+    (tmp_path / "taskbeat.toml").touch()
+
+    def complete(*words):
+        script = SHELL[shell].format(docs=DOCS, words=" ".join(words), count=len(words))
+        return {line.split("\t")[0] for line in run(shell, "-c", script).splitlines()}
+
+    assert complete("taskbeat", "re") == {"rehearse"}
+    assert complete("taskbeat", "run", "--stop-s") == {"--stop-signal", "--stop-scope"}
+    assert complete("taskbeat", "run", "--config", f"{tmp_path}/task") == {f"{tmp_path}/taskbeat.toml"}
+
+
+def test_zsh_finds_its_completions():
+    needs("zsh", DOCS)
+    script = f"fpath=({DOCS} $fpath); autoload -U compinit; compinit -D -u; autoload +X _taskbeat; echo $_comps[taskbeat]"
+    assert run("zsh", "-fc", script) == "_taskbeat\n"
+    run("zsh", "-n", str(DOCS / "_taskbeat"))

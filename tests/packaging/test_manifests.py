@@ -1,0 +1,196 @@
+"""The manifests: each must please the schema of the system that reads it, and taskbeat itself."""
+
+import copy
+import json
+import os
+import re
+import subprocess
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import botocore.session
+import jsonschema
+import kubernetes_validate
+import parliament
+import pytest
+import yaml
+from botocore.validate import ParamValidator
+
+from conftest import REPOSITORY, needs
+
+PACKAGING = REPOSITORY / "packaging"
+TASKBEAT = os.environ.get("TASKBEAT", str(REPOSITORY / "target/debug/taskbeat"))
+# Of Debian's cloud-init, where .ci/run put it.
+CLOUD_INIT = REPOSITORY / "target/cloud-init/usr/lib/python3/dist-packages/cloudinit/config/schemas"
+KUBERNETES = "1.29"  # the first one with native sidecars that need not be switched on
+
+
+def kubernetes():
+    return list(yaml.safe_load_all((PACKAGING / "kubernetes.yaml").read_text()))
+
+
+def ecs():
+    return json.loads((PACKAGING / "ecs-task.json").read_text())
+
+
+def user_data():
+    return yaml.safe_load((PACKAGING / "ec2-user-data.yaml").read_text())
+
+
+def policy():
+    return json.loads((PACKAGING / "iam-policy.json").read_text())
+
+
+def complaints_of_kubernetes(documents):
+    for version in (KUBERNETES, kubernetes_validate.latest_version()):
+        for document in documents:
+            try:
+                kubernetes_validate.validate(document, version, strict=True)
+            except kubernetes_validate.ValidationError as error:
+                yield f"{version}: {error}"
+
+
+def complaints_of_ecs(task):
+    model = botocore.session.get_session().get_service_model("ecs")
+    shape = model.operation_model("RegisterTaskDefinition").input_shape
+    report = ParamValidator().validate(task, shape)
+    if report.has_errors():
+        yield report.generate_report()
+    else:
+        yield from wrong_words(task, shape)
+
+
+def wrong_words(value, shape):
+    """Values that the model enumerates, and botocore does not judge."""
+    if shape.type_name == "structure":
+        for name, part in value.items():
+            yield from wrong_words(part, shape.members[name])
+    elif shape.type_name == "list":
+        for part in value:
+            yield from wrong_words(part, shape.member)
+    elif shape.type_name == "string" and shape.enum and value not in shape.enum:
+        yield f"{value} is not one of {shape.enum}"
+
+
+def complaints_of_cloud_init(data):
+    needs(CLOUD_INIT)
+    schema = json.loads((CLOUD_INIT / "schema-cloud-config-v1.json").read_text())
+    for error in jsonschema.Draft4Validator(schema).iter_errors(data):
+        yield error.message
+
+
+def complaints_of_iam(statements):
+    yield from parliament.analyze_policy_string(json.dumps(statements)).findings
+
+
+def spoiled(manifest, *path):
+    """A copy with one thing wrong."""
+    *path, last, value = path
+    result = part = copy.deepcopy(manifest())
+    for key in path:
+        part = part[key]
+    part[last] = value
+    return result
+
+
+CONTAINER = (1, "spec", "template", "spec", "initContainers", 0)
+
+
+@pytest.mark.parametrize(
+    ("complaints", "manifest", "wrong"),
+    [
+        (complaints_of_kubernetes, kubernetes, (*CONTAINER, "restartpolicy", "Always")),
+        (complaints_of_kubernetes, kubernetes, (1, "spec", "backoffLimit", "many")),
+        (complaints_of_ecs, ecs, ("containerDefinitions", 0, "stopTimeout", "30s")),
+        (complaints_of_ecs, ecs, ("pidMode", "tasks")),
+        (complaints_of_cloud_init, user_data, ("write_files", 0, "paths", "/etc")),
+        (complaints_of_cloud_init, user_data, ("runcmd", "reboot")),
+        (complaints_of_iam, policy, ("Statement", 0, "Action", "datapipeline:ReportHeartbeat")),
+        (complaints_of_iam, policy, ("Statement", 0, "Resource", "arn:aws:s3:::etl")),
+    ],
+)
+def test_each_manifest_pleases_its_schema(complaints, manifest, wrong):
+    assert list(complaints(manifest())) == []
+    # So that the schema's silence means something.
+    assert list(complaints(spoiled(manifest, *wrong))) != []
+
+
+def check(arguments, environment, tmp_path):
+    """What taskbeat makes of the settings."""
+    environment = {"HOME": str(tmp_path), "AWS_EC2_METADATA_DISABLED": "true"} | environment
+    command = [TASKBEAT, "check", *arguments]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    return dict(re.findall(r"^(\S+) +(.*?)  +\S.*$", done.stdout, re.MULTILINE))
+
+
+def test_taskbeat_takes_the_settings_of_kubernetes(tmp_path):
+    pod = kubernetes()[1]["spec"]["template"]["spec"]
+    [sidecar] = pod["initContainers"]
+    environment = {variable["name"]: variable.get("value", "etl-x7k2p") for variable in sidecar["env"]}
+    assert sidecar["args"][0] == "run"
+    settings = check(sidecar["args"][1:], environment, tmp_path)
+    assert settings["taskrunner-id"] == "etl-x7k2p"
+    assert settings["after-terminate"] == "idle"
+    # The service's variables for a service of our own name.
+    assert pod["enableServiceLinks"] is False
+    [command] = [container["command"] for container in pod["containers"]]
+    assert f"> {settings['pid-file']};" in command[2]
+
+
+def test_taskbeat_takes_the_settings_of_ecs(tmp_path):
+    task = ecs()
+    taskbeat, runner = task["containerDefinitions"]
+    environment = {variable["name"]: variable["value"] for variable in taskbeat["environment"]}
+    assert taskbeat["command"][0] == "run"
+    settings = check(taskbeat["command"][1:], environment, tmp_path)
+    assert settings["worker-group"] == "etl"
+    assert f"> {settings['pid-file']};" in runner["command"][0]
+
+
+class Metadata(BaseHTTPRequestHandler):
+    """An instance's metadata service."""
+
+    def do_PUT(self):
+        self.answer("token")
+
+    def do_GET(self):
+        self.answer({"instance-id": "i-0123456789abcdef0"}.get(self.path.rsplit("/")[-1], "ec2.example.com"))
+
+    def answer(self, body):
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.send_header("x-aws-ec2-metadata-token-ttl-seconds", "21600")
+        self.end_headers()
+        self.wfile.write(body.encode())
+
+    def log_message(self, *_):
+        pass
+
+
+def test_taskbeat_takes_the_settings_of_the_user_data(tmp_path):
+    data = user_data()
+    [file] = data["write_files"]
+    assert file["path"] == "/etc/taskbeat/taskbeat.toml"
+    (tmp_path / "taskbeat.toml").write_text(file["content"])
+    with ThreadingHTTPServer(("127.0.0.1", 0), Metadata) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        environment = {
+            "AWS_EC2_METADATA_DISABLED": "false",
+            "AWS_EC2_METADATA_SERVICE_ENDPOINT": f"http://127.0.0.1:{server.server_port}",
+        }
+        settings = check(["--config", str(tmp_path / "taskbeat.toml")], environment, tmp_path)
+        server.shutdown()
+    assert settings["worker-group"] == "etl"
+    assert settings["taskrunner-id"] in ("i-0123456789abcdef0", "{instance-id}")
+
+
+def test_manifests_name_this_version_and_one_policy():
+    version = re.search(r'^version = "(.*)"$', (REPOSITORY / "Cargo.toml").read_text(), re.MULTILINE)[1]
+    named = []
+    for path in PACKAGING.iterdir():
+        if path.is_file():
+            named += re.findall(r"taskbeat[:-](\d+\.\d+\.\d+)", path.read_text())
+    assert set(named) == {version}
+    [block] = re.findall(r"```json\n(.*?)```", (REPOSITORY / "README.md").read_text(), re.DOTALL)
+    assert json.loads(block) == policy()
