@@ -12,6 +12,8 @@ use crate::process::Runner;
 
 /// What the daemon last saw. Times are relative to the moment of the question.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+// A daemon that was started before an upgrade knows less than whoever asks it.
+#[serde(default)]
 pub struct Snapshot {
     /// The daemon's process.
     pub pid: u32,
