@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::ffi::OsString;
 use std::future;
 
-use rustix::process::{Pid, Signal, getpid, kill_process_group, set_child_subreaper};
+use rustix::process::{Pid, Signal, getpid, kill_process, kill_process_group, set_child_subreaper};
 
 use super::spawn::Spawned;
 use super::tree::{Process, descendants, own_group};
@@ -161,13 +161,18 @@ impl Child {
     }
 
     fn signal(&self, targets: &[Process], signal: Signal) {
-        let whole_group = self.phase == Phase::Running && self.stop.scope == StopScope::Group;
-        if whole_group && self.own_group {
-            // In one call, so that no fork is missed. Our own group is not ours alone: the shell
-            // may have put a whole pipeline into it.
-            let _ = kill_process_group(self.leader.pid, signal);
-        } else {
-            signal_each(targets, signal);
+        // Our own group is not ours alone: the shell may have put a whole pipeline into it.
+        let running_alone = self.phase == Phase::Running && self.own_group;
+        match self.stop.scope {
+            // In one call, so that no fork is missed.
+            StopScope::Group if running_alone => {
+                let _ = kill_process_group(self.leader.pid, signal);
+            }
+            // By its id, which is its own until it is reaped: that takes no descriptor.
+            StopScope::Process if running_alone => {
+                let _ = kill_process(self.leader.pid, signal);
+            }
+            StopScope::Group | StopScope::Process => signal_each(targets, signal),
         }
     }
 }

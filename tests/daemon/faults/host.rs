@@ -51,25 +51,25 @@ fn descriptors_that_are_exhausted() {
 
 #[test]
 fn terminate_is_obeyed_without_descriptors() {
-    let endpoint = Endpoint::ok();
-    let daemon = Taskbeat::run(&endpoint)
-        .set("--on-terminate", "echo hook")
-        .script(runner::OBEDIENT)
-        .start();
-    daemon.wait_for_pid("ready");
-    daemon.wait_for_log("heartbeat acknowledged");
-    // Its connection is open.
-    limit(&daemon, &[], FEW_FILES);
-    endpoint.now_play(Play::Terminate);
-    let finished = daemon.finish();
-    assert_eq!(finished.status, 0, "{finished:?}");
-    assert!(finished.text().ends_with("stopped\n"), "{finished:?}");
-    assert!(
-        finished
-            .stderr
-            .contains("WARN on-terminate: cannot run /bin/sh"),
-        "{finished:?}"
-    );
+    for scope in ["group", "process"] {
+        let endpoint = Endpoint::ok();
+        let daemon = Taskbeat::run(&endpoint)
+            .set("--on-terminate", "echo hook")
+            .set("--stop-scope", scope)
+            .script(runner::PLAIN)
+            .start();
+        let runner = daemon.wait_for_pid("ready");
+        daemon.wait_for_log("heartbeat acknowledged");
+        // Its connection is open.
+        limit(&daemon, &[], FEW_FILES);
+        endpoint.now_play(Play::Terminate);
+        // The grace is an hour: it had the stop signal.
+        let finished = daemon.finish();
+        assert_eq!(finished.status, 0, "{finished:?}");
+        let said = "WARN on-terminate: cannot run /bin/sh";
+        assert!(finished.stderr.contains(said), "{finished:?}");
+        assert!(!is_alive(runner));
+    }
 }
 
 #[test]
