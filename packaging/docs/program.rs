@@ -61,7 +61,7 @@ const ENVIRONMENT: &[(&str, &str)] = &[
 const FILES: &[(&str, &str)] = &[
     (
         "/etc/taskbeat/taskbeat.toml",
-        "The configuration that the services read. The program itself reads none that it is not told of.",
+        "The configuration that `taskbeat.service` reads. Beside it `taskbeat@NAME.service` reads NAME.toml, and `taskbeat-sidecar.service` sidecar.toml. The program itself reads none that it is not told of.",
     ),
     (
         "/usr/lib/systemd/system/taskbeat*.service",

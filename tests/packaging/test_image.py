@@ -14,6 +14,7 @@ import yaml
 
 from conftest import REPOSITORY, ROOT, needs
 from image import HANG, Container, build
+from machine import children, until
 
 PACKAGING = REPOSITORY / "packaging"
 BINARY = REPOSITORY / "target/release/taskbeat"
@@ -175,10 +176,7 @@ def test_a_runner_under_pid_1_is_stopped_at_terminate(runner_image, start, endpo
 def test_a_stop_of_the_container_gives_the_runners_status(runner_image, start, endpoint):
     container = start(runner_image, environment=endpoint("ok*2,hang"))
     container.wait_for("runs as 65534")
-    children = Path(f"/proc/{container.pid}/task/{container.pid}/children")
-    # What the runner left behind is reaped as it ends.
-    while len(children.read_text().split()) > 1:
-        os.sched_yield()
+    until(lambda: len(children(container.pid)) == 1, "the reaping of what the runner left behind")
     container.signal(signal.SIGTERM)
     status, said = container.end()
     assert (status, "asked to stop" in said) == (7, True), said
@@ -211,10 +209,13 @@ def test_the_sidecar_of_kubernetes_stops_its_runner_and_stays(image, pod, start,
     status, said = runner.end()
     assert (status, "asked to stop" in said) == (7, True), said
     probe = manifest["readinessProbe"]["exec"]["command"]
-    said = ""
-    while "terminated, idle" not in said:
+
+    def is_idle():
         status, said = start(image, probe[1:], entrypoint=probe[:1], environment=environment, pod=first).end()
         assert status == 0, said
+        return "terminated, idle" in said
+
+    until(is_idle, "terminated, idle")
     sidecar.signal(signal.SIGTERM)
     assert sidecar.end()[0] == 0
 

@@ -121,7 +121,7 @@ def check(arguments, environment, tmp_path):
     command = [TASKBEAT, "check", *arguments]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
     assert (done.returncode, done.stderr) == (0, "")
-    return dict(re.findall(r"^(\S+) +(.*?)  +\S.*$", done.stdout, re.MULTILINE))
+    return dict(re.findall(r"^(\S+) +(.*?)  +\S.*$", done.stdout, re.MULTILINE)) | {"said": done.stdout}
 
 
 def test_taskbeat_takes_the_settings_of_kubernetes(tmp_path):
@@ -155,7 +155,8 @@ class Metadata(BaseHTTPRequestHandler):
         self.answer("token")
 
     def do_GET(self):
-        self.answer({"instance-id": "i-0123456789abcdef0"}.get(self.path.rsplit("/")[-1], "ec2.example.com"))
+        assert self.path == "/latest/meta-data/instance-id"
+        self.answer("i-0123456789abcdef0")
 
     def answer(self, body):
         self.send_response(200)
@@ -169,20 +170,22 @@ class Metadata(BaseHTTPRequestHandler):
 
 
 def test_taskbeat_takes_the_settings_of_the_user_data(tmp_path):
-    data = user_data()
-    [file] = data["write_files"]
+    [file] = user_data()["write_files"]
     assert file["path"] == "/etc/taskbeat/taskbeat.toml"
-    (tmp_path / "taskbeat.toml").write_text(file["content"])
+    config = tmp_path / "taskbeat.toml"
+    config.write_text(file["content"])
     with ThreadingHTTPServer(("127.0.0.1", 0), Metadata) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         environment = {
             "AWS_EC2_METADATA_DISABLED": "false",
             "AWS_EC2_METADATA_SERVICE_ENDPOINT": f"http://127.0.0.1:{server.server_port}",
+            "AWS_ACCESS_KEY_ID": "AKIDEXAMPLE",
+            "AWS_SECRET_ACCESS_KEY": "any",
         }
-        settings = check(["--config", str(tmp_path / "taskbeat.toml")], environment, tmp_path)
+        settings = check(["--online", "--config", str(config)], environment, tmp_path)
         server.shutdown()
     assert settings["worker-group"] == "etl"
-    assert settings["taskrunner-id"] in ("i-0123456789abcdef0", "{instance-id}")
+    assert "i-0123456789abcdef0" in settings["said"]
 
 
 def test_manifests_name_this_version_and_one_policy():

@@ -57,6 +57,7 @@ def kind(request):
 @pytest.fixture(scope="session")
 def packages(kind, tmp_path_factory):
     """A folder with a package, and in `newer` with the next version, whose configuration is another one, too."""
+    needs("root", "-".join(kind.build_newer[:2]), (REPOSITORY / kind.built).parent)
     source = tmp_path_factory.mktemp(kind.__name__)
     files = subprocess.run(["git", "ls-files", "-z"], cwd=REPOSITORY, capture_output=True, text=True, check=True)
     for name in files.stdout.split("\0")[:-1]:

@@ -1,5 +1,6 @@
 """A machine with a real systemd: a container that boots a root of Debian, with our units as they are shipped."""
 
+import contextlib
 import json
 import os
 import re
@@ -28,8 +29,12 @@ def until(condition, what):
 
 
 def children(pid):
-    tasks = Path(f"/proc/{pid}/task").glob("*/children")
-    return [int(child) for task in tasks for child in task.read_text().split()]
+    found = []
+    for task in Path(f"/proc/{pid}/task").glob("*/children"):
+        # A thread may end meanwhile.
+        with contextlib.suppress(OSError):
+            found += map(int, task.read_text().split())
+    return found
 
 
 def is_first(pid):
