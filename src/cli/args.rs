@@ -290,18 +290,19 @@ runner is gone, but end at terminate.
 
 SIGHUP reads the settings again; in a terminal it is a stop, under nohup nothing. SIGQUIT, SIGUSR1,
 SIGUSR2 and SIGWINCH go on to the runner. SIGTSTP, SIGTTIN and SIGTTOU stop both, SIGCONT resumes
-both. When taskbeat itself is killed, the kernel kills the runner's first process.";
+both. When taskbeat itself is killed, the kernel kills the runner's first process, unless that has
+changed its user. Signals that timeout(1) sends twice count once.";
 
 const RUN_HELP: &str = "\
 Exit status:
-  0        the service said terminate, and the runner was stopped
+  0        terminate was obeyed, or the operator stopped a taskbeat without a command
   N        the runner's own when it ended by itself or at the operator's stop; 128+n by signal n
-  1        the attached runner ended by itself
+  1        the process of --pid ended by itself, or was not there
   64       usage
   69       contact with the service was lost
   70       internal error
   75       another instance on this host reports this taskrunner ID
-  78       the configuration is invalid
+  78       the configuration is invalid, or the process is not ours to signal
   126 127  the command cannot be executed, was not found";
 
 const ONCE_HELP: &str = "\

@@ -225,10 +225,12 @@ impl Agent {
         }
     }
 
-    /// True while the service's last word stands: acknowledged within two intervals, or terminated.
+    /// True while the service's last word stands: acknowledged within two intervals, or `terminate`,
+    /// after which there are no more heartbeats.
     #[must_use]
     pub fn in_contact(&self, now: Time) -> bool {
-        self.state == State::Idle || self.schedule.in_contact(now, &self.policy)
+        let terminated = self.state.cause() == Some(Cause::Terminate);
+        terminated || self.state == State::Idle || self.schedule.in_contact(now, &self.policy)
     }
 
     /// True while the account seems to have more runners than its limit has room for.

@@ -6,7 +6,7 @@ use humantime::format_duration;
 use tracing::{debug, error, info, warn};
 
 use super::{Observer, Reply, Step};
-use crate::core::{Action, Answer, Event, Time};
+use crate::core::{Action, Answer, Event, State, Time};
 use crate::log::Log;
 use crate::process::Process;
 
@@ -157,11 +157,11 @@ impl<'a> Journal<'a> {
 
 fn narrate(step: &Step<'_>, action: Action, processes: &[Process]) {
     let names = names(processes);
-    let grace = human(step.agent.policy().grace);
+    let rest = human(rest(step));
     match action {
         // Whoever pressed Ctrl-C told all of us.
         Action::StopRunner if processes.is_empty() && step.event == Event::Stop => {
-            info!("the operator says stop: the runner was told, killing after {grace}");
+            info!("the operator says stop: the runner was told, killing after {rest}");
         }
         Action::StopRunner if !processes.is_empty() => {
             let cause = step
@@ -169,7 +169,7 @@ fn narrate(step: &Step<'_>, action: Action, processes: &[Process]) {
                 .state()
                 .cause()
                 .map_or_else(String::new, |cause| format!("{cause}: "));
-            info!("{cause}stopping {names}, killing after {grace}");
+            info!("{cause}stopping {names}, killing after {rest}");
         }
         Action::KillRunner if !processes.is_empty() => warn!("SIGKILL to {names}"),
         Action::Exit(exit) => {
@@ -184,12 +184,21 @@ fn narrate(step: &Step<'_>, action: Action, processes: &[Process]) {
         Action::Abandon => debug!("heartbeat abandoned"),
         Action::Forward(signal) => debug!(signal, "signal forwarded"),
         Action::Suspend => info!("stopped by job control"),
-        Action::StartRunner
-        | Action::StopRunner
-        | Action::KillRunner
-        | Action::StartHook
-        | Action::KillHook
-        | Action::Continue => {}
+        Action::StartHook => info!("the on-terminate command runs, for {rest} at most"),
+        Action::KillHook => warn!("SIGKILL to the on-terminate command"),
+        Action::StartRunner | Action::StopRunner | Action::KillRunner | Action::Continue => {}
+    }
+}
+
+/// How long the step of the ladder may still take.
+fn rest(step: &Step<'_>) -> Duration {
+    match step.agent.state() {
+        State::Hooking { until } | State::Stopping { until, .. } | State::Killing { until, .. } => {
+            until - step.now
+        }
+        State::Starting | State::Waiting | State::Running | State::Idle | State::Stopped => {
+            Duration::ZERO
+        }
     }
 }
 

@@ -104,10 +104,6 @@ impl<S: Service, H: Stream<Item = Heard> + Unpin> Daemon<S, H> {
                     let answer = reply.insert(told).answer;
                     Some(Event::Answered(answer, Roll::new(fastrand::f64())))
                 }
-                asker = asked(self.instance.as_ref()) => {
-                    asker.tell(&self.snapshot(clock.now(), &agent, failure.as_deref()));
-                    None
-                }
                 _ = timer.tick() => Some(Event::Due),
                 () = clock.alarm(deadline) => None,
                 _ = pulse.tick(), if self.pulse.is_some() => {
@@ -115,6 +111,11 @@ impl<S: Service, H: Stream<Item = Heard> + Unpin> Daemon<S, H> {
                     for observer in observers.iter_mut() {
                         observer.pulse(&snapshot);
                     }
+                    None
+                }
+                // The last: anybody on the host may ask, and as often as they like.
+                asker = asked(self.instance.as_ref()) => {
+                    asker.tell(&self.snapshot(clock.now(), &agent, failure.as_deref()));
                     None
                 }
             };

@@ -4,7 +4,9 @@ use std::io;
 use std::os::fd::OwnedFd;
 
 use rustix::io::Errno;
-use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal, test_kill_process};
+use rustix::process::{
+    Pid, PidfdFlags, Signal, getpid, pidfd_open, pidfd_send_signal, test_kill_process,
+};
 use tokio::io::unix::AsyncFd;
 
 use super::sys;
@@ -19,6 +21,9 @@ pub(super) struct Attached {
 impl Attached {
     /// Attaches to `pid`, which must be running and ours to signal.
     pub(super) fn to(pid: Pid) -> io::Result<Self> {
+        if pid == getpid() {
+            return Err(io::Error::other("this is taskbeat itself"));
+        }
         let pidfd = pidfd_open(pid, PidfdFlags::NONBLOCK)?;
         // Looked up after it was opened, so that it is the process that the descriptor holds, or
         // one that will be seen to have ended at once.

@@ -8,7 +8,7 @@ use rustix::process::{Pid, Signal, getpid, kill_process, kill_process_group, set
 
 use super::spawn::Spawned;
 use super::tree::{Process, descendants, own_group};
-use super::{Refusal, Stop};
+use super::{Refusal, Stop, reaper};
 use crate::config::StopScope;
 use crate::core::{Event, Exit};
 
@@ -60,6 +60,10 @@ impl Child {
         self.leader.pid
     }
 
+    pub(super) fn is_running(&self) -> bool {
+        self.phase == Phase::Running
+    }
+
     /// The leader's end, then that of the others. Cancel safe. A caller that is told of a SIGCHLD
     /// meanwhile calls it again: the others have no descriptor to wait for.
     pub(super) async fn next(&mut self) -> Event {
@@ -90,20 +94,23 @@ impl Child {
     pub(super) fn stop(&mut self) -> Vec<Process> {
         let targets = self.untold();
         self.signal(&targets, self.stop.signal);
-        self.signal(&targets, Signal::CONT);
+        self.signal(&self.in_scope(), Signal::CONT);
         self.told.extend(targets.iter().map(Process::identity));
         targets
     }
 
-    /// The terminal has sent its SIGINT to the whole group.
+    /// The terminal has sent its SIGINT to our whole group.
     pub(super) fn was_told(&mut self) {
+        let ours = own_group();
         for process in self.untold() {
-            let told = if process.ignores(Signal::INT) {
-                &mut self.spared
-            } else {
-                &mut self.told
-            };
-            told.insert(process.identity());
+            if process.group != ours {
+                continue;
+            }
+            if !process.ignores(Signal::INT) {
+                self.told.insert(process.identity());
+            } else if process.pid != self.leader.pid {
+                self.spared.insert(process.identity());
+            }
         }
     }
 
@@ -128,11 +135,12 @@ impl Child {
     /// The living processes of the runner.
     pub(super) fn left(&self) -> Vec<Process> {
         let mut left = descendants();
-        if self.own_group {
-            // Children in our own group are the SDK's (`credential_process`).
-            let (us, group) = (getpid().as_raw_pid(), own_group());
-            left.retain(|process| process.parent != us || process.group != group);
-        }
+        let (us, ours) = (getpid().as_raw_pid(), own_group());
+        // In our own group there may be what the SDK started (`credential_process`), and children that we had before.
+        left.retain(|process| {
+            let not_the_runners = self.own_group && process.parent == us;
+            process.group != ours || !(not_the_runners || reaper::is_helper(process.pid))
+        });
         left
     }
 

@@ -137,7 +137,7 @@ impl Runner {
     pub fn pid(&self) -> Option<Pid> {
         match &self.live {
             Live::None => None,
-            Live::Child(child) => Some(child.pid()),
+            Live::Child(child) => child.is_running().then(|| child.pid()),
             Live::Attached(_) | Live::PidFile(_) => {
                 self.attached().map(|attached| attached.process.pid)
             }

@@ -64,7 +64,8 @@ fn is_orphan(pid: Pid, own_group_too: bool) -> bool {
         .is_ok_and(|stat| stat.state == 'Z' && (own_group_too || stat.pgrp != own_group()))
 }
 
-fn is_helper(pid: Pid) -> bool {
+/// Whether the SDK started it, or somebody whom the SDK started.
+pub(super) fn is_helper(pid: Pid) -> bool {
     let mark = format!("{HELPER_OF}={}", getpid().as_raw_pid());
     fs::read(format!("/proc/{}/environ", pid.as_raw_pid())).is_ok_and(|variables| {
         variables

@@ -22,7 +22,8 @@ pub struct Process {
 
 impl fmt::Display for Process {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}[{}]", self.name, self.pid.as_raw_pid())
+        // Whoever made it chose its name, and may have put a line of a log into it.
+        write!(f, "{}[{}]", self.name.escape_debug(), self.pid.as_raw_pid())
     }
 }
 

@@ -10,8 +10,8 @@ use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
 use std::time::Duration;
 
 use rustix::net::sockopt::socket_peercred;
+use rustix::net::{self, AddressFamily, SocketAddrUnix, SocketFlags, SocketType, socket_with};
 use sha2::{Digest, Sha256};
-use tokio::net;
 use tokio::time::sleep;
 
 use super::Snapshot;
@@ -20,7 +20,7 @@ use super::Snapshot;
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// The claim on a task runner id, held for as long as it lives.
-pub struct Instance(net::UnixListener);
+pub struct Instance(tokio::net::UnixListener);
 
 /// Why a task runner id could not be claimed.
 #[derive(Debug, thiserror::Error)]
@@ -45,7 +45,8 @@ impl Instance {
     ///
     /// Another process has it, or there are no free descriptors.
     pub fn claim(taskrunner_id: &str) -> Result<Self, ClaimError> {
-        let listener = match UnixListener::bind_addr(&address(taskrunner_id)?) {
+        let address = SocketAddr::from_abstract_name(name(taskrunner_id))?;
+        let listener = match UnixListener::bind_addr(&address) {
             Ok(listener) => listener,
             Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
                 return Err(ClaimError::Taken {
@@ -56,7 +57,7 @@ impl Instance {
             Err(error) => return Err(error.into()),
         };
         listener.set_nonblocking(true)?;
-        Ok(Self(net::UnixListener::from_std(listener)?))
+        Ok(Self(tokio::net::UnixListener::from_std(listener)?))
     }
 
     /// Waits for somebody who wants to know. Cancel safe.
@@ -72,7 +73,7 @@ impl Instance {
 }
 
 /// Somebody who wants to know how we are.
-pub struct Asker(net::UnixStream);
+pub struct Asker(tokio::net::UnixStream);
 
 impl Asker {
     /// Tells them, without waiting: a new socket has room for more than this.
@@ -89,7 +90,7 @@ impl Asker {
 ///
 /// It does not answer within 5 seconds, or nothing that makes sense.
 pub fn ask(taskrunner_id: &str) -> io::Result<Option<Snapshot>> {
-    let mut stream = match UnixStream::connect_addr(&address(taskrunner_id)?) {
+    let mut stream = match connect(taskrunner_id) {
         Ok(stream) => stream,
         Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => return Ok(None),
         Err(error) => return Err(error),
@@ -102,18 +103,33 @@ pub fn ask(taskrunner_id: &str) -> io::Result<Option<Snapshot>> {
 
 /// The process that listens. The kernel tells it to whoever connects.
 fn owner(taskrunner_id: &str) -> io::Result<String> {
-    let stream = UnixStream::connect_addr(&address(taskrunner_id)?)?;
+    let stream = connect(taskrunner_id)?;
     let peer = socket_peercred(&stream)?;
     Ok(peer.pid.as_raw_pid().to_string())
 }
 
+/// Connects at once, or not at all: nobody waits behind others whom an instance that is stopped does not answer.
+fn connect(taskrunner_id: &str) -> io::Result<UnixStream> {
+    let name = SocketAddrUnix::new_abstract_name(name(taskrunner_id).as_bytes())?;
+    let socket = socket_with(
+        AddressFamily::UNIX,
+        SocketType::STREAM,
+        SocketFlags::CLOEXEC | SocketFlags::NONBLOCK,
+        None,
+    )?;
+    net::connect(&socket, &name)?;
+    let stream = UnixStream::from(socket);
+    stream.set_nonblocking(false)?;
+    Ok(stream)
+}
+
 /// An id may be longer than a socket's name, so the name holds its hash.
-fn address(taskrunner_id: &str) -> io::Result<SocketAddr> {
+fn name(taskrunner_id: &str) -> String {
     let mut name = "taskbeat/".to_owned();
     for byte in Sha256::digest(taskrunner_id) {
         name.extend(
             [byte >> 4, byte & 15].map(|digit| char::from(b"0123456789abcdef"[usize::from(digit)])),
         );
     }
-    SocketAddr::from_abstract_name(name)
+    name
 }

@@ -286,3 +286,16 @@ fn a_runner_that_was_restarted_is_followed_and_none_means_no_heartbeat() {
     daemon.signal(Signal::TERM);
     assert_eq!(daemon.finish().status, 0);
 }
+
+#[test]
+fn taskbeat_is_no_runner_of_its_own() {
+    let endpoint = Endpoint::ok();
+    // The shell becomes taskbeat.
+    let own = ["sh", "-c", r#"exec "$@" --pid $$"#, "sh"];
+    let finished = Taskbeat::run(&endpoint).via(&own).finish();
+    assert_eq!(finished.status, 78, "{finished:?}");
+    assert!(
+        finished.stderr.contains("this is taskbeat itself"),
+        "{finished:?}"
+    );
+}

@@ -110,12 +110,18 @@ fn two_stops_end_the_command_at_terminate_and_the_runner_at_once() {
     let runner = daemon.wait_for_pid("ready");
     endpoint.now_play(Play::Terminate);
     let hook = daemon.wait_for_pid("hook");
+    daemon.wait_for_log("the on-terminate command runs, for 1h at most");
     daemon.signal(Signal::TERM);
     daemon.wait_for_log("the operator says stop");
     assert!(is_alive(hook) && is_alive(runner));
     daemon.signal(Signal::TERM);
     let finished = daemon.finish();
     assert_eq!(finished.status, 0, "{finished:?}");
+    assert!(
+        finished
+            .stderr
+            .contains("SIGKILL to the on-terminate command")
+    );
     assert!(!is_alive(runner));
     wait_for_end(hook);
 }

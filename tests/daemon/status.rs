@@ -1,7 +1,14 @@
 //! One instance for each task runner, which says how it is.
 
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr, UnixStream};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
 use rustix::process::Signal;
 use serde_json::Value;
+use sha2::{Digest, Sha256};
 
 use crate::harness::{Endpoint, Finished, Play, Taskbeat, eventually, runner};
 
@@ -140,4 +147,99 @@ fn a_daemon_that_never_reached_the_service_is_not_in_contact_and_says_why() {
     assert!(told["failures"].as_u64().unwrap() >= 1);
     assert!(told["failure"].as_str().unwrap().contains("AccessDenied"));
     drop(daemon);
+}
+
+/// The name of the socket of a task runner.
+fn socket(id: &str) -> String {
+    let hash = Sha256::digest(id);
+    let digits: Vec<_> = hash.iter().map(|byte| format!("{byte:02x}")).collect();
+    format!("taskbeat/{}", digits.concat())
+}
+
+#[test]
+fn a_crowd_that_asks_holds_nothing_up() {
+    let endpoint = Endpoint::ok();
+    let program = Taskbeat::run(&endpoint)
+        .set("--interval", "50ms")
+        .set("--grace", "300ms")
+        .script(runner::DEAF);
+    let address = SocketAddr::from_abstract_name(socket(&program.id())).unwrap();
+    let mut daemon = program.start();
+    daemon.wait_for_pid("ready");
+    let over = AtomicBool::new(false);
+    thread::scope(|scope| {
+        for _ in 0..3 {
+            scope.spawn(|| {
+                while !over.load(Ordering::Relaxed) {
+                    let _ = UnixStream::connect_addr(&address);
+                }
+            });
+        }
+        endpoint.wait_for_more(10);
+        // The deadline of the ladder comes, too.
+        daemon.signal(Signal::TERM);
+        let status = daemon.wait();
+        over.store(true, Ordering::Relaxed);
+        assert_eq!(status, 137);
+    });
+}
+
+#[test]
+fn nobody_waits_behind_those_whom_a_stopped_instance_does_not_answer() {
+    let endpoint = Endpoint::ok();
+    let program = Taskbeat::run(&endpoint);
+    let id = program.id();
+    let daemon = program.start();
+    daemon.wait_for_log("heartbeat acknowledged");
+    daemon.signal(Signal::STOP);
+    let address = SocketAddrUnix::new_abstract_name(socket(&id).as_bytes()).unwrap();
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let mut waiting = Vec::new();
+    loop {
+        let one = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None).unwrap();
+        if connect(&one, &address).is_err() {
+            break;
+        }
+        waiting.push(one);
+        assert!(waiting.len() < 100_000);
+    }
+    let unanswered = ask(&id, &[]);
+    assert_eq!(unanswered.status, 69, "{unanswered:?}");
+    let second = Taskbeat::run(&endpoint)
+        .env("TASKBEAT_TASKRUNNER_ID", &id)
+        .finish();
+    assert_eq!(second.status, 75, "{second:?}");
+    daemon.signal(Signal::CONT);
+}
+
+#[test]
+fn a_runner_that_drains_after_terminate_is_no_lost_contact_and_one_that_ended_is_not_shown() {
+    let endpoint = Endpoint::ok();
+    // The leader ends at once, and leaves one who does not.
+    let script =
+        "(trap '' TERM; nap left) & trap 'exit 42' TERM; nap ready & while :; do wait; done";
+    let program = Taskbeat::run(&endpoint)
+        .set("--interval", "50ms")
+        .script(script);
+    let id = program.id();
+    let daemon = program.start();
+    daemon.wait_for_pid("left");
+    daemon.wait_for_pid("ready");
+    endpoint.now_play(Play::Terminate);
+    daemon.wait_for_log("the runner ended");
+    // More than two intervals, in which nothing is to happen.
+    thread::sleep(std::time::Duration::from_millis(300));
+    let status = ask(&id, &[]);
+    assert_eq!(status.status, 0, "{status:?}");
+    for line in [
+        "state         stopping the runner: the service says terminate",
+        "in contact    yes",
+        "runner        none",
+    ] {
+        assert!(status.text().contains(line), "{line}: {status:?}");
+    }
+    daemon.signal(Signal::TERM);
+    daemon.wait_for_log("the operator says stop");
+    daemon.signal(Signal::TERM);
+    assert_eq!(daemon.finish().status, 0);
 }

@@ -50,7 +50,7 @@ fn ctrl_c_reaches_the_runner_once_and_starts_the_ladder() {
 fn a_second_ctrl_c_kills_at_once() {
     let endpoint = Endpoint::ok();
     let mut terminal = Terminal::open();
-    let shell = terminal.shell(Taskbeat::run(&endpoint).script("trap '' INT; nap leader"));
+    let shell = terminal.shell(Taskbeat::run(&endpoint).script("trap '' INT TERM; nap leader"));
     terminal.enter(r#""$@"; echo status $?"#);
     let runner = terminal.wait_for_number("leader");
     terminal.press("\x03");
@@ -58,6 +58,39 @@ fn a_second_ctrl_c_kills_at_once() {
     terminal.press("\x03");
     assert_eq!(terminal.wait_for_number("status"), 137);
     assert!(!is_alive(runner));
+    drop(shell);
+}
+
+#[test]
+fn a_runner_whom_ctrl_c_does_not_reach_gets_the_stop_signal() {
+    // One has a session of its own, the other does not want to hear of it.
+    for script in [
+        r#"exec setsid sh -c 'trap "echo got TERM; exit 42" TERM; echo leader $$; while :; do sleep 0.1; done'"#,
+        r#"trap '' INT; trap "echo got TERM; exit 42" TERM; echo leader $$; while :; do sleep 0.1; done"#,
+    ] {
+        let endpoint = Endpoint::ok();
+        let mut terminal = Terminal::open();
+        let shell = terminal.shell(Taskbeat::run(&endpoint).script(script));
+        terminal.enter(r#""$@"; echo status $?"#);
+        terminal.wait_for("leader");
+        terminal.press("\x03");
+        terminal.wait_for("got TERM");
+        assert_eq!(terminal.wait_for_number("status"), 42);
+        drop(shell);
+    }
+}
+
+#[test]
+fn ctrl_c_ends_a_runner_that_is_stopped() {
+    let endpoint = Endpoint::ok();
+    let mut terminal = Terminal::open();
+    let shell = terminal.shell(Taskbeat::run(&endpoint).script("nap leader"));
+    terminal.enter(r#""$@"; echo status $?"#);
+    let runner = terminal.wait_for_number("leader");
+    signal(runner, Signal::STOP);
+    eventually("it is stopped", || state_of(runner) == 'T');
+    terminal.press("\x03");
+    assert_eq!(terminal.wait_for_number("status"), 130);
     drop(shell);
 }
 
