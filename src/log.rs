@@ -18,6 +18,7 @@ use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Layer, Registry, reload};
 
 use crate::config::{self, LogFormat};
+use crate::process::without_sigttou;
 
 /// How many lines may wait for somebody to read them.
 const UNREAD: usize = 1_000;
@@ -40,10 +41,11 @@ impl Log {
     pub fn start(settings: config::Log) -> io::Result<Self> {
         // The one that writes is started by a library, which panics when it cannot be.
         let _ = Builder::new().spawn(|| ())?.join();
-        let (writer, guard) = NonBlockingBuilder::default()
+        let writer = NonBlockingBuilder::default()
             .buffered_lines_limit(UNREAD)
-            .thread_name("log")
-            .finish(io::stderr());
+            .thread_name("log");
+        // A line of ours must not stop us where `stty tostop` is set and somebody else is in front.
+        let (writer, guard) = without_sigttou(|| writer.finish(io::stderr()))?;
         let dropped = writer.error_counter();
         let plain = layer::<Registry>().with_writer(writer);
         let lines = match settings.format {

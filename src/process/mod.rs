@@ -25,7 +25,7 @@ use crate::config::{self, StopScope, Target};
 use crate::core::{self, Event, Exit};
 
 pub(crate) use self::reaper::mark_helpers;
-pub(crate) use self::sys::{is_ignored, unblock_signals, watch};
+pub(crate) use self::sys::{is_ignored, unblock_signals, watch, without_sigttou};
 pub use self::terminal::Terminal;
 pub use self::tree::Process;
 

@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, Read};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -109,7 +110,12 @@ impl PidFile {
     }
 
     fn look(&mut self) -> Result<Attached, Absence> {
-        let mut file = File::open(&self.path).map_err(Absence::Unreadable)?;
+        // One that is a named pipe must not keep us waiting for its writer.
+        let mut file = File::options()
+            .read(true)
+            .custom_flags(libc::O_NONBLOCK)
+            .open(&self.path)
+            .map_err(Absence::Unreadable)?;
         let mut content = String::new();
         Read::by_ref(&mut file)
             .take(LONGEST)

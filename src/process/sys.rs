@@ -47,8 +47,8 @@ pub(crate) fn unblock_signals() -> io::Result<()> {
     set_mask(libc::SIG_SETMASK, &[])
 }
 
-/// Calls `act` while a SIGTTOU would not stop us.
-pub(super) fn without_sigttou<T>(act: impl FnOnce() -> T) -> io::Result<T> {
+/// Calls `act` while a SIGTTOU would not stop us. Threads that it starts are never stopped by one.
+pub(crate) fn without_sigttou<T>(act: impl FnOnce() -> T) -> io::Result<T> {
     set_mask(libc::SIG_BLOCK, &[libc::SIGTTOU])?;
     let done = act();
     set_mask(libc::SIG_UNBLOCK, &[libc::SIGTTOU])?;

@@ -1,9 +1,9 @@
 //! The controlling terminal, in which the runner and we are one job.
 
+use std::collections::HashMap;
 use std::fs::File;
 
-use procfs::ProcResult;
-use procfs::process::Process;
+use procfs::process::{Stat, all_processes};
 use rustix::process::{Pid, test_kill_process_group};
 use rustix::termios::{tcgetpgrp, tcsetpgrp};
 use signal_hook::consts::SIGHUP;
@@ -27,15 +27,19 @@ impl Terminal {
         (!sys::is_ignored(SIGHUP)).then_some(Self(terminal))
     }
 
-    /// Whether somebody would continue us if the terminal stopped us: the kernel's rule for Ctrl-Z,
-    /// which spares a job that no shell of its session controls.
+    /// Whether somebody would continue our job if the terminal stopped it: the kernel's rule for
+    /// Ctrl-Z, which spares a job of which no member is the child of a shell of its session.
     pub(crate) fn has_job_control() -> bool {
-        let stat = |process: ProcResult<Process>| process.and_then(|process| process.stat());
-        let Ok(us) = stat(Process::myself()) else {
-            return false;
-        };
-        stat(Process::new(us.ppid))
-            .is_ok_and(|parent| parent.session == us.session && parent.pgrp != us.pgrp)
+        let group = own_group();
+        let all = all_processes().into_iter().flatten().flatten();
+        let all: HashMap<i32, Stat> = all
+            .filter_map(|process| Some((process.pid, process.stat().ok()?)))
+            .collect();
+        let mut members = all.values().filter(|process| process.pgrp == group);
+        members.any(|member| {
+            all.get(&member.ppid)
+                .is_some_and(|parent| parent.session == member.session && parent.pgrp != group)
+        })
     }
 }
 

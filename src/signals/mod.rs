@@ -7,6 +7,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use futures_util::{Stream, StreamExt};
+use rustix::process::{Pid, getpid};
 use signal_hook::consts::{
     SIGCHLD, SIGCONT, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGTSTP, SIGTTIN, SIGTTOU, SIGUSR1,
     SIGUSR2, SIGWINCH,
@@ -85,6 +86,8 @@ impl Signals {
             // A session's leader is told alone, so that the runner is yet to hear of it.
             SIGHUP if !std::mem::replace(&mut self.hung_up, true) => Heard::Stop { told: false },
             SIGCONT => Heard::Continue,
+            // The kernel never stops a process 1, and the runner alone must not be: heartbeats go on.
+            SIGTSTP | SIGTTIN | SIGTTOU if getpid() == Pid::INIT => Heard::Nothing,
             SIGTSTP | SIGTTIN | SIGTTOU if !told => Heard::Suspend(Some(origin.signal)),
             SIGTSTP | SIGTTIN | SIGTTOU if Terminal::has_job_control() => Heard::Suspend(None),
             SIGQUIT | SIGUSR1 | SIGUSR2 | SIGWINCH if !told => Heard::Forward(origin.signal),

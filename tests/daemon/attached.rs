@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
+use rustix::fs::{CWD, Mode, mkfifoat};
 use rustix::process::{Signal, geteuid};
 
 use crate::harness::{
@@ -298,4 +299,16 @@ fn taskbeat_is_no_runner_of_its_own() {
         finished.stderr.contains("this is taskbeat itself"),
         "{finished:?}"
     );
+}
+
+#[test]
+fn a_pid_file_that_is_a_pipe_keeps_nobody_waiting() {
+    let endpoint = Endpoint::ok();
+    let program = Taskbeat::run(&endpoint);
+    let pipe = program.home().join("pipe");
+    mkfifoat(CWD, &pipe, Mode::RUSR | Mode::WUSR).unwrap();
+    let daemon = program.set("--pid-file", &pipe).start();
+    daemon.wait_for_log("no runner by");
+    daemon.signal(Signal::TERM);
+    assert_eq!(daemon.finish().status, 0);
 }

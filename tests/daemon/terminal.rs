@@ -152,6 +152,45 @@ fn ctrl_z_stops_both_and_fg_continues_both() {
 }
 
 #[test]
+fn ctrl_z_stops_us_behind_a_script_too() {
+    let endpoint = Endpoint::ok();
+    let mut terminal = Terminal::open();
+    let shell = terminal.shell(Taskbeat::run(&endpoint).script(TALKING));
+    terminal.enter(r#"sh -c '"$@"; exit $?' sh "$@""#);
+    let runner = terminal.wait_for_number("leader");
+    let script = only_child(shell.pid());
+    let all = [script, only_child(script), runner];
+    terminal.press("\x1a");
+    eventually("all are stopped", || {
+        all.into_iter().all(|pid| state_of(pid) == 'T')
+    });
+    terminal.wait_for("Stopped");
+    terminal.enter("fg; echo status $?");
+    eventually("all go on", || {
+        all.into_iter().all(|pid| state_of(pid) == 'S')
+    });
+    endpoint.wait_for_more(2);
+    terminal.press("\x03");
+    terminal.wait_for("got INT");
+    terminal.enter("go");
+    terminal.wait_for("ends");
+    drop(shell);
+}
+
+#[test]
+fn a_line_of_the_log_stops_nobody_where_the_terminal_is_to_stop_writers() {
+    let endpoint = Endpoint::ok();
+    let mut terminal = Terminal::open();
+    let shell = terminal.shell(Taskbeat::run(&endpoint).script("exec sleep 120"));
+    terminal.enter(r#"stty tostop; "$@" & daemon=$!; echo daemon $daemon"#);
+    let daemon = terminal.wait_for_number("daemon");
+    endpoint.wait_for_more(4);
+    assert_ne!(state_of(daemon), 'T');
+    signal(daemon, Signal::KILL);
+    drop(shell);
+}
+
+#[test]
 fn a_signal_from_elsewhere_is_passed_on_once_and_as_the_stop_signal() {
     let endpoint = Endpoint::ok();
     let mut terminal = Terminal::open();
