@@ -90,6 +90,13 @@ impl Observer for Journal<'_> {
                 }
             }
             Event::Stop if !begins_ladder(step) => info!("the operator says stop"),
+            // Only a deadline ends the ladder with somebody left who had to go.
+            Event::Due if matches!(step.agent.state(), State::Idle | State::Stopped) => {
+                let left = step.runner.left();
+                if !left.is_empty() {
+                    error!("cannot be killed: {}", names(&left));
+                }
+            }
             Event::Resumed(gap) => info!("the host was suspended for {}", human(gap)),
             Event::Stop
             | Event::Due
@@ -172,14 +179,7 @@ fn narrate(step: &Step<'_>, action: Action, processes: &[Process]) {
             info!("{cause}stopping {names}, killing after {rest}");
         }
         Action::KillRunner if !processes.is_empty() => warn!("SIGKILL to {names}"),
-        Action::Exit(exit) => {
-            let left = step.runner.left();
-            // Only a deadline ends the loop with somebody left who had to go.
-            if step.event == Event::Due && !left.is_empty() {
-                error!("cannot be killed: {}", self::names(&left));
-            }
-            info!(status = exit.0, "exit");
-        }
+        Action::Exit(exit) => info!(status = exit.0, "exit"),
         Action::Send { renew } => debug!(renew, "heartbeat sent"),
         Action::Abandon => debug!("heartbeat abandoned"),
         Action::Forward(signal) => debug!(signal, "signal forwarded"),

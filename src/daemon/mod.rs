@@ -15,7 +15,7 @@ pub use journal::Journal;
 pub use service::{Reply, Service};
 
 use crate::clock::Clock;
-use crate::core::{Action, Agent, Answer, Event, Exit, Job, Policy, Roll, Time};
+use crate::core::{self, Action, Agent, Answer, Event, Exit, Job, Policy, Roll, State, Time};
 use crate::process::{Process, Runner};
 use crate::signals::Heard;
 use crate::status::{Instance, Snapshot};
@@ -99,7 +99,7 @@ impl<S: Service, H: Stream<Item = Heard> + Unpin> Daemon<S, H> {
                 biased;
                 Some(event) = async { next.take() } => Some(event),
                 Some(heard) = self.signals.next() => self.meaning(heard, &agent),
-                event = self.runner.next() => Some(event),
+                event = self.runner.next(), if self.is_watched(&agent) => Some(event),
                 told = self.service.answer() => {
                     let answer = reply.insert(told).answer;
                     Some(Event::Answered(answer, Roll::new(fastrand::f64())))
@@ -163,6 +163,11 @@ impl<S: Service, H: Stream<Item = Heard> + Unpin> Daemon<S, H> {
                 return exit;
             }
         }
+    }
+
+    /// After `terminate` nobody else's process is our runner any more, even if somebody starts it again.
+    fn is_watched(&self, agent: &Agent) -> bool {
+        agent.state() != State::Idle || self.runner.kind() == core::Runner::Child
     }
 
     fn snapshot(&self, now: Time, agent: &Agent, failure: Option<&str>) -> Snapshot {

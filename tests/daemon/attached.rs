@@ -312,3 +312,27 @@ fn a_pid_file_that_is_a_pipe_keeps_nobody_waiting() {
     daemon.signal(Signal::TERM);
     assert_eq!(daemon.finish().status, 0);
 }
+
+#[test]
+fn one_that_is_started_again_after_terminate_is_left_alone() {
+    let endpoint = Endpoint::ok();
+    let runner = Bystander::plain();
+    let (program, file) = following(&endpoint);
+    let id = program.id();
+    write(&file, &runner);
+    let daemon = program.set("--after-terminate", "idle").start();
+    wait_for_runner(&daemon, &runner);
+    endpoint.now_play(Play::Terminate);
+    daemon.wait_for_log("the runner ended");
+    let again = Bystander::plain();
+    write(&file, &again);
+    // The file is read twice in this time, while somebody is waited for.
+    std::thread::sleep(Duration::from_secs(1));
+    let status = Taskbeat::new("status").set("--taskrunner-id", id).finish();
+    assert!(status.text().contains("runner        none"), "{status:?}");
+    assert!(again.is_alive());
+    daemon.signal(Signal::TERM);
+    let finished = daemon.finish();
+    assert_eq!(finished.status, 0, "{finished:?}");
+    assert!(again.is_alive());
+}
