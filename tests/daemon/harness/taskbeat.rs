@@ -43,8 +43,11 @@ impl Taskbeat {
             subcommand,
             flags: Vec::new(),
             runner: Vec::new(),
-            // A session of its own: the terminal in which the tests may run is none of its business.
-            via: vec!["setsid".into()],
+            // No signal that the tests may have been told to ignore (`nohup`), and a session of its own: the terminal
+            // in which they may run is none of its business.
+            via: ["env", "--default-signal", "setsid"]
+                .map(OsString::from)
+                .to_vec(),
             env: Vec::new(),
             stdin: Stdio::null(),
             id: id.clone(),
