@@ -35,6 +35,12 @@ impl Exit {
     pub const fn by_signal(number: u8) -> Self {
         Self(128u8.saturating_add(number))
     }
+
+    /// Whether it is such a status.
+    #[must_use]
+    pub const fn is_by_signal(self) -> bool {
+        self.0 > 128
+    }
 }
 
 impl From<Exit> for std::process::ExitCode {

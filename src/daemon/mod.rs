@@ -142,8 +142,7 @@ impl<S: Service, H: Stream<Item = Heard> + Unpin> Daemon<S, H> {
             }
             if let Some(Reply { answer, said, .. }) = &reply {
                 failure = matches!(answer, Answer::Failed(_)).then(|| said.clone());
-                // With no heartbeat in flight no dead child of our group is one the SDK waits for.
-                self.runner.reap_orphans(true);
+                self.runner.clear_up();
             }
             let step = Step {
                 now,
@@ -159,7 +158,7 @@ impl<S: Service, H: Stream<Item = Heard> + Unpin> Daemon<S, H> {
             }
             if let Some(exit) = exit {
                 // The next one that adopts them may not care.
-                self.runner.reap_orphans(true);
+                self.runner.clear_up();
                 return exit;
             }
         }

@@ -8,6 +8,7 @@ use rustix::process::{
     Pid, PidfdFlags, Signal, getpid, pidfd_open, pidfd_send_signal, test_kill_process,
 };
 use tokio::io::unix::AsyncFd;
+use tracing::error;
 
 use super::sys;
 use super::tree::Process;
@@ -41,11 +42,20 @@ impl Attached {
         let _ = self.pidfd.readable().await;
     }
 
-    /// Sends `signal`, and names whom; nobody if it is gone.
+    /// Sends `signal`, and names whom; nobody if it is gone, or has become somebody whom we may not signal.
     pub(super) fn signal(&self, signal: Signal) -> Vec<Process> {
+        // What it calls itself may have changed since we attached.
+        let now = Process::look_up(self.process.pid);
+        let process = now.filter(|now| now.identity() == self.process.identity());
+        let process = process.unwrap_or_else(|| self.process.clone());
         match pidfd_send_signal(self.pidfd.get_ref(), signal) {
-            Ok(()) => vec![self.process.clone()],
-            Err(_) => vec![],
+            Ok(()) => vec![process],
+            Err(Errno::SRCH) => vec![],
+            Err(error) => {
+                let signal = signal.as_raw();
+                error!("cannot send signal {signal} to {process}: {error}");
+                vec![]
+            }
         }
     }
 }

@@ -7,7 +7,7 @@ use std::future;
 use rustix::process::{Pid, Signal, getpid, kill_process, kill_process_group, set_child_subreaper};
 
 use super::spawn::Spawned;
-use super::tree::{Process, descendants, own_group};
+use super::tree::{Identity, Process, children, descendants, own_group};
 use super::{Refusal, Stop, reaper};
 use crate::config::StopScope;
 use crate::core::{Event, Exit};
@@ -21,15 +21,20 @@ pub(super) struct Child {
     /// Whether the leader was started in a group of its own, and not in ours.
     own_group: bool,
     stop: Stop,
-    /// Who had the stop signal. Nobody gets it twice: many programs take the second one as "at
+    /// Who was below us before: the children of whoever became us by exec.
+    others: HashSet<Identity>,
+    /// Who had the stop signal. Nobody gets it twice from us: many programs take the second one as "at
     /// once".
-    told: HashSet<(Pid, u64)>,
+    told: HashSet<Identity>,
     /// Who was told by the terminal but ignores that, as the background jobs of a script do. They
     /// are the leader's to stop, and ours when it has ended.
-    spared: HashSet<(Pid, u64)>,
+    spared: HashSet<Identity>,
     phase: Phase,
     killing: bool,
 }
+
+/// How often a kill looks for what slipped through.
+const CHASE: usize = 200;
 
 #[derive(Clone, Copy, PartialEq)]
 enum Phase {
@@ -45,10 +50,12 @@ impl Child {
             let program = argv.first().cloned().unwrap_or_default();
             Refusal::new(&program, Exit::INTERNAL, error.into())
         })?;
+        let others = descendants(&HashSet::new());
         Ok(Self {
             leader: Spawned::start(argv, own_group)?,
             own_group,
             stop,
+            others: others.iter().map(Process::identity).collect(),
             told: HashSet::new(),
             spared: HashSet::new(),
             phase: Phase::Running,
@@ -64,9 +71,9 @@ impl Child {
         self.phase == Phase::Running
     }
 
-    /// The leader's end, then that of the others. Cancel safe. A caller that is told of a SIGCHLD
-    /// meanwhile calls it again: the others have no descriptor to wait for.
-    pub(super) async fn next(&mut self) -> Event {
+    /// The leader's end, then that of the others. `hook` is a child, too, and reaped by its owner. Cancel safe. A caller
+    /// that is told of a SIGCHLD meanwhile calls it again: the others have no descriptor to wait for.
+    pub(super) async fn next(&mut self, hook: Option<Pid>) -> Event {
         match self.phase {
             Phase::Running => {
                 let exit = self.leader.ended().await;
@@ -77,8 +84,12 @@ impl Child {
                 if self.killing {
                     self.kill();
                 }
-                // A fork can slip through one pass over /proc, but not its parent's end through two.
-                if !self.left().is_empty() || !self.left().is_empty() {
+                // The heartbeats have ended, and so nobody else waits for a child of ours.
+                let held: Vec<Pid> = hook.into_iter().chain([self.leader.pid]).collect();
+                reaper::end_helpers();
+                reaper::reap(&held, true);
+                let mut left = children().into_iter();
+                if left.any(|pid| pid != self.leader.pid && !self.was_before(pid)) {
                     future::pending::<()>().await;
                 }
                 self.leader.reap();
@@ -123,25 +134,60 @@ impl Child {
     /// gets it, too.
     pub(super) fn kill(&mut self) -> Vec<Process> {
         self.killing = true;
-        let left = self.left();
+        let mut left = self.left();
         if self.own_group && self.phase != Phase::Gone {
             // Without descriptors to spare nobody is found, and no single one can be signalled.
             let _ = kill_process_group(self.leader.pid, Signal::KILL);
         }
         signal_each(&left, Signal::KILL);
+        for process in self.chase() {
+            if left.iter().all(|named| named.pid != process.pid) {
+                left.push(process);
+            }
+        }
         left
+    }
+
+    /// Kills what forks and ends faster than all of /proc can be read: its newest is our child as soon as the one before
+    /// it has ended, and the list of our children is short. The ids are theirs until we reap them.
+    fn chase(&self) -> Vec<Process> {
+        let ours = own_group();
+        let mut caught = Vec::new();
+        let mut seen = HashSet::new();
+        for _ in 0..CHASE {
+            let new = children().into_iter().filter(|pid| seen.insert(*pid));
+            let mut alive = false;
+            for process in new.filter_map(Process::look_up) {
+                if !self.others.contains(&process.identity()) && !self.is_helper(&process, ours) {
+                    alive = true;
+                    let _ = kill_process(process.pid, Signal::KILL);
+                    caught.push(process);
+                }
+            }
+            if !alive {
+                break;
+            }
+        }
+        caught
     }
 
     /// The living processes of the runner.
     pub(super) fn left(&self) -> Vec<Process> {
-        let mut left = descendants();
-        let (us, ours) = (getpid().as_raw_pid(), own_group());
-        // In our own group there may be what the SDK started (`credential_process`), and children that we had before.
-        left.retain(|process| {
-            let not_the_runners = self.own_group && process.parent == us;
-            process.group != ours || !(not_the_runners || reaper::is_helper(process.pid))
-        });
+        let mut left = descendants(&self.others);
+        let ours = own_group();
+        left.retain(|process| !self.is_helper(process, ours));
         left
+    }
+
+    /// Whether it is what the SDK started (`credential_process`), or about to become that. Such are in our own group.
+    fn is_helper(&self, process: &Process, ours: i32) -> bool {
+        let not_the_runners = self.own_group && process.parent == getpid().as_raw_pid();
+        process.group == ours && (not_the_runners || reaper::is_helper(process.pid))
+    }
+
+    /// Whether this child of ours was there before the runner.
+    fn was_before(&self, pid: Pid) -> bool {
+        Process::look_up(pid).is_some_and(|process| self.others.contains(&process.identity()))
     }
 
     fn untold(&self) -> Vec<Process> {
@@ -153,16 +199,19 @@ impl Child {
         targets
     }
 
-    /// The leader, or its group; once the leader ended, everybody.
+    /// The leader, or its group; once the leader ended, everybody. A leader that has changed its group has two.
     fn in_scope(&self) -> Vec<Process> {
         let mut all = self.left();
         if self.phase != Phase::Running {
             return all;
         }
         let leader = all.iter().find(|process| process.pid == self.leader.pid);
-        let group = leader.map(|leader| leader.group);
+        let groups = [
+            leader.map(|leader| leader.group),
+            self.own_group.then_some(self.leader.pid.as_raw_pid()),
+        ];
         all.retain(|process| match self.stop.scope {
-            StopScope::Group => Some(process.group) == group,
+            StopScope::Group => groups.contains(&Some(process.group)),
             StopScope::Process => process.pid == self.leader.pid,
         });
         all
@@ -175,6 +224,8 @@ impl Child {
             // In one call, so that no fork is missed.
             StopScope::Group if running_alone => {
                 let _ = kill_process_group(self.leader.pid, signal);
+                let elsewhere = |process: &&Process| process.group != self.leader.pid.as_raw_pid();
+                signal_each(targets.iter().filter(elsewhere), signal);
             }
             // By its id, which is its own until it is reaped: that takes no descriptor.
             StopScope::Process if running_alone => {
@@ -186,7 +237,7 @@ impl Child {
 }
 
 /// A process that is gone by now needs no signal.
-fn signal_each(processes: &[Process], signal: Signal) {
+fn signal_each<'a>(processes: impl IntoIterator<Item = &'a Process>, signal: Signal) {
     for process in processes {
         let _ = process.signal(signal);
     }

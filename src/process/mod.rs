@@ -25,7 +25,7 @@ use crate::config::{self, StopScope, Target};
 use crate::core::{self, Event, Exit};
 
 pub(crate) use self::reaper::mark_helpers;
-pub(crate) use self::sys::{is_ignored, unblock_signals, watch, without_sigttou};
+pub(crate) use self::sys::{count_arrivals, is_ignored, unblock_signals, watch, without_sigttou};
 pub use self::terminal::Terminal;
 pub use self::tree::Process;
 
@@ -117,7 +117,8 @@ impl Runner {
         self.live = match &self.target {
             Target::None => Live::None,
             Target::Command(argv) => {
-                Live::Child(Child::start(argv, self.stop, self.terminal.is_none())?)
+                let shared = self.terminal.as_ref().is_some_and(Terminal::shares_job);
+                Live::Child(Child::start(argv, self.stop, !shared)?)
             }
             Target::Pid(pid) => Live::Attached(Attached::to(*pid).map_err(|error| {
                 Refusal::attach(format!("cannot attach to process {pid}"), error)
@@ -146,10 +147,18 @@ impl Runner {
 
     /// What happens to it next. Cancel safe; to be called again after each SIGCHLD.
     pub async fn next(&mut self) -> Event {
+        let hook = self.hook.pid();
         let runner = async {
             match &mut self.live {
                 Live::None => future::pending().await,
-                Live::Child(child) => child.next().await,
+                Live::Child(child) => {
+                    let event = child.next(hook).await;
+                    if let (Event::RunnerEnded(exit), Some(terminal)) = (event, &mut self.terminal)
+                    {
+                        terminal.runner_ended(exit);
+                    }
+                    event
+                }
                 Live::Attached(attached) => {
                     attached.ended().await;
                     self.live = Live::None;
@@ -220,8 +229,7 @@ impl Runner {
     }
 
     /// Reaps what others left behind and the kernel gave to us. Children in our own process group may
-    /// be the SDK's, while it waits for them; `idle` says that it does not: then those that hang are
-    /// ended.
+    /// be the SDK's, while it waits for them; `idle` says that it does not.
     pub fn reap_orphans(&self, idle: bool) {
         let leader = match &self.live {
             Live::Child(child) => Some(child.pid()),
@@ -229,6 +237,12 @@ impl Runner {
         };
         let held: Vec<Pid> = leader.into_iter().chain(self.hook.pid()).collect();
         reaper::reap(&held, idle);
+    }
+
+    /// With no heartbeat in flight, ends what the SDK has given up, and reaps whatever is dead.
+    pub fn clear_up(&self) {
+        reaper::end_helpers();
+        self.reap_orphans(true);
     }
 
     fn attached(&self) -> Option<&Attached> {

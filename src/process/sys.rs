@@ -1,4 +1,5 @@
-//! What only unsafe code can do: act between fork and exec, set the signal mask, wait for a descriptor.
+//! What only unsafe code can do: act between fork and exec and in the handler of a signal, set the signal mask, wait for
+//! a descriptor.
 #![expect(unsafe_code, reason = "these calls have no safe form")]
 
 use std::env;
@@ -8,8 +9,13 @@ use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 use std::ptr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::time::Duration;
 
 use rustix::process::{Pid, Signal, getpid, getppid, set_parent_process_death_signal};
+use rustix::time::{ClockId, clock_gettime};
+use signal_hook_registry::register_sigaction;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
@@ -88,6 +94,41 @@ pub(crate) fn is_ignored(signal: libc::c_int) -> bool {
         libc::sigaction(signal, ptr::null(), action.as_mut_ptr()) == 0
             && action.assume_init().sa_sigaction == libc::SIG_IGN
     }
+}
+
+/// Counts how often `signal` arrives from processes. One that the same process sends less than `apart` after another that
+/// counted does not count.
+///
+/// Only the handler knows when that is: neither the kernel nor the stream of signals keeps the time.
+pub(crate) fn count_arrivals(signal: libc::c_int, apart: Duration) -> io::Result<Arc<AtomicU32>> {
+    /// The bits of a process id, which is less than 2^22 (proc_pid_max(5)); those above them are the time's.
+    const PID: u32 = 22;
+    let count = Arc::new(AtomicU32::new(0));
+    let (counted, last) = (Arc::clone(&count), AtomicU64::new(0));
+    let apart = u64::try_from(apart.as_millis()).unwrap_or(u64::MAX);
+    let handler = move |info: &libc::siginfo_t| {
+        if info.si_code > 0 {
+            return;
+        }
+        // SAFETY: a signal that a process sent has its id in the siginfo.
+        let sender = u64::from(unsafe { info.si_pid() }.unsigned_abs());
+        let now = Duration::try_from(clock_gettime(ClockId::Monotonic)).unwrap_or_default();
+        let now = u64::try_from(now.as_millis()).unwrap_or(u64::MAX);
+        let is_echo = |last: u64| {
+            last & ((1 << PID) - 1) == sender && now.saturating_sub(last >> PID) < apart
+        };
+        let this = now << PID | sender;
+        let stamped = last.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |last| {
+            (!is_echo(last)).then_some(this)
+        });
+        if stamped.is_ok() {
+            counted.fetch_add(1, Ordering::Relaxed);
+        }
+    };
+    // SAFETY: a handler may only make async-signal-safe calls. This one reads the clock, which is on the list of
+    // signal-safety(7), and changes atomic numbers; it allocates nothing, takes no lock and does not panic.
+    unsafe { register_sigaction(signal, handler) }?;
+    Ok(count)
 }
 
 /// Makes the runtime wait for `fd` to become readable.

@@ -1,6 +1,6 @@
 //! The processes below us, as /proc shows them.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 
 use procfs::process::{Stat, all_processes};
@@ -29,7 +29,7 @@ impl fmt::Display for Process {
 
 impl Process {
     /// What stays the same through exec, adoption and a change of group.
-    pub(super) fn identity(&self) -> (Pid, u64) {
+    pub(super) fn identity(&self) -> Identity {
         (self.pid, self.started)
     }
 
@@ -71,8 +71,11 @@ impl Process {
     }
 }
 
-/// Every living process below us: children, their children, and so on.
-pub(super) fn descendants() -> Vec<Process> {
+/// A process for as long as the host is up.
+pub(super) type Identity = (Pid, u64);
+
+/// Every living process below us: children, their children, and so on, but for `others` and those below them.
+pub(super) fn descendants(others: &HashSet<Identity>) -> Vec<Process> {
     let mut children: HashMap<i32, Vec<Process>> = HashMap::new();
     // A process that ended while we read is no descendant any more.
     for stat in all_processes().into_iter().flatten() {
@@ -85,11 +88,26 @@ pub(super) fn descendants() -> Vec<Process> {
     let mut parents = vec![getpid().as_raw_pid()];
     while let Some(parent) = parents.pop() {
         for child in children.remove(&parent).unwrap_or_default() {
-            parents.push(child.pid.as_raw_pid());
-            found.push(child);
+            if !others.contains(&child.identity()) {
+                parents.push(child.pid.as_raw_pid());
+                found.push(child);
+            }
         }
     }
     found
+}
+
+/// Our children, dead or alive. Whatever is below us is one of them or below one of them, even if it changes faster than
+/// all of /proc can be read: the kernel adds to the end of this list, and nobody leaves it before we reap them.
+pub(super) fn children() -> Vec<Pid> {
+    let tasks = procfs::process::Process::myself().and_then(|us| us.tasks());
+    let children = tasks
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter_map(|task| task.children().ok());
+    let pid = |child| i32::try_from(child).ok().and_then(Pid::from_raw);
+    children.flatten().filter_map(pid).collect()
 }
 
 /// Our own process group; 0 when it was made outside of our PID namespace, which system call
