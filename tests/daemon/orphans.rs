@@ -85,21 +85,26 @@ fn what_forks_while_it_is_killed_does_not_get_away() {
     let mark = format!("MARK_OF_TEST=forks-{}", std::process::id());
     let (name, value) = mark.split_once('=').unwrap();
     // A chain in which each link leads a session, starts the next one and ends; it is deaf, and
-    // would end by itself after some seconds.
-    let link = "sleep 0.02; LINKS=$((LINKS + 1)); export LINKS
-        [ $LINKS -gt 1000 ] || setsid sh -c \"$LINK\" & exit";
-    let script = "(trap '' TERM; sh -c \"$LINK\") & trap 'exit 42' TERM; nap ready & wait; exit 99";
-    let mut running = Taskbeat::run(&endpoint)
-        .set("--grace", "100ms")
-        .env("LINK", link)
-        .env(name, value)
-        .script(script)
-        .start();
-    running.wait_for_pid("ready");
-    running.signal(Signal::TERM);
-    let status = running.wait();
-    let left = marked(&mark);
-    assert_eq!((status, left), (42, vec![]));
+    // would end by itself after some seconds. Links without a nap are gone before /proc is read.
+    for (nap, links) in [("sleep 0.02", 1000), (":", 5000)] {
+        let link = format!(
+            "{nap}; LINKS=$((LINKS + 1)); export LINKS
+            [ $LINKS -gt {links} ] || setsid sh -c \"$LINK\" & exit"
+        );
+        let script =
+            "(trap '' TERM; sh -c \"$LINK\") & trap 'exit 42' TERM; nap ready & wait; exit 99";
+        let mut running = Taskbeat::run(&endpoint)
+            .set("--grace", "100ms")
+            .env("LINK", link)
+            .env(name, value)
+            .script(script)
+            .start();
+        running.wait_for_pid("ready");
+        running.signal(Signal::TERM);
+        let status = running.wait();
+        let left = marked(&mark);
+        assert_eq!((status, left), (42, vec![]), "{nap}");
+    }
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 
 use rustix::process::Signal;
 
-use crate::harness::{Endpoint, Play, Taskbeat, runner, wait_for_end};
+use crate::harness::{Endpoint, Play, Taskbeat, is_alive, runner, signal, wait_for_end};
 
 /// An endpoint that leaves the runner alone.
 fn silent() -> Endpoint {
@@ -201,4 +201,76 @@ fn orphans_of_the_runner_are_reaped_while_it_runs() {
         !fs::exists(&proc).unwrap()
     });
     assert!(reaped, "{orphan} is still a zombie");
+}
+
+#[test]
+fn every_status_of_the_runner_is_ours() {
+    let endpoint = silent();
+    for status in 0..=255 {
+        let finished = Taskbeat::run(&endpoint)
+            .command(&["sh", "-c", &format!("exit {status}")])
+            .finish();
+        assert_eq!(finished.status, status);
+    }
+}
+
+#[test]
+fn every_signal_that_ends_the_runner_makes_the_status_128_and_its_number() {
+    let endpoint = silent();
+    // By default these are ignored or stop it; the C library keeps two to itself.
+    let others = [17, 18, 19, 20, 21, 22, 23, 28, 32, 33];
+    for number in (1..=64).filter(|number| !others.contains(number)) {
+        let finished = Taskbeat::run(&endpoint)
+            .command(&["sh", "-c", &format!("kill -{number} $$")])
+            .finish();
+        assert_eq!(finished.status, 128 + number);
+    }
+}
+
+#[test]
+fn the_runner_starts_where_we_were_started() {
+    let endpoint = silent();
+    let program = Taskbeat::run(&endpoint).command(&["pwd", "-P"]);
+    let here = program.home().canonicalize().unwrap();
+    assert_eq!(program.finish().text().trim_end(), here.to_str().unwrap());
+}
+
+#[test]
+fn whoever_was_below_us_before_is_not_the_runners() {
+    let endpoint = Endpoint::ok();
+    // The shell becomes us, so that its child is ours; that one's children come and go.
+    let before = "(while :; do sleep 0.05; done) & echo before $!; exec \"$@\"";
+    for terminate in [false, true] {
+        let daemon = Taskbeat::run(&endpoint)
+            .via(&["sh", "-c", before, "sh"])
+            .script(runner::OBEDIENT)
+            .start();
+        let other = daemon.wait_for_pid("before");
+        daemon.wait_for_pid("ready");
+        if terminate {
+            endpoint.now_play(Play::Terminate);
+        } else {
+            daemon.signal(Signal::TERM);
+        }
+        // Its output stays open as long as that one lives.
+        daemon.wait_for_log("exit status=");
+        assert!(is_alive(other), "it was killed");
+        signal(other, Signal::KILL);
+        let finished = daemon.finish();
+        assert_eq!(
+            finished.status,
+            if terminate { 0 } else { 42 },
+            "{finished:?}"
+        );
+        assert_eq!(
+            finished.stderr.matches(": stopping ").count(),
+            1,
+            "{finished:?}"
+        );
+        assert!(
+            !finished.stderr.contains(&format!("[{other}]")),
+            "{finished:?}"
+        );
+        endpoint.now_play(Play::Ok);
+    }
 }

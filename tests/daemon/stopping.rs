@@ -1,8 +1,16 @@
 //! One ladder, whoever says stop, at whatever moment, and whatever the runner left behind.
 
-use rustix::process::Signal;
+use std::fs::{self, File};
+use std::process::Command;
+use std::thread;
+use std::time::Duration;
 
-use crate::harness::{Daemon, Endpoint, Play, Taskbeat, is_alive, runner};
+use rustix::process::Signal;
+use tokio::time::Instant;
+
+use crate::harness::{
+    Daemon, Endpoint, Play, Taskbeat, group_of, is_alive, missing, pid_namespace, runner,
+};
 
 const STOPS: [Signal; 2] = [Signal::TERM, Signal::INT];
 
@@ -353,4 +361,96 @@ fn failed_heartbeats_are_retried_while_the_runner_drains() {
     endpoint.wait_for_more(3);
     daemon.say(b"go\n");
     assert_eq!(daemon.finish().status, 42);
+}
+
+#[test]
+fn two_stops_that_a_busy_loop_hears_together_are_two() {
+    // Longer than an echo may take. The moments are what is tested here; nothing is waited for.
+    let apart = Duration::from_millis(60);
+    for (second, status) in [(Some(apart), 137), (None, 42)] {
+        let endpoint = Endpoint::ok();
+        let program = Taskbeat::run(&endpoint);
+        let file = program.home().join("taskbeat.toml");
+        fs::write(&file, "").unwrap();
+        let daemon = program
+            .set("--config", &file)
+            .with_stdin()
+            .script(runner::DRAINING);
+        let mut daemon = daemon.start();
+        daemon.wait_for_pid("ready");
+        fs::remove_file(&file).unwrap();
+        let made = Command::new("mkfifo").arg(&file).status();
+        assert!(made.unwrap().success());
+        daemon.signal(Signal::HUP);
+        // It is open for us as soon as the loop has begun to read it, which it does until we close it.
+        let busy = File::options().write(true).open(&file).unwrap();
+        daemon.signal(Signal::TERM);
+        if let Some(apart) = second {
+            thread::sleep(apart);
+        }
+        daemon.signal(Signal::TERM);
+        drop(busy);
+        if status == 42 {
+            daemon.wait_for_output("draining");
+            daemon.say(b"go\n");
+        }
+        assert_eq!(daemon.wait(), status);
+    }
+}
+
+#[test]
+fn a_leader_that_changed_its_group_hears_the_stop_with_all_of_both_groups() {
+    if Command::new("perl").arg("-e1").status().is_err() {
+        return missing("perl");
+    }
+    let endpoint = Endpoint::ok();
+    // The leader follows its child into a group of that one's own, and leaves another child behind.
+    let leader = r#"
+        $| = 1; $SIG{TERM} = sub { print "leader told\n"; wait; wait; exit 42 };
+        for my $name ("new", "old") {
+            next if my $pid = fork;
+            setpgrp if $name eq "new";
+            $SIG{TERM} = sub { print "$name told\n"; exit };
+            print "$name $$\n"; sleep 120 while 1;
+        }
+        my $line = <STDIN>; setpgrp(0, $line); print "ready $$\n"; sleep 120 while 1;"#;
+    let mut daemon = Taskbeat::run(&endpoint)
+        .with_stdin()
+        .command(&["perl", "-e", leader])
+        .start();
+    let new = daemon.wait_for_pid("new");
+    daemon.wait_for_pid("old");
+    daemon.say(format!("{new}\n").as_bytes());
+    let leader = daemon.wait_for_pid("ready");
+    assert_eq!(group_of(leader), new);
+    daemon.signal(Signal::TERM);
+    let finished = daemon.finish();
+    assert_eq!(finished.status, 42, "{finished:?}");
+    for name in ["leader", "new", "old"] {
+        let told = finished.text().matches(&format!("{name} told")).count();
+        assert_eq!(told, 1, "{name}: {finished:?}");
+    }
+}
+
+#[test]
+fn what_cannot_be_killed_is_named_after_five_seconds_and_we_exit() {
+    // From inside of its namespace nobody can kill a process 1.
+    let Some(namespace) = pid_namespace() else {
+        return;
+    };
+    let endpoint = Endpoint::ok();
+    let first = r#""$@" & wait $!; echo "status $?""#;
+    let daemon = Taskbeat::run(&endpoint)
+        .via(&namespace)
+        .via(&["sh", "-c", first, "sh"])
+        .set("--pid", "1")
+        .set("--grace", "100ms")
+        .start();
+    daemon.wait_for_log("heartbeat acknowledged");
+    endpoint.now_play(Play::Terminate);
+    daemon.wait_for_log("SIGKILL to sh[1]");
+    let killed = Instant::now();
+    daemon.wait_for_log("ERROR cannot be killed: sh[1]");
+    assert!(killed.elapsed() > Duration::from_secs(4));
+    daemon.wait_for_output("status 0");
 }

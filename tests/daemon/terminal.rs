@@ -404,3 +404,45 @@ fn the_log_is_coloured_on_a_terminal_only() {
     let finished = Taskbeat::run(&endpoint).script("exit 3").finish();
     assert!(!finished.stderr.contains('\x1b'), "{finished:?}");
 }
+
+#[test]
+fn what_a_script_put_into_the_background_does_not_hear_its_ctrl_c() {
+    let endpoint = Endpoint::ok();
+    let mut terminal = Terminal::open();
+    let program = Taskbeat::run(&endpoint).script(TALKING);
+    // It goes on after the key, as a script does that clears up.
+    let script = "trap 'echo heard' INT QUIT
+        \"$@\" & echo daemon $!; wait $!; wait $!; wait $!; echo status $?";
+    fs::write(program.home().join("script"), script).unwrap();
+    let shell = terminal.shell(program);
+    terminal.enter(r#"sh script "$@""#);
+    let daemon = terminal.wait_for_number("daemon");
+    terminal.wait_for("leader");
+    for (key, heard) in [("\x03", 1), ("\x1c", 2)] {
+        terminal.press(key);
+        eventually("the script hears it", || terminal.count("heard") == heard);
+    }
+    endpoint.wait_for_more(3);
+    assert_eq!(terminal.count("got INT") + terminal.count("got QUIT"), 0);
+    // From elsewhere it is a stop, though the script made us ignore it.
+    signal(daemon, Signal::INT);
+    terminal.wait_for("got TERM");
+    // The input of what is in the background is empty.
+    assert_eq!(terminal.wait_for_number("status"), 9);
+    drop(shell);
+}
+
+#[test]
+fn a_terminal_that_a_killed_runner_left_raw_is_put_right() {
+    let show = "stty -a | grep -o -- '-*icanon' | sed 's/^/now /'";
+    for (end, status, modes) in [("kill -KILL $$", 137, "icanon"), ("exit 3", 3, "-icanon")] {
+        let endpoint = Endpoint::ok();
+        let mut terminal = Terminal::open();
+        let runner = format!("stty -icanon; {end}");
+        let shell = terminal.shell(Taskbeat::run(&endpoint).script(&runner));
+        terminal.enter(&format!(r#""$@"; echo status $?; {show}"#));
+        assert_eq!(terminal.wait_for_number("status"), status);
+        assert_eq!(terminal.wait_for("now ").trim(), format!("now {modes}"));
+        drop(shell);
+    }
+}
