@@ -9,16 +9,13 @@ use aws_config::{AppName, BehaviorVersion, ConfigLoader, Region, SdkConfig};
 use aws_sdk_datapipeline::Client;
 use aws_sdk_datapipeline::config::retry::RetryConfig;
 use aws_sdk_datapipeline::config::{Builder, Credentials, IdentityCache, ProvideCredentials};
-use aws_smithy_http_client as http_client;
-use aws_smithy_http_client::tls::Provider;
-use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
-use aws_smithy_runtime_api::client::http::SharedHttpClient;
+use aws_smithy_http_client::tls::TlsContext;
 use aws_smithy_types::DateTime;
 use aws_smithy_types::date_time::Format;
 use tokio::time::timeout;
 use tracing::info;
 
-use super::{metadata, trust, words};
+use super::{http_client, metadata, trust, words};
 use crate::config::{Aws, Identity};
 
 /// The longest that one heartbeat may take at the default interval.
@@ -70,11 +67,7 @@ impl Connection {
     ///
     /// There is no region. The metadata service is asked for it when nothing else names one, and may come up later.
     pub(super) async fn client(&self, distrust: bool) -> Result<Client, String> {
-        let mut loader = self.loader();
-        if distrust && !self.rehearsal {
-            loader = loader.http_client(trust::anew());
-        }
-        let shared = self.load(loader).await?;
+        let shared = self.load(self.loader(distrust)).await?;
         if shared.region().is_none() {
             return Err(NO_REGION.to_owned());
         }
@@ -92,7 +85,7 @@ impl Connection {
     ///
     /// Why there are none, in one line.
     pub async fn access(&self) -> Result<Access, String> {
-        let shared = self.load(self.loader()).await?;
+        let shared = self.load(self.loader(false)).await?;
         let region = shared.region().map(ToString::to_string);
         let provider = shared.credentials_provider().ok_or("no credentials")?;
         let credentials = timeout(self.attempt, provider.provide_credentials())
@@ -115,7 +108,7 @@ impl Connection {
             return Ok(identity.clone());
         }
         // Link-local addresses are not for proxies, of which this client knows nothing.
-        let config = ProviderConfig::default().with_http_client(direct());
+        let config = ProviderConfig::default().with_http_client(http_client::direct());
         let complete = timeout(self.attempt, metadata::complete(identity, &config))
             .await
             .map_err(|_| "the EC2 metadata service does not answer in time")??;
@@ -131,7 +124,7 @@ impl Connection {
             .map_err(|_| "the AWS configuration took too long to load".to_owned())
     }
 
-    fn loader(&self) -> ConfigLoader {
+    fn loader(&self, distrust: bool) -> ConfigLoader {
         let timeouts = TimeoutConfig::builder()
             .connect_timeout(self.attempt.min(Duration::from_secs(5)))
             .read_timeout(self.attempt)
@@ -156,24 +149,17 @@ impl Connection {
             loader = loader.profile_name(profile);
         }
         if self.rehearsal {
-            loader = loader
-                .credentials_provider(Credentials::new(
-                    "REHEARSAL",
-                    "any",
-                    None,
-                    None,
-                    "rehearsal",
-                ))
-                .http_client(direct());
+            let any = Credentials::new("REHEARSAL", "any", None, None, "rehearsal");
+            return loader
+                .credentials_provider(any)
+                .http_client(http_client::direct());
         }
-        loader
+        loader.http_client(http_client::client(if distrust {
+            trust::anew()
+        } else {
+            TlsContext::default()
+        }))
     }
-}
-
-/// The SDK's own client, without the proxies that it would take from the environment.
-fn direct() -> SharedHttpClient {
-    let tls = Provider::Rustls(CryptoMode::AwsLc);
-    http_client::Builder::new().tls_provider(tls).build_https()
 }
 
 /// Whom the service would see.

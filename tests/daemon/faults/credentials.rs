@@ -3,14 +3,15 @@
 use std::fs;
 use std::net::TcpListener;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use procfs::process::all_processes;
 
-use super::{FEW, survives_with};
+use super::{FEW, FLOOD, survives_with};
 use crate::harness::{
     Daemon, Endpoint, Metadata, Play, Request, Response, Server, Taskbeat, children, descriptors,
-    is_alive, runner,
+    is_alive, peak_memory, runner,
 };
 
 /// A daemon with no credentials in its environment.
@@ -264,6 +265,77 @@ fn a_container_whose_credentials_are_gone_for_a_while() {
             .header("authorization")
             .contains("AKIDTASK")
     );
+}
+
+/// While others answer without an end, a heartbeat after the other fails, with `words`, and no memory is lost to it.
+fn is_not_kept(daemon: &Daemon, words: &str, flood: impl FnOnce()) {
+    daemon.wait_for_log("WARN heartbeat failed");
+    let before = peak_memory(daemon.pid());
+    flood();
+    daemon.wait_for_log(words);
+    let failed = daemon.log().matches("heartbeat failed").count();
+    daemon.wait_for_lines("heartbeat failed", failed + FEW);
+    let grown = peak_memory(daemon.pid()) - before;
+    assert!(grown < FLOOD, "{grown} bytes more");
+}
+
+/// Somebody who has no credentials at first, and then more of them than anybody can take.
+fn flooder(flooding: &Arc<AtomicBool>) -> Server {
+    let flooding = Arc::clone(flooding);
+    Server::start(move |_| {
+        if flooding.load(Ordering::Relaxed) {
+            Response::bare(200, "{").without_end()
+        } else {
+            Response::bare(404, "{}")
+        }
+    })
+}
+
+#[test]
+fn credentials_without_an_end() {
+    let endpoint = Endpoint::ok();
+    let flooding = Arc::default();
+    let server = flooder(&flooding);
+    let ecs = without_keys(&endpoint).env("AWS_CONTAINER_CREDENTIALS_FULL_URI", server.url());
+    let sts = without_keys(&endpoint);
+    let token = sts.home().join("token");
+    write(&token, "TOKEN");
+    let sts = sts
+        .env("AWS_ENDPOINT_URL_STS", server.url())
+        .env("AWS_WEB_IDENTITY_TOKEN_FILE", token)
+        .env("AWS_ROLE_ARN", "arn:aws:iam::123456789012:role/runner");
+    for program in [ecs, sts] {
+        flooding.store(false, Ordering::Relaxed);
+        let daemon = program.start();
+        is_not_kept(&daemon, "length limit exceeded", || {
+            flooding.store(true, Ordering::Relaxed);
+        });
+    }
+}
+
+#[test]
+fn metadata_without_an_end() {
+    let endpoint = Endpoint::ok();
+    let flood = || Response::bare(200, "a").without_end();
+    for (path, words) in [
+        ("iam/security-credentials/", "length limit exceeded"),
+        ("placement/region", "no region"),
+        ("instance-id", "length limit exceeded"),
+    ] {
+        let metadata = Metadata::start();
+        let program = on_an_instance(&endpoint, &metadata.url());
+        let id = format!("{} {{instance-id}}", program.id());
+        if path != "instance-id" {
+            metadata.put_text("/latest/meta-data/instance-id", "i-1");
+        }
+        if path != "placement/region" {
+            metadata.put_region("eu-west-1");
+        }
+        let daemon = program.set("--taskrunner-id", id).start();
+        is_not_kept(&daemon, words, || {
+            metadata.put(&format!("/latest/meta-data/{path}"), flood());
+        });
+    }
 }
 
 #[test]
