@@ -3,7 +3,7 @@
 
 use aws_smithy_http_client::proxy::ProxyConfig;
 use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
-use aws_smithy_http_client::tls::{Provider, TlsContext};
+use aws_smithy_http_client::tls::{Provider, TlsContext, TrustStore};
 use aws_smithy_http_client::{Builder, ConnectorBuilder};
 use aws_smithy_runtime_api::box_error::BoxError;
 use aws_smithy_runtime_api::client::connector_metadata::ConnectorMetadata;
@@ -28,9 +28,10 @@ pub(super) fn client(trusted: TlsContext) -> SharedHttpClient {
     build(trusted, ProxyConfig::from_env())
 }
 
-/// A client without proxies.
+/// A client without proxies, for http alone: whom the host trusts is not even looked up.
 pub(super) fn direct() -> SharedHttpClient {
-    build(TlsContext::default(), ProxyConfig::disabled())
+    let nobody = TlsContext::builder().with_trust_store(TrustStore::empty());
+    build(nobody.build().unwrap_or_default(), ProxyConfig::disabled())
 }
 
 /// As the SDK builds it when it is not given one.

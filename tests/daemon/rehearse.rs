@@ -67,6 +67,16 @@ fn the_default_script_needs_nothing_but_a_runner_whatever_proxy_there_is() {
 }
 
 #[test]
+fn a_host_that_trusts_nobody_is_no_obstacle() {
+    let finished = rehearse("ok,terminate")
+        .env("SSL_CERT_FILE", "/nonexistent")
+        .env("SSL_CERT_DIR", "/nonexistent")
+        .script(runner::PLAIN)
+        .finish();
+    assert_eq!(finished.status, 0, "{finished:?}");
+}
+
+#[test]
 fn a_script_without_terminate_ends_with_an_operators_stop() {
     let finished = rehearse("ok*3").script(runner::OBEDIENT).finish();
     assert_eq!(finished.status, 0, "{finished:?}");
