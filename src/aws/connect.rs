@@ -151,6 +151,9 @@ impl Connection {
         if self.rehearsal {
             let any = Credentials::new("REHEARSAL", "any", None, None, "rehearsal");
             return loader
+                // Neither of a host that must use such endpoints goes together with an endpoint that is given.
+                .use_fips(false)
+                .use_dual_stack(false)
                 .credentials_provider(any)
                 .http_client(http_client::direct());
         }

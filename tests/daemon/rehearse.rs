@@ -1,5 +1,7 @@
 //! A rehearsal is the real daemon with the real runner; only the service is played.
 
+use std::fs;
+
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
@@ -74,6 +76,22 @@ fn a_host_that_trusts_nobody_is_no_obstacle() {
         .script(runner::PLAIN)
         .finish();
     assert_eq!(finished.status, 0, "{finished:?}");
+}
+
+#[test]
+fn endpoints_that_a_host_must_use_are_no_obstacle() {
+    for name in ["AWS_USE_FIPS_ENDPOINT", "AWS_USE_DUALSTACK_ENDPOINT"] {
+        let by_variable = rehearse("ok,terminate").env(name, "true");
+        let by_profile = rehearse("ok,terminate");
+        let config = by_profile.home().join("config");
+        let key = name.trim_start_matches("AWS_").to_lowercase();
+        fs::write(&config, format!("[default]\n{key} = true\n")).unwrap();
+        let by_profile = by_profile.env("AWS_CONFIG_FILE", config);
+        for program in [by_variable, by_profile] {
+            let finished = program.script(runner::PLAIN).finish();
+            assert_eq!(finished.status, 0, "{name}: {finished:?}");
+        }
+    }
 }
 
 #[test]
