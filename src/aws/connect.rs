@@ -181,9 +181,9 @@ impl fmt::Display for Access {
         let expiry = self.credentials.expiry().map(DateTime::from);
         let expiry = expiry.and_then(|time| time.fmt(Format::DateTime).ok());
         let expiry = expiry.map_or("never".to_owned(), |time| format!("at {time}"));
-        write!(
-            f,
+        // Somebody else wrote all of it.
+        f.write_str(&words::one_line(&format!(
             "region {region}; access key {start}…{end}, expires {expiry}"
-        )
+        )))
     }
 }

@@ -147,7 +147,7 @@ pub(crate) fn panicked(panic: &(dyn Any + Send)) -> String {
 
 /// The text without line breaks and other controls, and not much of it: somebody else wrote it, and it goes to logs
 /// and terminals.
-fn one_line(text: &str) -> String {
+pub(super) fn one_line(text: &str) -> String {
     let plain = text.replace(char::is_control, " ");
     let mut line = plain.split_whitespace().collect::<Vec<_>>().join(" ");
     if let Some((end, _)) = line.char_indices().nth(LONGEST) {
