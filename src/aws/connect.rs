@@ -3,6 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use aws_config::profile;
 use aws_config::provider_config::ProviderConfig;
 use aws_config::timeout::TimeoutConfig;
 use aws_config::{AppName, BehaviorVersion, ConfigLoader, Region, SdkConfig};
@@ -69,7 +70,9 @@ impl Connection {
     pub(super) async fn client(&self, distrust: bool) -> Result<Client, String> {
         let shared = self.load(self.loader(distrust)).await?;
         if shared.region().is_none() {
-            return Err(NO_REGION.to_owned());
+            let profile = self.what_is_wrong_with_the_profile().await;
+            let profile = profile.map_or_else(String::new, |wrong| format!("; {wrong}"));
+            return Err(format!("{NO_REGION}{profile}"));
         }
         let mut config = Builder::from(&shared);
         // Here and not in what is shared: STS and SSO would go there, too.
@@ -116,6 +119,20 @@ impl Connection {
             info!("the EC2 metadata service names {complete}");
         }
         Ok(complete)
+    }
+
+    /// What the SDK keeps to itself when it finds no region in the profile. There need be none.
+    async fn what_is_wrong_with_the_profile(&self) -> Option<String> {
+        let name = self.aws.profile.clone().map(Into::into);
+        let (fs, env, files) = Default::default();
+        match profile::load(&fs, &env, &files, name).await {
+            Ok(set) => {
+                let name = set.selected_profile();
+                let missing = name != "default" && set.get_profile(name).is_none();
+                missing.then(|| format!("profile {name} was not defined"))
+            }
+            Err(error) => Some(words::chain(&error)),
+        }
     }
 
     async fn load(&self, loader: ConfigLoader) -> Result<SdkConfig, String> {

@@ -198,6 +198,45 @@ fn metadata_that_come_up_late() {
 }
 
 #[test]
+fn a_profile_that_is_not_there_or_cannot_be_read() {
+    let no_region =
+        ": no region: set region, AWS_REGION or one in the profile; the EC2 metadata names none";
+    let parsing = "; could not parse profile file: error parsing config on line 2: \
+                   Expected an '=' sign defining a property";
+    let good = "[default]\nregion = eu-west-1\n[profile nope]\nregion = eu-west-1\n";
+    for (name, text, words) in [
+        (None, "[default]\n", ""),
+        (None, "[default]\nregion eu-west-1\n", parsing),
+        (
+            Some("nope"),
+            "[default]\n",
+            "; profile nope was not defined",
+        ),
+    ] {
+        for by_flag in [true, false] {
+            let endpoint = Endpoint::ok();
+            let mut program = without_keys(&endpoint)
+                .env("AWS_ACCESS_KEY_ID", "AKIDEXAMPLE")
+                .env("AWS_SECRET_ACCESS_KEY", "a-secret-key")
+                .env("AWS_CONFIG_FILE", "config")
+                .without("AWS_REGION");
+            program = match name {
+                Some(name) if by_flag => program.set("--profile", name),
+                Some(name) => program.env("AWS_PROFILE", name),
+                None => program,
+            };
+            let config = program.home().join("config");
+            write(&config, text);
+            let daemon = program.start();
+            let line = daemon.wait_for_log("WARN heartbeat failed");
+            assert!(line.ends_with(&format!("{no_region}{words}")), "{line}");
+            write(&config, good);
+            survives_with(&endpoint, daemon, 1).line();
+        }
+    }
+}
+
+#[test]
 fn metadata_that_hang() {
     let endpoint = Endpoint::ok();
     // The kernel takes the connections, and nobody takes them from it.
