@@ -10,7 +10,7 @@ use aws_smithy_runtime_api::http::Response;
 use http::StatusCode;
 
 /// What the SDK says of its own layers, and what that means to others: nothing, mostly.
-const LAYERS: [(&str, &str); 14] = [
+const LAYERS: [(&str, &str); 15] = [
     ("dispatch failure", ""),
     ("other", ""),
     ("io error", ""),
@@ -30,6 +30,10 @@ const LAYERS: [(&str, &str); 14] = [
     (
         "the credentials provider was not properly configured",
         "no credentials",
+    ),
+    (
+        "Genuine read_after_deserialization interceptor encountered an error",
+        "",
     ),
 ];
 

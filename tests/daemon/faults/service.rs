@@ -143,6 +143,7 @@ fn is_no_answer(body: &str) {
         let survived = survives(Play::Say(response), MANY);
         let line = survived.line();
         assert!(line.contains(": unusable answer: "), "{line}");
+        assert!(!line.contains("interceptor"), "{line}");
     }
 }
 
@@ -187,7 +188,7 @@ fn an_answer_without_a_request_id() {
         let body = format!(r#"{{"terminate":{terminate}}}"#);
         is_told(
             Play::Say(Response::bare(200, &body)),
-            "the answer has no request id",
+            ": unusable answer: the answer has no request id, so it is not the service's own (HTTP 200)",
         );
     }
 }
