@@ -221,6 +221,38 @@ fn a_disk_that_is_full() {
 }
 
 #[test]
+fn a_disk_that_is_full_for_a_while() {
+    let endpoint = Endpoint::ok();
+    let program = Taskbeat::run(&endpoint);
+    let path = program.home().join("log");
+    let log = || fs::read_to_string(&path).unwrap_or_default();
+    // A limit for files is as good as a disk, when the signal that comes with it is ignored.
+    let daemon = program
+        .via(&["env", "--ignore-signal=XFSZ"])
+        .via(&["sh", "-c", "exec \"$@\" 2>log", "sh"])
+        .script(runner::OBEDIENT)
+        .start();
+    daemon.wait_for_pid("ready");
+    eventually("all is well", || log().contains("heartbeat acknowledged"));
+    // There is place for a part of the next line.
+    limit(&daemon, &[], &format!("--fsize={}:", log().len() + 10));
+    endpoint.now_play(Play::fault());
+    endpoint.wait_for_more(MANY);
+    assert!(!log().contains("heartbeat failed"), "{}", log());
+    limit(&daemon, &[], "--fsize=unlimited:");
+    eventually("what was lost is counted", || {
+        log().contains("log lines were dropped")
+    });
+    assert!(
+        log().lines().all(|line| line.starts_with("20")),
+        "{}",
+        log()
+    );
+    endpoint.now_play(Play::Terminate);
+    assert_eq!(daemon.finish().status, 0);
+}
+
+#[test]
 fn a_log_that_nobody_reads_for_a_while() {
     let endpoint = Endpoint::ok();
     let daemon = Taskbeat::run(&endpoint);
