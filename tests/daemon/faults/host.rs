@@ -243,6 +243,9 @@ fn a_disk_that_is_full_for_a_while() {
     eventually("what was lost is counted", || {
         log().contains("log lines were dropped")
     });
+    eventually("what still fails is said", || {
+        log().contains("WARN heartbeat failed")
+    });
     assert!(
         log().lines().all(|line| line.starts_with("20")),
         "{}",
