@@ -253,6 +253,7 @@ fn a_command_line_that_cannot_be_understood_makes_the_status_64() {
         &["--interval"],
         &["stray"],
         &["--"],
+        &["--", ""],
     ] {
         let endpoint = Endpoint::ok();
         let mut taskbeat = Taskbeat::run(&endpoint);
