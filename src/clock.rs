@@ -54,7 +54,10 @@ impl Clock {
 
     /// For how long the host was suspended since this was asked last; `None` if it was not.
     pub fn gap(&mut self) -> Option<Duration> {
-        let ahead = ahead();
+        self.passed(ahead())
+    }
+
+    fn passed(&mut self, ahead: Duration) -> Option<Duration> {
         let gap = ahead.checked_sub(self.ahead).filter(|gap| *gap >= NOISE)?;
         self.ahead = ahead;
         Some(gap)
@@ -86,4 +89,73 @@ impl Clock {
 fn ahead() -> Duration {
     let now = |clock| Duration::try_from(clock_gettime(clock)).unwrap_or_default();
     now(ClockId::Boottime).saturating_sub(now(ClockId::Monotonic))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::channel;
+    use std::thread;
+
+    use tokio::runtime::Builder;
+
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    /// Works with a clock while tokio's stands still, as it does while the host is suspended.
+    fn suspended<T: Send + 'static>(
+        work: impl AsyncFnOnce(Clock) -> T + Send + 'static,
+    ) -> Option<T> {
+        let (sender, result) = channel();
+        thread::spawn(move || {
+            let mut runtime = Builder::new_current_thread();
+            let runtime = runtime.enable_all().start_paused(true).build().unwrap();
+            let _ = sender.send(runtime.block_on(async { work(Clock::start()).await }));
+        });
+        // Tokio's own timeouts are up at once when nothing else is left to wait for.
+        result.recv_timeout(30 * SECOND).ok()
+    }
+
+    #[test]
+    fn a_suspension_is_told_once() {
+        suspended(async |mut clock| {
+            assert_eq!(clock.gap(), None);
+            let start = clock.ahead;
+            for (ahead, gap) in [
+                (5 * SECOND, Some(5 * SECOND)),
+                (5 * SECOND, None),
+                // Too short to be told, but not forgotten.
+                (5 * SECOND + NOISE / 2, None),
+                (5 * SECOND + NOISE, Some(NOISE)),
+                // The noise goes both ways.
+                (5 * SECOND + NOISE / 2, None),
+                (9 * SECOND, Some(3 * SECOND)),
+            ] {
+                assert_eq!(clock.passed(start + ahead), gap, "{ahead:?}");
+            }
+        })
+        .expect("an answer at once");
+    }
+
+    #[test]
+    fn the_alarm_goes_off_while_the_clock_stands_still() {
+        let boottime = || Duration::try_from(clock_gettime(ClockId::Boottime)).unwrap();
+        let (deadlines, waits) = suspended(async move |clock| {
+            // That it was due once is no reason for it to be due again.
+            let deadlines = [SECOND / 5, Duration::ZERO];
+            let mut waits = Vec::new();
+            for deadline in deadlines {
+                let start = boottime();
+                clock.alarm(Some(Time::after_start(deadline))).await;
+                waits.push(boottime().saturating_sub(start));
+            }
+            assert_eq!(clock.now(), Time::ZERO);
+            (deadlines, waits)
+        })
+        .expect("an alarm");
+        for (deadline, waited) in deadlines.into_iter().zip(waits) {
+            let due = deadline + NOISE;
+            assert!(waited >= due && waited < due + 10 * SECOND, "{waited:?}");
+        }
+    }
 }

@@ -1,9 +1,11 @@
 //! Log lines: to stderr, without ever making the loop wait, and only our own.
 
 use std::fmt;
-use std::io::{self, IsTerminal};
+use std::io::{self, IsTerminal, Write};
 use std::os::linux::fs::MetadataExt;
 use std::panic;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::Builder;
 
 use tracing::level_filters::LevelFilter;
@@ -25,7 +27,8 @@ const UNREAD: usize = 1_000;
 
 /// Keeps the writer alive. When it is dropped what is still unwritten is written, for a second at most.
 pub struct Log {
-    dropped: ErrorCounter,
+    /// Those that found too many others waiting, and those that could not be written.
+    dropped: (ErrorCounter, Arc<AtomicUsize>),
     own: reload::Handle<Targets, Registry>,
     _writer: WorkerGuard,
 }
@@ -44,9 +47,11 @@ impl Log {
         let writer = NonBlockingBuilder::default()
             .buffered_lines_limit(UNREAD)
             .thread_name("log");
+        let lines = Lines::to(io::stderr());
+        let lost = Arc::clone(&lines.lost);
         // A line of ours must not stop us where `stty tostop` is set and somebody else is in front.
-        let (writer, guard) = without_sigttou(|| writer.finish(io::stderr()))?;
-        let dropped = writer.error_counter();
+        let (writer, guard) = without_sigttou(|| writer.finish(lines))?;
+        let dropped = (writer.error_counter(), lost);
         let plain = layer::<Registry>().with_writer(writer);
         let lines = match settings.format {
             LogFormat::Json => plain.json().flatten_event(true).with_target(false).boxed(),
@@ -79,7 +84,58 @@ impl Log {
     /// How many lines nobody took, so far.
     #[must_use]
     pub fn dropped(&self) -> usize {
-        self.dropped.dropped_lines()
+        let (waiting, lost) = &self.dropped;
+        waiting.dropped_lines() + lost.load(Ordering::Relaxed)
+    }
+}
+
+/// Counts the lines that cannot be written, as on a full disk. What writes them is silent about it.
+struct Lines<W> {
+    to: W,
+    lost: Arc<AtomicUsize>,
+    /// Whether the newest line was lost.
+    losing: bool,
+    /// Whether only a part of the newest one that was not has been written.
+    torn: bool,
+}
+
+impl<W: Write> Lines<W> {
+    fn to(to: W) -> Self {
+        Self {
+            to,
+            lost: Arc::default(),
+            losing: false,
+            torn: false,
+        }
+    }
+
+    fn go_on(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.losing && self.torn {
+            self.torn = self.to.write(b"\n")? == 0;
+        }
+        let written = self.to.write(bytes)?;
+        self.torn = !bytes[..written].ends_with(b"\n");
+        Ok(written)
+    }
+}
+
+impl<W: Write> Write for Lines<W> {
+    /// The rest of a line, or all of it. After a failure the next one comes.
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = self.go_on(bytes);
+        self.losing = match &written {
+            Ok(_) => false,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => return written,
+            Err(_) => {
+                self.lost.fetch_add(1, Ordering::Relaxed);
+                true
+            }
+        };
+        written
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.to.flush()
     }
 }
 

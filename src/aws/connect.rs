@@ -3,22 +3,20 @@
 use std::fmt;
 use std::time::Duration;
 
+use aws_config::profile;
 use aws_config::provider_config::ProviderConfig;
 use aws_config::timeout::TimeoutConfig;
 use aws_config::{AppName, BehaviorVersion, ConfigLoader, Region, SdkConfig};
 use aws_sdk_datapipeline::Client;
 use aws_sdk_datapipeline::config::retry::RetryConfig;
 use aws_sdk_datapipeline::config::{Builder, Credentials, IdentityCache, ProvideCredentials};
-use aws_smithy_http_client as http_client;
-use aws_smithy_http_client::tls::Provider;
-use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
-use aws_smithy_runtime_api::client::http::SharedHttpClient;
+use aws_smithy_http_client::tls::TlsContext;
 use aws_smithy_types::DateTime;
 use aws_smithy_types::date_time::Format;
 use tokio::time::timeout;
 use tracing::info;
 
-use super::{metadata, trust, words};
+use super::{http_client, metadata, trust, words};
 use crate::config::{Aws, Identity};
 
 /// The longest that one heartbeat may take at the default interval.
@@ -70,13 +68,11 @@ impl Connection {
     ///
     /// There is no region. The metadata service is asked for it when nothing else names one, and may come up later.
     pub(super) async fn client(&self, distrust: bool) -> Result<Client, String> {
-        let mut loader = self.loader();
-        if distrust && !self.rehearsal {
-            loader = loader.http_client(trust::anew());
-        }
-        let shared = self.load(loader).await?;
+        let shared = self.load(self.loader(distrust)).await?;
         if shared.region().is_none() {
-            return Err(NO_REGION.to_owned());
+            let profile = self.what_is_wrong_with_the_profile().await;
+            let profile = profile.map_or_else(String::new, |wrong| format!("; {wrong}"));
+            return Err(format!("{NO_REGION}{profile}"));
         }
         let mut config = Builder::from(&shared);
         // Here and not in what is shared: STS and SSO would go there, too.
@@ -92,7 +88,7 @@ impl Connection {
     ///
     /// Why there are none, in one line.
     pub async fn access(&self) -> Result<Access, String> {
-        let shared = self.load(self.loader()).await?;
+        let shared = self.load(self.loader(false)).await?;
         let region = shared.region().map(ToString::to_string);
         let provider = shared.credentials_provider().ok_or("no credentials")?;
         let credentials = timeout(self.attempt, provider.provide_credentials())
@@ -115,7 +111,7 @@ impl Connection {
             return Ok(identity.clone());
         }
         // Link-local addresses are not for proxies, of which this client knows nothing.
-        let config = ProviderConfig::default().with_http_client(direct());
+        let config = ProviderConfig::default().with_http_client(http_client::direct());
         let complete = timeout(self.attempt, metadata::complete(identity, &config))
             .await
             .map_err(|_| "the EC2 metadata service does not answer in time")??;
@@ -125,13 +121,27 @@ impl Connection {
         Ok(complete)
     }
 
+    /// What the SDK keeps to itself when it finds no region in the profile. There need be none.
+    async fn what_is_wrong_with_the_profile(&self) -> Option<String> {
+        let name = self.aws.profile.clone().map(Into::into);
+        let (fs, env, files) = Default::default();
+        match profile::load(&fs, &env, &files, name).await {
+            Ok(set) => {
+                let name = set.selected_profile();
+                let missing = name != "default" && set.get_profile(name).is_none();
+                missing.then(|| format!("profile {name} was not defined"))
+            }
+            Err(error) => Some(words::chain(&error)),
+        }
+    }
+
     async fn load(&self, loader: ConfigLoader) -> Result<SdkConfig, String> {
         timeout(self.attempt, loader.load())
             .await
             .map_err(|_| "the AWS configuration took too long to load".to_owned())
     }
 
-    fn loader(&self) -> ConfigLoader {
+    fn loader(&self, distrust: bool) -> ConfigLoader {
         let timeouts = TimeoutConfig::builder()
             .connect_timeout(self.attempt.min(Duration::from_secs(5)))
             .read_timeout(self.attempt)
@@ -156,24 +166,20 @@ impl Connection {
             loader = loader.profile_name(profile);
         }
         if self.rehearsal {
-            loader = loader
-                .credentials_provider(Credentials::new(
-                    "REHEARSAL",
-                    "any",
-                    None,
-                    None,
-                    "rehearsal",
-                ))
-                .http_client(direct());
+            let any = Credentials::new("REHEARSAL", "any", None, None, "rehearsal");
+            return loader
+                // Neither of a host that must use such endpoints goes together with an endpoint that is given.
+                .use_fips(false)
+                .use_dual_stack(false)
+                .credentials_provider(any)
+                .http_client(http_client::direct());
         }
-        loader
+        loader.http_client(http_client::client(if distrust {
+            trust::anew()
+        } else {
+            TlsContext::default()
+        }))
     }
-}
-
-/// The SDK's own client, without the proxies that it would take from the environment.
-fn direct() -> SharedHttpClient {
-    let tls = Provider::Rustls(CryptoMode::AwsLc);
-    http_client::Builder::new().tls_provider(tls).build_https()
 }
 
 /// Whom the service would see.
@@ -192,9 +198,9 @@ impl fmt::Display for Access {
         let expiry = self.credentials.expiry().map(DateTime::from);
         let expiry = expiry.and_then(|time| time.fmt(Format::DateTime).ok());
         let expiry = expiry.map_or("never".to_owned(), |time| format!("at {time}"));
-        write!(
-            f,
+        // Somebody else wrote all of it.
+        f.write_str(&words::one_line(&format!(
             "region {region}; access key {start}…{end}, expires {expiry}"
-        )
+        )))
     }
 }

@@ -3,40 +3,21 @@
 use aws_sdk_datapipeline::operation::RequestId;
 use aws_smithy_runtime_api::box_error::BoxError;
 use aws_smithy_runtime_api::client::interceptors::Intercept;
-use aws_smithy_runtime_api::client::interceptors::context::{
-    AfterDeserializationInterceptorContextRef, BeforeDeserializationInterceptorContextMut,
-};
+use aws_smithy_runtime_api::client::interceptors::context::AfterDeserializationInterceptorContextRef;
 use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
-use aws_smithy_types::body::SdkBody;
 use aws_smithy_types::config_bag::ConfigBag;
-use http_body_util::Limited;
-
-/// The longest body that is read, in bytes; a real answer has some twenty.
-const LONGEST_BODY: usize = 64 * 1024;
 
 /// Refuses a success that the service never sends.
 ///
 /// The SDK takes an empty body, `{}` and `null` for `terminate = false`, and so a captive portal for an
 /// acknowledgement. A real answer names its request and says `terminate` as a boolean, which the service's model
-/// requires. The body is bounded, too: it is kept in memory.
+/// requires.
 #[derive(Debug)]
 pub(super) struct Genuine;
 
 impl Intercept for Genuine {
     fn name(&self) -> &'static str {
         "Genuine"
-    }
-
-    fn modify_before_deserialization(
-        &self,
-        context: &mut BeforeDeserializationInterceptorContextMut<'_>,
-        _: &RuntimeComponents,
-        _: &mut ConfigBag,
-    ) -> Result<(), BoxError> {
-        let body = context.response_mut().body_mut();
-        let whole = std::mem::replace(body, SdkBody::taken());
-        *body = SdkBody::from_body_1_x(Limited::new(whole, LONGEST_BODY));
-        Ok(())
     }
 
     fn read_after_deserialization(

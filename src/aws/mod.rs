@@ -3,6 +3,7 @@
 mod connect;
 mod fault;
 mod genuine;
+mod http_client;
 mod metadata;
 mod trust;
 pub(crate) mod words;

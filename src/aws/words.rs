@@ -10,7 +10,7 @@ use aws_smithy_runtime_api::http::Response;
 use http::StatusCode;
 
 /// What the SDK says of its own layers, and what that means to others: nothing, mostly.
-const LAYERS: [(&str, &str); 14] = [
+const LAYERS: [(&str, &str); 15] = [
     ("dispatch failure", ""),
     ("other", ""),
     ("io error", ""),
@@ -30,6 +30,10 @@ const LAYERS: [(&str, &str); 14] = [
     (
         "the credentials provider was not properly configured",
         "no credentials",
+    ),
+    (
+        "Genuine read_after_deserialization interceptor encountered an error",
+        "",
     ),
 ];
 
@@ -147,7 +151,7 @@ pub(crate) fn panicked(panic: &(dyn Any + Send)) -> String {
 
 /// The text without line breaks and other controls, and not much of it: somebody else wrote it, and it goes to logs
 /// and terminals.
-fn one_line(text: &str) -> String {
+pub(super) fn one_line(text: &str) -> String {
     let plain = text.replace(char::is_control, " ");
     let mut line = plain.split_whitespace().collect::<Vec<_>>().join(" ");
     if let Some((end, _)) = line.char_indices().nth(LONGEST) {

@@ -5,11 +5,12 @@ use std::ffi::OsString;
 use std::net::SocketAddr;
 
 use clap::builder::ValueParser;
-use clap::error::ErrorKind;
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Arg, ArgAction, ArgMatches, Command, ValueHint, value_parser};
 
 use crate::config::{Flag, Group, Options, Preset, SETTINGS, Setting};
 use crate::core::Exit;
+use crate::endpoint::Script;
 
 /// What the user wants.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,8 +37,8 @@ pub enum Invocation {
     Rehearse {
         /// The settings.
         options: Options,
-        /// What the endpoint answers, not yet parsed.
-        script: String,
+        /// What the endpoint answers.
+        script: Script,
         /// Where it listens; on a free port of loopback when `None`.
         listen: Option<SocketAddr>,
     },
@@ -57,15 +58,20 @@ const REHEARSAL: [(&str, &str); 3] = [
 pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Invocation, clap::Error> {
     let words: Vec<OsString> = words.into_iter().collect();
     let mut command = command();
-    let matches = command.try_get_matches_from_mut(&words)?;
+    let matches = command.try_get_matches_from_mut(&words).map_err(advised)?;
     let missing =
         |command: &mut Command, message| command.error(ErrorKind::MissingRequiredArgument, message);
     let Some((name, matches)) = matches.subcommand() else {
         return Err(missing(&mut command, "a subcommand is missing"));
     };
     let mut options = options(matches);
-    if options.command.is_empty() && words.last().is_some_and(|word| word == "--") {
-        // Such as `run -- $RUNNER` with nothing in it: heartbeats for a runner that is not there would be lies.
+    let nothing = match options.command.first() {
+        Some(word) => word.is_empty(),
+        None => words.last().is_some_and(|word| word == "--"),
+    };
+    if nothing {
+        // Such as `run -- $RUNNER`, or `run -- "$RUNNER"`, with nothing in it: heartbeats for a runner that is not there
+        // would be lies.
         return Err(missing(&mut command, "the COMMAND after -- is missing"));
     }
     Ok(match name {
@@ -79,6 +85,9 @@ pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Invocation, cl
             json: matches.get_flag("json"),
         },
         "rehearse" => {
+            let Some(script) = matches.get_one("script").cloned() else {
+                return Err(missing(&mut command, "the SCRIPT is missing"));
+            };
             let preset = |(key, value): (_, &str)| Preset {
                 key,
                 value: value.into(),
@@ -87,12 +96,22 @@ pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Invocation, cl
             options.presets = REHEARSAL.map(preset).into();
             Invocation::Rehearse {
                 options,
-                script: matches.get_one("script").cloned().unwrap_or_default(),
+                script,
                 listen: matches.get_one("listen").copied(),
             }
         }
         _ => Invocation::Run(options),
     })
+}
+
+/// Without clap's advice to put what looks like an option after `--`: that would make it the runner's command.
+fn advised(mut error: clap::Error) -> clap::Error {
+    if let Some(ContextValue::String(word)) = error.get(ContextKind::InvalidArg)
+        && word.starts_with('-')
+    {
+        error.remove(ContextKind::Suggested);
+    }
+    error
 }
 
 /// The exit status of what [`parse`] returned instead of an invocation.
@@ -223,6 +242,7 @@ fn rehearsal() -> [Arg; 2] {
         .long("script")
         .value_name("SCRIPT")
         .default_value("ok*3,throttle,error,terminate")
+        .value_parser(value_parser!(Script))
         .help("What the endpoint answers")
         .long_help(
             "What the endpoint answers\nAllowed: ok, throttle, error, hang, reject, reset, html, terminate; ok*3 for three of them",
@@ -401,6 +421,15 @@ mod tests {
                 "error: the COMMAND after -- is missing",
             ),
             (
+                "taskbeat run --interval -5m",
+                "error: unexpected argument '-5' found",
+            ),
+            (
+                "taskbeat rehearse --script ok,applause",
+                "error: invalid value 'ok,applause' for '--script <SCRIPT>': `applause` is not a step; \
+                 allowed are ok, throttle, error, hang, reject, reset, html, terminate",
+            ),
+            (
                 "taskbeat run -v --log info",
                 "error: the argument '-v...' cannot be used with '--log <LEVEL>'",
             ),
@@ -428,6 +457,42 @@ mod tests {
             assert_eq!(usage(line), message);
         }
         assert!(usage("taskbeat").starts_with("Heartbeat and supervision"));
+    }
+
+    #[test]
+    fn a_command_without_a_first_word_is_missing() {
+        for rest in [&[""][..], &["", "argument"]] {
+            let line = [&["taskbeat", "run", "--"], rest].concat();
+            let error = parse(line.iter().map(OsString::from)).expect_err("nothing to run");
+            assert_eq!(exit(&error), Exit::USAGE);
+            assert!(
+                error
+                    .to_string()
+                    .contains("the COMMAND after -- is missing")
+            );
+        }
+    }
+
+    #[test]
+    fn nobody_is_told_to_make_an_option_the_runners_command() {
+        for (line, tip) in [
+            ("taskbeat run --interval -5m", None),
+            ("taskbeat run -5m", None),
+            (
+                "taskbeat run --intervall 1m",
+                Some("a similar argument exists: '--interval'"),
+            ),
+            (
+                "taskbeat -- run",
+                Some("subcommand 'run' exists; to use it, remove the '--' before it"),
+            ),
+        ] {
+            let error = parse(words(line)).expect_err(line).to_string();
+            let found = error
+                .lines()
+                .find_map(|line| line.trim().strip_prefix("tip: "));
+            assert_eq!(found, tip, "{line}");
+        }
     }
 
     #[test]
@@ -483,7 +548,7 @@ mod tests {
         else {
             panic!("rehearse")
         };
-        assert_eq!(script, "ok*3,throttle,error,terminate");
+        assert_eq!(script.to_string(), "ok*3,throttle,error,terminate");
         let config = crate::config::load(&options, []).expect("valid");
         assert_eq!(config.settings.identity.taskrunner_id, "rehearsal");
         assert_eq!(config.settings.policy.interval.as_secs(), 1);

@@ -22,12 +22,9 @@ mod report;
 
 pub(super) fn rehearse(
     options: &Options,
-    script: &str,
+    script: &Script,
     listen: Option<SocketAddr>,
 ) -> Result<Exit, Failure> {
-    let script: Script = script
-        .parse()
-        .map_err(|error| Failure::new(Exit::CONFIG, &format!("--script: {error}")))?;
     let mut config = load(options)?;
     let runtime = runtime()?;
     let inside = runtime.enter();
@@ -43,7 +40,7 @@ pub(super) fn rehearse(
     let log = start_log(&config)?;
     info!("endpoint {url} plays {script}");
     let runner = Runner::new(config.settings.runner.clone(), terminal);
-    let playing = play(config.settings, endpoint, &script, runner, signals, &log);
+    let playing = play(config.settings, endpoint, script, runner, signals, &log);
     let report = runtime.block_on(playing);
     runtime.shutdown_background();
     // The last lines of the log come before the report.

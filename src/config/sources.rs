@@ -110,7 +110,7 @@ impl Inputs {
     /// Only when the configuration file is unusable, for then nothing sensible can be said about the rest.
     pub(super) fn gather(options: &Options, environment: &Environment) -> Result<Self, Errors> {
         let mut errors = unknown_variables(environment);
-        errors.extend(what_the_sdk_panics_on(environment));
+        errors.extend(what_the_sdk_stumbles_over(environment));
         let mut values = BTreeMap::new();
         let mut entries = Vec::new();
         // The table's first row is the file that the others may come from.
@@ -248,17 +248,32 @@ fn unknown_variables(environment: &Environment) -> Vec<Error> {
         .collect()
 }
 
-/// `aws-config` panics on an `AWS_MAX_ATTEMPTS` that is no positive number, unless it is told a retry policy.
-fn what_the_sdk_panics_on(environment: &Environment) -> Option<Error> {
-    let key = "AWS_MAX_ATTEMPTS";
-    let value = environment.get(OsStr::new(key))?.to_string_lossy();
-    if values::aws_max_attempts(&value).is_some() {
-        return None;
-    }
-    Some(Error::Invalid {
+/// `aws-config` panics on an `AWS_MAX_ATTEMPTS` that is no positive number, unless it is told a retry policy, and on a
+/// key that cannot be part of a header. With a secret key that has the newline of a file at its end it signs wrongly.
+fn what_the_sdk_stumbles_over(environment: &Environment) -> Vec<Error> {
+    let value = |key| Some(environment.get(OsStr::new(key))?.to_string_lossy());
+    let invalid = |key: &'static str, shown, allowed| Error::Invalid {
         key,
-        shown: format!("{value:?}"),
+        shown,
         origin: Origin::Environment(key.to_owned()),
-        allowed: "a whole number, at least 1",
-    })
+        allowed,
+    };
+    let attempts = "AWS_MAX_ATTEMPTS";
+    let bad = value(attempts).filter(|value| values::aws_max_attempts(value).is_none());
+    let number = "a whole number, at least 1";
+    let mut errors: Vec<_> = bad
+        .map(|value| invalid(attempts, format!("{value:?}"), number))
+        .into_iter()
+        .collect();
+    for key in [
+        "AWS_ACCESS_KEY_ID",
+        "AWS_SECRET_ACCESS_KEY",
+        "AWS_SESSION_TOKEN",
+    ] {
+        if value(key).is_some_and(|value| values::aws_key(&value).is_none()) {
+            let plain = "plain ASCII, with no spaces or line breaks in or around it";
+            errors.push(invalid(key, "***".to_owned(), plain));
+        }
+    }
+    errors
 }

@@ -639,6 +639,12 @@ fn the_variables_of_the_aws_sdks_stand_in() {
             "many",
             "AWS_MAX_ATTEMPTS = \"many\" (environment AWS_MAX_ATTEMPTS): must be a whole number, at least 1",
         ),
+        (
+            "AWS_SESSION_TOKEN",
+            "a\n",
+            "AWS_SESSION_TOKEN = *** (environment AWS_SESSION_TOKEN): must be plain ASCII, with no spaces or line breaks \
+             in or around it",
+        ),
     ] {
         assert_eq!(
             load(&options, environment([(name, value)]))

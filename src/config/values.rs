@@ -177,3 +177,9 @@ pub(super) fn log_level(text: &str) -> Option<LevelFilter> {
 pub(super) fn aws_max_attempts(text: &str) -> Option<u32> {
     text.parse().ok().filter(|attempts| *attempts > 0)
 }
+
+/// A part of credentials that can be signed with and sent; to the SDK a blank one is none.
+pub(super) fn aws_key(text: &str) -> Option<&str> {
+    let plain = text.bytes().all(|byte| byte.is_ascii_graphic());
+    (plain || text.trim().is_empty()).then_some(text)
+}

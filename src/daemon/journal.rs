@@ -74,6 +74,8 @@ impl Observer for Journal<'_> {
                 dropped - self.dropped
             );
             self.dropped = dropped;
+            // What still fails may have been said in one of them.
+            self.failing = self.failing.take().map(|old| Failing::new(old.since));
         }
         match step.event {
             Event::RunnerUp => {

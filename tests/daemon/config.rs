@@ -146,6 +146,43 @@ fn what_the_sdk_would_panic_on_is_refused() {
     }
 }
 
+const KEYS: [&str; 3] = [
+    "AWS_ACCESS_KEY_ID",
+    "AWS_SECRET_ACCESS_KEY",
+    "AWS_SESSION_TOKEN",
+];
+
+#[test]
+fn a_key_with_spaces_or_line_breaks_is_refused_and_not_repeated() {
+    for key in KEYS {
+        for value in [
+            "AKID\n",
+            " AKID",
+            "AKID AKID",
+            "AKID\r",
+            "\tAKID",
+            "AKID\u{7f}",
+            "AKIDé",
+        ] {
+            let origin = format!("{key} = *** (environment {key}): must be plain ASCII");
+            is_refused(|taskbeat| taskbeat.env(key, value), &[&origin]);
+        }
+        let not_utf8 = OsString::from_vec(b"AKID\xff".to_vec());
+        is_refused(|taskbeat| taskbeat.env(key, not_utf8), &[key]);
+    }
+}
+
+#[test]
+fn a_blank_key_is_none() {
+    let check = || Taskbeat::new("check").flag("--online");
+    let blank = check().env("AWS_SESSION_TOKEN", " \n").finish();
+    assert_eq!(blank.status, 0, "{blank:?}");
+    for key in &KEYS[..2] {
+        let none = check().env(key, "").finish();
+        assert_eq!(none.status, 69, "{none:?}");
+    }
+}
+
 #[test]
 fn an_endpoint_that_is_no_url_is_refused() {
     for url in [
@@ -216,6 +253,7 @@ fn a_command_line_that_cannot_be_understood_makes_the_status_64() {
         &["--interval"],
         &["stray"],
         &["--"],
+        &["--", ""],
     ] {
         let endpoint = Endpoint::ok();
         let mut taskbeat = Taskbeat::run(&endpoint);
@@ -299,6 +337,31 @@ fn check_online_resolves_credentials_and_sends_nothing() {
     assert!(text.contains(online), "{text}");
     assert!(!text.contains("AKIDEXAMPLE"), "{text}");
     assert!(endpoint.requests().is_empty());
+}
+
+#[test]
+fn what_a_source_gives_takes_one_line_and_no_control_over_the_terminal() {
+    let check = Taskbeat::new("check")
+        .without("AWS_ACCESS_KEY_ID")
+        .without("AWS_SECRET_ACCESS_KEY")
+        .without("AWS_REGION");
+    let config = check.home().join("config");
+    let said = r#"{"Version":1,"AccessKeyId":"A\u001b\n\rMIDDLE\n\tZ\u0007","SecretAccessKey":"a-secret"}"#;
+    fs::write(check.home().join("said"), said).unwrap();
+    let text = "[default]\nregion = eu\u{1b}[2J-west-1\ncredential_process = cat said\n";
+    fs::write(&config, text).unwrap();
+    let finished = check
+        .env("AWS_CONFIG_FILE", config)
+        .flag("--online")
+        .finish();
+    assert_eq!(finished.status, 0, "{finished:?}");
+    let shown = finished.text();
+    let last = shown.lines().last().unwrap();
+    assert_eq!(
+        last,
+        "online: region eu [2J-west-1; access key A … Z , expires never"
+    );
+    assert!(!shown.contains("MIDDLE"), "{shown}");
 }
 
 #[test]

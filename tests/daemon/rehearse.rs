@@ -1,5 +1,7 @@
 //! A rehearsal is the real daemon with the real runner; only the service is played.
 
+use std::fs;
+
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
@@ -67,6 +69,32 @@ fn the_default_script_needs_nothing_but_a_runner_whatever_proxy_there_is() {
 }
 
 #[test]
+fn a_host_that_trusts_nobody_is_no_obstacle() {
+    let finished = rehearse("ok,terminate")
+        .env("SSL_CERT_FILE", "/nonexistent")
+        .env("SSL_CERT_DIR", "/nonexistent")
+        .script(runner::PLAIN)
+        .finish();
+    assert_eq!(finished.status, 0, "{finished:?}");
+}
+
+#[test]
+fn endpoints_that_a_host_must_use_are_no_obstacle() {
+    for name in ["AWS_USE_FIPS_ENDPOINT", "AWS_USE_DUALSTACK_ENDPOINT"] {
+        let by_variable = rehearse("ok,terminate").env(name, "true");
+        let by_profile = rehearse("ok,terminate");
+        let config = by_profile.home().join("config");
+        let key = name.trim_start_matches("AWS_").to_lowercase();
+        fs::write(&config, format!("[default]\n{key} = true\n")).unwrap();
+        let by_profile = by_profile.env("AWS_CONFIG_FILE", config);
+        for program in [by_variable, by_profile] {
+            let finished = program.script(runner::PLAIN).finish();
+            assert_eq!(finished.status, 0, "{name}: {finished:?}");
+        }
+    }
+}
+
+#[test]
 fn a_script_without_terminate_ends_with_an_operators_stop() {
     let finished = rehearse("ok*3").script(runner::OBEDIENT).finish();
     assert_eq!(finished.status, 0, "{finished:?}");
@@ -121,9 +149,10 @@ fn a_runner_that_cannot_be_started_fails() {
 #[test]
 fn a_script_that_cannot_be_played_is_refused() {
     let finished = rehearse("ok,applause").script("echo started").finish();
-    assert_eq!(finished.status, 78, "{finished:?}");
+    assert_eq!(finished.status, 64, "{finished:?}");
     assert_eq!(finished.text(), "");
-    assert!(finished.stderr.contains("applause"), "{finished:?}");
+    let said = "`applause` is not a step; allowed are ok, throttle, ";
+    assert!(finished.stderr.contains(said), "{finished:?}");
 }
 
 /// The address of the endpoint that a rehearsal plays.

@@ -100,3 +100,20 @@ fn a_password_in_the_endpoint_is_refused_and_not_repeated() {
     let shown = shows_no_secret(check);
     assert!(shown.contains("endpoint-url"), "{shown}");
 }
+
+#[test]
+fn a_secret_that_is_refused_is_not_repeated() {
+    for (name, secret) in [("AWS_SECRET_ACCESS_KEY", KEY), ("AWS_SESSION_TOKEN", TOKEN)] {
+        for value in [
+            format!("{secret}\n"),
+            format!(" {secret}"),
+            format!("{secret}\n{secret}"),
+        ] {
+            for subcommand in ["run", "once", "check", "status", "rehearse"] {
+                let program = talkative(Taskbeat::new(subcommand)).env(name, &value);
+                let shown = shows_no_secret(program);
+                assert!(shown.starts_with(name), "{shown}");
+            }
+        }
+    }
+}

@@ -78,7 +78,7 @@ fn fault(rng: &mut Rng, slow: &mut u32) -> (Play, Class) {
             let plays = [Play::Hang, Play::StallWithin];
             (plays[rng.usize(..2)].clone(), TRANSIENT)
         }
-        _ => (Play::Endless, TRANSIENT),
+        _ => (Play::endless(), TRANSIENT),
     }
 }
 

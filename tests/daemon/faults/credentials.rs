@@ -3,14 +3,15 @@
 use std::fs;
 use std::net::TcpListener;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use procfs::process::all_processes;
 
-use super::{FEW, survives_with};
+use super::{FEW, FLOOD, survives_with};
 use crate::harness::{
     Daemon, Endpoint, Metadata, Play, Request, Response, Server, Taskbeat, children, descriptors,
-    is_alive, runner,
+    is_alive, peak_memory, runner,
 };
 
 /// A daemon with no credentials in its environment.
@@ -197,6 +198,45 @@ fn metadata_that_come_up_late() {
 }
 
 #[test]
+fn a_profile_that_is_not_there_or_cannot_be_read() {
+    let no_region =
+        ": no region: set region, AWS_REGION or one in the profile; the EC2 metadata names none";
+    let parsing = "; could not parse profile file: error parsing config on line 2: \
+                   Expected an '=' sign defining a property";
+    let good = "[default]\nregion = eu-west-1\n[profile nope]\nregion = eu-west-1\n";
+    for (name, text, words) in [
+        (None, "[default]\n", ""),
+        (None, "[default]\nregion eu-west-1\n", parsing),
+        (
+            Some("nope"),
+            "[default]\n",
+            "; profile nope was not defined",
+        ),
+    ] {
+        for by_flag in [true, false] {
+            let endpoint = Endpoint::ok();
+            let mut program = without_keys(&endpoint)
+                .env("AWS_ACCESS_KEY_ID", "AKIDEXAMPLE")
+                .env("AWS_SECRET_ACCESS_KEY", "a-secret-key")
+                .env("AWS_CONFIG_FILE", "config")
+                .without("AWS_REGION");
+            program = match name {
+                Some(name) if by_flag => program.set("--profile", name),
+                Some(name) => program.env("AWS_PROFILE", name),
+                None => program,
+            };
+            let config = program.home().join("config");
+            write(&config, text);
+            let daemon = program.start();
+            let line = daemon.wait_for_log("WARN heartbeat failed");
+            assert!(line.ends_with(&format!("{no_region}{words}")), "{line}");
+            write(&config, good);
+            survives_with(&endpoint, daemon, 1).line();
+        }
+    }
+}
+
+#[test]
 fn metadata_that_hang() {
     let endpoint = Endpoint::ok();
     // The kernel takes the connections, and nobody takes them from it.
@@ -264,6 +304,77 @@ fn a_container_whose_credentials_are_gone_for_a_while() {
             .header("authorization")
             .contains("AKIDTASK")
     );
+}
+
+/// While others answer without an end, a heartbeat after the other fails, with `words`, and no memory is lost to it.
+fn is_not_kept(daemon: &Daemon, words: &str, flood: impl FnOnce()) {
+    daemon.wait_for_log("WARN heartbeat failed");
+    let before = peak_memory(daemon.pid());
+    flood();
+    daemon.wait_for_log(words);
+    let failed = daemon.log().matches("heartbeat failed").count();
+    daemon.wait_for_lines("heartbeat failed", failed + FEW);
+    let grown = peak_memory(daemon.pid()) - before;
+    assert!(grown < FLOOD, "{grown} bytes more");
+}
+
+/// Somebody who has no credentials at first, and then more of them than anybody can take.
+fn flooder(flooding: &Arc<AtomicBool>) -> Server {
+    let flooding = Arc::clone(flooding);
+    Server::start(move |_| {
+        if flooding.load(Ordering::Relaxed) {
+            Response::bare(200, "{").without_end()
+        } else {
+            Response::bare(404, "{}")
+        }
+    })
+}
+
+#[test]
+fn credentials_without_an_end() {
+    let endpoint = Endpoint::ok();
+    let flooding = Arc::default();
+    let server = flooder(&flooding);
+    let ecs = without_keys(&endpoint).env("AWS_CONTAINER_CREDENTIALS_FULL_URI", server.url());
+    let sts = without_keys(&endpoint);
+    let token = sts.home().join("token");
+    write(&token, "TOKEN");
+    let sts = sts
+        .env("AWS_ENDPOINT_URL_STS", server.url())
+        .env("AWS_WEB_IDENTITY_TOKEN_FILE", token)
+        .env("AWS_ROLE_ARN", "arn:aws:iam::123456789012:role/runner");
+    for program in [ecs, sts] {
+        flooding.store(false, Ordering::Relaxed);
+        let daemon = program.start();
+        is_not_kept(&daemon, "length limit exceeded", || {
+            flooding.store(true, Ordering::Relaxed);
+        });
+    }
+}
+
+#[test]
+fn metadata_without_an_end() {
+    let endpoint = Endpoint::ok();
+    let flood = || Response::bare(200, "a").without_end();
+    for (path, words) in [
+        ("iam/security-credentials/", "length limit exceeded"),
+        ("placement/region", "no region"),
+        ("instance-id", "length limit exceeded"),
+    ] {
+        let metadata = Metadata::start();
+        let program = on_an_instance(&endpoint, &metadata.url());
+        let id = format!("{} {{instance-id}}", program.id());
+        if path != "instance-id" {
+            metadata.put_text("/latest/meta-data/instance-id", "i-1");
+        }
+        if path != "placement/region" {
+            metadata.put_region("eu-west-1");
+        }
+        let daemon = program.set("--taskrunner-id", id).start();
+        is_not_kept(&daemon, words, || {
+            metadata.put(&format!("/latest/meta-data/{path}"), flood());
+        });
+    }
 }
 
 #[test]

@@ -19,6 +19,9 @@ const FEW: usize = 3;
 /// the transient ones that are tried most often: after 0.5, 1, 2, 4, 8 and then 15 of 900 parts.
 const LEAST: Duration = Duration::from_millis(25);
 
+/// How much more memory a flood may take, in bytes: buffers, and never what comes.
+const FLOOD: u64 = 24 * 1024 * 1024;
+
 /// What a fault looked like.
 struct Survived {
     /// Each failure that was loud.

@@ -5,14 +5,11 @@ use std::io::Write;
 
 use rustix::process::{Signal, geteuid};
 
-use super::{FEW, MANY, is_told, survives, survives_with};
+use super::{FEW, FLOOD, MANY, is_told, survives, survives_with};
 use crate::harness::{
     Authority, Certified, Endpoint, Play, Response, Server, Taskbeat, Tls, missing, peak_memory,
     runner,
 };
-
-/// How much more memory a flood may take: buffers, and never what comes.
-const FLOOD: u64 = 24 * 1024 * 1024;
 
 #[test]
 fn a_connection_that_is_refused() {
@@ -92,7 +89,7 @@ fn a_reset_in_the_middle_of_the_answer() {
 #[test]
 fn an_answer_without_an_end() {
     for (flood, words) in [
-        (Play::Endless, "length limit exceeded"),
+        (Play::endless(), "length limit exceeded"),
         (Play::EndlessHead, "message head is too large"),
     ] {
         let endpoint = Endpoint::play([Play::fault()], flood);

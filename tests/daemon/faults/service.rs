@@ -112,6 +112,27 @@ fn what_the_service_asks_for_is_obeyed() {
 }
 
 #[test]
+fn what_a_throttle_asks_for_is_obeyed() {
+    // At 2 s nobody who is throttled for the fourth time would wait for longer than 25 of 900 parts, 56 ms.
+    const ASKED: Duration = Duration::from_secs(1);
+    let mut daemons = Vec::new();
+    for response in [throttle(), bare_429()] {
+        for (name, value) in [("x-amz-retry-after", "1000"), ("Retry-After", "1")] {
+            let mut script = vec![Play::Say(response.clone()); 3];
+            script.push(Play::Say(response.clone().header(name, value)));
+            let endpoint = Endpoint::play(script, Play::Ok);
+            let daemon = Taskbeat::run(&endpoint).set("--interval", "2s").start();
+            daemons.push((endpoint, daemon, name));
+        }
+    }
+    for (endpoint, _daemon, name) in daemons {
+        let requests = endpoint.wait_for(5);
+        let waited = requests[4].at - requests[3].at;
+        assert!(waited >= ASKED, "{name}: {waited:?}");
+    }
+}
+
+#[test]
 fn redirects_lead_nowhere() {
     for status in [301, 302, 303, 307, 308] {
         let elsewhere = Server::start(|_| Response::acknowledge(true));
@@ -143,6 +164,7 @@ fn is_no_answer(body: &str) {
         let survived = survives(Play::Say(response), MANY);
         let line = survived.line();
         assert!(line.contains(": unusable answer: "), "{line}");
+        assert!(!line.contains("interceptor"), "{line}");
     }
 }
 
@@ -187,7 +209,7 @@ fn an_answer_without_a_request_id() {
         let body = format!(r#"{{"terminate":{terminate}}}"#);
         is_told(
             Play::Say(Response::bare(200, &body)),
-            "the answer has no request id",
+            ": unusable answer: the answer has no request id, so it is not the service's own (HTTP 200)",
         );
     }
 }

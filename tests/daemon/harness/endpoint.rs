@@ -35,8 +35,6 @@ pub(crate) enum Play {
     OkAndClose,
     /// Stops in the middle of the answer.
     StallWithin,
-    /// Sends an answer whose body has no end.
-    Endless,
     /// Sends an answer whose head has no end.
     EndlessHead,
 }
@@ -64,6 +62,11 @@ impl Play {
         Self::error(400, "AccessDeniedException", "You are not authorized")
     }
 
+    /// An answer whose body has no end.
+    pub(crate) fn endless() -> Self {
+        Self::Say(Response::new(200, r#"{"terminate":true"#).without_end())
+    }
+
     /// A success of the service's shape, but with this body.
     pub(crate) fn body(body: &str) -> Self {
         Self::Say(Response::new(200, body))
@@ -76,6 +79,7 @@ pub(crate) struct Response {
     status: u16,
     headers: Vec<(String, String)>,
     body: String,
+    endless: bool,
 }
 
 impl Response {
@@ -92,6 +96,7 @@ impl Response {
             status,
             headers: Vec::new(),
             body: body.to_owned(),
+            endless: false,
         }
     }
 
@@ -112,13 +117,28 @@ impl Response {
         self
     }
 
-    pub(super) fn to_bytes(&self) -> Vec<u8> {
+    /// After its body come spaces, without an end.
+    pub(crate) fn without_end(mut self) -> Self {
+        self.endless = true;
+        self
+    }
+
+    /// Whether the client takes it, and may ask for more.
+    pub(super) async fn send(&self, connection: &mut TcpStream) -> bool {
+        if self.endless {
+            pour(connection, &self.to_bytes(), &[b' '; 8192]).await;
+        }
+        !self.endless && connection.write_all(&self.to_bytes()).await.is_ok()
+    }
+
+    fn to_bytes(&self) -> Vec<u8> {
         let header = |(name, value): &(String, String)| format!("{name}: {value}\r\n");
-        let headers: String = self.headers.iter().map(header).collect();
-        let (status, length, body) = (self.status, self.body.len(), &self.body);
-        let text =
-            format!("HTTP/1.1 {status} Played\r\n{headers}Content-Length: {length}\r\n\r\n{body}");
-        text.into_bytes()
+        let mut headers: String = self.headers.iter().map(header).collect();
+        let (status, body) = (self.status, &self.body);
+        if !self.endless {
+            headers += &header(&("Content-Length".to_owned(), body.len().to_string()));
+        }
+        format!("HTTP/1.1 {status} Played\r\n{headers}\r\n{body}").into_bytes()
     }
 }
 
@@ -329,16 +349,12 @@ async fn converse(mut connection: TcpStream, shared: Shared) {
                 let _ = connection.read(&mut [0]).await;
                 return;
             }
-            Play::Endless => {
-                let head = b"HTTP/1.1 200 Played\r\nx-amzn-RequestId: 0\r\n\r\n{\"terminate\":true";
-                return pour(&mut connection, head, &[b' '; 8192]).await;
-            }
             Play::EndlessHead => {
                 let line = format!("x-padding: {}\r\n", "x".repeat(8000));
                 return pour(&mut connection, b"HTTP/1.1 200 Played\r\n", line.as_bytes()).await;
             }
         };
-        if connection.write_all(&response.to_bytes()).await.is_err() {
+        if !response.send(&mut connection).await {
             return;
         }
     }

@@ -4,7 +4,6 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 
-use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::oneshot;
@@ -108,7 +107,7 @@ async fn converse(mut connection: TcpStream, judge: Judge, requests: Arc<Mutex<V
     while let Some(request) = receive(&mut connection).await {
         let response = judge(&request);
         requests.lock().unwrap().push(request);
-        if connection.write_all(&response.to_bytes()).await.is_err() {
+        if !response.send(&mut connection).await {
             return;
         }
     }
