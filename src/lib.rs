@@ -25,14 +25,17 @@
 //! | What is logged? | [`daemon`], `journal.rs`; where it goes: [`log`] |
 //! | What does the service see, and what counts as its answer? | [`aws`]; in which words failures are told: `words.rs` |
 //! | What do placeholders of the identity become? | [`config`], `host.rs`; [`aws`], `metadata.rs` |
+//! | What does a signal to us mean, and which of two stops is an echo? | [`signals`] |
 //! | How is the runner started, signalled and cleared away? | [`process`]; all unsafe code is in its `sys.rs` |
+//! | Who is the one instance of an id, and what does `status` show? | [`status`] |
+//! | What is the time, and how is a suspension seen? | [`clock`] |
 //! | Which settings are there, and what is refused? | [`config`], `table.rs` and `values.rs` |
 //! | What do the commands do? | [`cli`] |
 //! | What does `rehearse` talk to? | [`endpoint`] |
 //! | What is systemd told? | [`systemd`] |
 //!
-//! Imports point one way: `cli` puts everything together, adapters know the core's types and the
-//! settings, the core knows nobody.
+//! Imports point one way: `cli` puts everything together; adapters know the core's types, the settings, and what the
+//! loop asks of them; whoever needs a system call that has no safe form finds it in `process`; the core knows nobody.
 
 pub mod aws;
 pub mod cli;

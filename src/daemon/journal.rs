@@ -70,8 +70,7 @@ impl Observer for Journal<'_> {
         let dropped = self.log.dropped();
         if dropped > self.dropped {
             warn!(
-                "{} log lines were dropped: nobody read them",
-                dropped - self.dropped
+                "{dropped} log lines were dropped so far: nobody read them, or there was no room"
             );
             self.dropped = dropped;
             // What still fails may have been said in one of them.

@@ -25,6 +25,9 @@ pub struct Snapshot {
     pub in_contact: bool,
     /// When the present contact began, or the last one if there is none.
     pub contact_began_seconds_ago: Option<f64>,
+    /// When it was lost: two intervals after the last acknowledged heartbeat; none while there is contact, and before
+    /// the first.
+    pub contact_lost_seconds_ago: Option<f64>,
     /// When the last acknowledged heartbeat started.
     pub acknowledged_seconds_ago: Option<f64>,
     /// How many heartbeats failed since.
@@ -49,14 +52,17 @@ impl Snapshot {
         let schedule = agent.schedule();
         let began = schedule.contact_since();
         let ago = |time: Time| (now - time).as_secs_f64();
+        let in_contact = agent.in_contact(now);
+        let lost = began.map(|_| schedule.heard() + agent.policy().interval * 2);
         let pid = runner.pid().map(Pid::as_raw_pid);
         let failing = schedule.failures() > 0;
         Self {
             pid: std::process::id(),
             uptime_seconds: now.since_start().as_secs_f64(),
             state: describe(agent.state()),
-            in_contact: agent.in_contact(now),
+            in_contact,
             contact_began_seconds_ago: began.map(ago),
+            contact_lost_seconds_ago: lost.filter(|_| !in_contact).map(ago),
             acknowledged_seconds_ago: began.map(|_| ago(schedule.heard())),
             failures: schedule.failures(),
             failure: failure.filter(|_| failing).map(str::to_owned),
@@ -137,10 +143,15 @@ impl fmt::Display for Snapshot {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let ago =
             |time: Option<f64>| time.map_or("never".to_owned(), |s| format!("{} ago", human(s)));
-        let contact = match (self.in_contact, self.contact_began_seconds_ago) {
-            (true, Some(began)) => format!("yes, for {}", human(began)),
-            (true, None) => "yes".to_owned(),
-            (false, _) => "NO".to_owned(),
+        let contact = match (
+            self.in_contact,
+            self.contact_began_seconds_ago,
+            self.contact_lost_seconds_ago,
+        ) {
+            (true, Some(began), _) => format!("yes, for {}", human(began)),
+            (true, None, _) => "yes".to_owned(),
+            (false, _, Some(lost)) => format!("NO, for {}", human(lost)),
+            (false, _, None) => "NO, never yet".to_owned(),
         };
         writeln!(
             f,

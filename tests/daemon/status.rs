@@ -94,7 +94,7 @@ fn the_status_is_0_in_contact_and_69_otherwise() {
     endpoint.now_play(Play::deny());
     eventually("contact is lost", || ask(&id, &[]).status == 69);
     let bad = ask(&id, &[]);
-    assert!(bad.text().contains("in contact    NO"), "{bad:?}");
+    assert!(bad.text().contains("in contact    NO, for "), "{bad:?}");
     assert!(bad.text().contains("AccessDenied"), "{bad:?}");
     endpoint.now_play(Play::Ok);
     eventually("contact is back", || ask(&id, &[]).status == 0);
@@ -118,6 +118,7 @@ fn the_status_can_be_read_by_programs() {
     assert_eq!(told["runner_pid"], leader);
     assert_eq!(told["state"], "running");
     assert_eq!(told["in_contact"], true);
+    assert_eq!(told["contact_lost_seconds_ago"], Value::Null);
     assert_eq!(told["failures"], 0);
     assert_eq!(told["failure"], Value::Null);
     let next = told["next_heartbeat_in_seconds"].as_f64().unwrap();
@@ -146,6 +147,8 @@ fn a_daemon_that_never_reached_the_service_is_not_in_contact_and_says_why() {
     assert_eq!(told["runner_pid"], Value::Null);
     assert!(told["failures"].as_u64().unwrap() >= 1);
     assert!(told["failure"].as_str().unwrap().contains("AccessDenied"));
+    let shown = ask(&id, &[]).text();
+    assert!(shown.contains("in contact    NO, never yet"), "{shown}");
     drop(daemon);
 }
 
