@@ -311,7 +311,8 @@ runner is gone, but end at terminate.
 SIGHUP reads the settings again; in a terminal it is a stop, under nohup nothing. SIGQUIT, SIGUSR1,
 SIGUSR2 and SIGWINCH go on to the runner. SIGTSTP, SIGTTIN and SIGTTOU stop both, SIGCONT resumes
 both. When taskbeat itself is killed, the kernel kills the runner's first process, unless that has
-changed its user. Signals that timeout(1) sends twice count once.";
+changed its user. Signals that timeout(1) sends twice count once, but to a runner in a terminal,
+which it reaches itself.";
 
 const RUN_HELP: &str = "\
 Exit status:
