@@ -40,7 +40,8 @@ pub enum Class {
     Rejected,
 }
 
-/// For so many intervals a runner is throttled before it speaks of the account's limit.
+/// For so many intervals a runner is throttled before it speaks of the account's limit, and for as many it is not before
+/// it takes that back: in a fleet that does not fit, every third heartbeat is lucky.
 const OVER_LIMIT: u32 = 3;
 
 /// Backoffs are written in seconds of the default interval and keep their part of any other.
@@ -56,17 +57,20 @@ type Span = (f64, f64);
 ///   before its next heartbeats are due.
 /// - Whoever is throttled again belongs to a fleet that does not fit, and leaves the limit to the others for nearly
 ///   an interval, and once more for some minutes.
-const THROTTLED: [Span; 3] = [(100.0, 740.0), (810.0, 880.0), (350.0, 390.0)];
+const THROTTLED: [Span; 3] = [(100.0, 730.0), (820.0, 880.0), (380.0, 420.0)];
 
 /// After those it is one of the longest unheard, and asks more often than anybody else: the oldest come first.
-const OLDEST: Span = (5.0, 25.0);
+const OLDEST: Span = (3.0, 12.0);
 
 /// It does so this many times, which is enough for twice as many runners as fit. In a fleet far beyond that everybody
 /// is old, and asking often helps nobody, so then all of it begins again.
-const OLDEST_TRIES: usize = 40;
+const OLDEST_TRIES: usize = 80;
 
 /// The longest wait that the service may ask for: less than an interval, whoever asks.
 const LONGEST: f64 = 880.0;
+
+/// The width that is left to the draw when it asks for as much as that, or more.
+const ASKED_WIDTH: f64 = 30.0;
 
 /// The longest wait after a transient failure. It costs nobody's limit, and the sooner after an outage a fleet learns
 /// that it is throttled, the sooner all of it is back.
@@ -103,14 +107,16 @@ fn doubled(before: usize, longest: f64) -> Span {
     (high / 2.0, high)
 }
 
-/// How long to wait after `fault`. What the service asks for moves the span and leaves its width, so that a fleet that
-/// is told the same does not come back as one.
+/// How long to wait after `fault`. What the service asks for moves the span and leaves its width as long as there is
+/// room, so that a fleet that is told the same does not come back as one.
 fn backoff(interval: Duration, fault: Fault, before: usize, roll: Roll) -> Duration {
     let part = |seconds: f64| interval.mul_f64(seconds / DEFAULT_INTERVAL);
     let (low, high) = fault.class.span(before);
+    let longest = fault.class.longest();
     let asked = fault.retry_after.unwrap_or_default();
-    let latest = part(fault.class.longest() - (high - low));
-    asked.min(latest).max(part(low)) + part((high - low) * roll.0)
+    let earliest = asked.min(part(longest - ASKED_WIDTH)).max(part(low));
+    let latest = (earliest + part(high - low)).min(part(longest));
+    earliest + latest.saturating_sub(earliest).mul_f64(roll.0)
 }
 
 /// The schedule of one runner's heartbeats.
@@ -131,10 +137,8 @@ pub struct Schedule {
     contact_since: Option<Time>,
     failures: u32,
     last_fault: Option<Fault>,
-    /// Whether one of those failures was a throttle.
-    throttled: bool,
-    /// The first throttle since a heartbeat was last acknowledged without one.
-    throttled_since: Option<Time>,
+    /// The first and the last of the throttles that came less than three intervals apart.
+    throttles: Option<(Time, Time)>,
     /// How many failures in a row were of the last one's class.
     alike: usize,
 }
@@ -158,8 +162,7 @@ impl Schedule {
             contact_since: None,
             failures: 0,
             last_fault: None,
-            throttled: false,
-            throttled_since: None,
+            throttles: None,
             alike: 0,
         }
     }
@@ -219,12 +222,13 @@ impl Schedule {
         self.heard
     }
 
-    /// True when for three intervals no heartbeat was acknowledged without a throttle before it. After a common start
-    /// a fleet that fits is through with that in less than one interval.
+    /// True when throttles have come for three intervals, and the last one is not that long ago. After a common start a
+    /// fleet that fits is through with them in less than one interval.
     #[must_use]
     pub fn over_limit(&self, now: Time, policy: &Policy) -> bool {
-        self.throttled_since
-            .is_some_and(|since| now - since >= policy.interval * OVER_LIMIT)
+        let long = policy.interval * OVER_LIMIT;
+        self.throttles
+            .is_some_and(|(first, last)| last - first >= long && now - last < long)
     }
 
     /// Brings the next heartbeat forward: the service has waited for `gap` longer than we were awake.
@@ -248,7 +252,8 @@ impl Schedule {
             self.next = Next::At(time.min(latest));
         }
         self.failures = 0;
-        self.throttled_since = None;
+        self.last_fault = None;
+        self.throttles = None;
     }
 
     /// A heartbeat starts. True when it should use a new client: every second time after failures that the client
@@ -275,9 +280,6 @@ impl Schedule {
         self.heard = self.started;
         self.failures = 0;
         self.last_fault = None;
-        if !std::mem::take(&mut self.throttled) {
-            self.throttled_since = None;
-        }
     }
 
     /// The heartbeat in flight failed.
@@ -290,8 +292,9 @@ impl Schedule {
         };
         self.next = Next::At(now + backoff(policy.interval, fault, before, roll));
         if fault.class == Class::Throttled {
-            self.throttled = true;
-            self.throttled_since.get_or_insert(now);
+            let long = policy.interval * OVER_LIMIT;
+            let series = self.throttles.filter(|(_, last)| now - *last < long);
+            self.throttles = Some((series.map_or(now, |(first, _)| first), now));
         }
         self.alike = before.saturating_add(1);
         self.failures = self.failures.saturating_add(1);

@@ -74,7 +74,7 @@ impl Observer for Journal<'_> {
             );
             self.dropped = dropped;
             // What still fails may have been said in one of them.
-            self.failing = self.failing.take().map(|old| Failing::new(old.since));
+            self.say_again();
         }
         match step.event {
             Event::RunnerUp => {
@@ -99,11 +99,15 @@ impl Observer for Journal<'_> {
                 }
             }
             Event::Resumed(gap) => info!("the host was suspended for {}", human(gap)),
+            // What fails under the new settings is news; what they mean to the limit, only time can tell.
+            Event::Reloaded(_) => {
+                self.say_again();
+                self.over_limit = false;
+            }
             Event::Stop
             | Event::Due
             | Event::RunnerRefused(_)
             | Event::HookEnded
-            | Event::Reloaded(_)
             | Event::Job(_) => {}
         }
         for (action, processes) in step.done {
@@ -122,6 +126,11 @@ impl<'a> Journal<'a> {
             failing: None,
             over_limit: false,
         }
+    }
+
+    /// Whatever still fails is news again.
+    fn say_again(&mut self) {
+        self.failing = self.failing.take().map(|old| Failing::new(old.since));
     }
 
     fn heartbeat(&mut self, step: &Step<'_>, reply: &Reply) {

@@ -34,8 +34,7 @@ pub struct Snapshot {
     pub failures: u32,
     /// Why the newest of them failed.
     pub failure: Option<String>,
-    /// True when for three intervals no heartbeat was acknowledged without a throttle before it: the account has more
-    /// runners than its limit has room for.
+    /// True when throttles have come for three intervals: the account has more runners than its limit has room for.
     pub over_limit: bool,
     /// When the next heartbeat starts; none while one is in flight, or none is to follow.
     pub next_heartbeat_in_seconds: Option<f64>,
