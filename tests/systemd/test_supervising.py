@@ -3,6 +3,7 @@
 import os
 import platform
 import re
+import time
 
 from machine import UNITS, until
 
@@ -212,6 +213,44 @@ def test_terminate_is_for_good(machine, service, configure):
     machine.wait_for_end([runner])
     machine.wait_for_log("taskbeat", "^heartbeat acknowledged: terminate")
     machine.wait_for_log("taskbeat", "^exit status=0$")
+
+
+def test_one_that_idles_after_terminate_stays_until_it_is_stopped(machine, service, configure):
+    # The drain takes twice as long as a stop may, and so does what is waited for after it.
+    drain = "trap 'sleep 4; exit 0' TERM; while :; do sleep 0.1; done"
+    configure("taskbeat", command=drain, interval="1s", after_terminate="idle")
+    machine.drop_in("taskbeat", "hurry", "[Service]\nTimeoutStopSec=2s\nRestartSec=0\n")
+    machine.systemctl("start", "taskbeat")
+    taskbeat, runner = machine.main_pid("taskbeat"), runner_of(machine, "taskbeat")
+    service.hear("taskbeat")
+    service.terminated.add("taskbeat")
+    machine.wait_for_end([runner])
+    machine.wait_for("taskbeat", "StatusText", "terminated, idle.*")
+    enough = time.monotonic() + 4
+    while time.monotonic() < enough:
+        assert machine.show("taskbeat", "ActiveState") == "active"
+    assert machine.main_pid("taskbeat") == taskbeat
+    machine.systemctl("stop", "taskbeat")
+    assert machine.show("taskbeat", "ActiveState") == "inactive"
+    assert machine.show("taskbeat", "Result") == "success"
+
+
+def test_terminate_may_take_as_long_as_the_on_terminate_command_and_the_runner(machine, service, configure):
+    configure("taskbeat", command=SLOW, interval="1s", grace="1h", on_terminate="sleep 4")
+    machine.drop_in("taskbeat", "impatient", "[Service]\nTimeoutStopSec=2s\nRestartSec=0\n")
+    machine.systemctl("start", "taskbeat")
+    runner = runner_of(machine, "taskbeat")
+    service.terminated.add("taskbeat")
+    machine.wait_for("taskbeat", "StatusText", "the on-terminate command runs.*")
+    assert machine.show("taskbeat", "ActiveState") == "deactivating"
+    machine.wait_for_log("taskbeat", "^draining$")
+    # Once more as long as systemd would have waited.
+    time.sleep(4)
+    assert runner_of(machine, "taskbeat") == runner
+    machine.write("/run/drained", "")
+    machine.wait_for("taskbeat", "ActiveState", "inactive")
+    assert machine.show("taskbeat", "Result") == "success"
+    assert machine.restarts("taskbeat") == 0
 
 
 WATCHDOG = 4
