@@ -1,5 +1,7 @@
 """taskbeat-sidecar.service, as shipped, beside a runner that is somebody else's unit."""
 
+import time
+
 import pytest
 
 from machine import UNITS, until
@@ -124,7 +126,7 @@ def test_the_runner_starts_even_if_the_sidecar_cannot(machine, runner):
 
 
 def test_terminate_stops_a_runner_of_the_same_user(machine, service, runner):
-    runner()
+    runner(restart="no")
     terminate(machine, service)
     assert machine.show("etl", "Result") == "success"
 
@@ -153,17 +155,34 @@ def test_another_user_may_not_signal_the_runner_and_says_so(machine, service, ru
     assert machine.show("etl", "ActiveState") == "active"
 
 
-def test_terminate_stops_a_unit_that_always_restarts(machine, service, runner):
+def test_terminate_stops_a_unit_that_always_restarts_whom_sigterm_ends(machine, service, runner):
     runner(restart="always")
+    machine.example("etl", "runner", whole=True)
     terminate(machine, service)
 
 
-def test_terminate_stops_a_stubborn_runner_by_its_unit(machine, service, runner):
+@pytest.fixture
+def kept_runner(machine, runner):
+    """The runner of a unit that would start another one, if it was not stopped itself."""
+
+    def kept_runner(command, restart):
+        runner(command, restart, on_terminate="systemctl stop etl.service", grace="1h")
+        machine.write("/etc/polkit-1/rules.d/50-etl.rules", (UNITS / "drop-ins/sidecar.rules").read_text())
+
+    return kept_runner
+
+
+@pytest.mark.parametrize(("status", "restart"), [(7, "on-failure"), (0, "always")])
+def test_terminate_stops_a_unit_whatever_its_runner_ends_with(machine, service, kept_runner, status, restart):
+    kept_runner(f'trap "exit {status}" TERM; while :; do sleep 0.1; done', restart)
+    terminate(machine, service)
+    assert machine.show("etl", "ExecMainStatus") == str(status)
+
+
+def test_terminate_stops_a_stubborn_runner_by_its_unit(machine, service, kept_runner):
+    kept_runner('trap "" TERM; while :; do sleep 100000; done', "always")
     # That unit kills it after a second, and would start it again if the sidecar did.
-    command = 'trap "" TERM; while :; do sleep 100000; done'
-    runner(command, "always", on_terminate="systemctl stop etl.service", grace="1h")
     machine.drop_in("etl", "impatient", "[Service]\nTimeoutStopSec=1s\n")
-    machine.write("/etc/polkit-1/rules.d/50-etl.rules", (UNITS / "drop-ins/sidecar.rules").read_text())
     terminate(machine, service)
     assert not [entry for entry in machine.journal("taskbeat-sidecar") if "SIGKILL" in entry["MESSAGE"]]
 
@@ -174,7 +193,13 @@ def terminate(machine, service):
     service.terminated.add("sidecar")
     machine.wait_for_end([runner])
     for unit in ("taskbeat-sidecar", "etl"):
-        machine.wait_for(unit, "SubState", "dead|failed")
         # One that is to be restarted is neither.
+        machine.wait_for(unit, "SubState", "dead|failed")
+    beats = service.count("sidecar")
+    # It was to be restarted at once, or never.
+    time.sleep(2)
+    for unit in ("taskbeat-sidecar", "etl"):
+        assert machine.show(unit, "SubState") in ("dead", "failed")
         assert machine.restarts(unit) == 0
+    assert service.count("sidecar") == beats
     assert machine.show("taskbeat-sidecar", "Result") == "success"
