@@ -29,6 +29,10 @@ def kubernetes():
     return list(yaml.safe_load_all((PACKAGING / "kubernetes.yaml").read_text()))
 
 
+def kubernetes_main():
+    return list(yaml.safe_load_all((PACKAGING / "kubernetes-main.yaml").read_text()))
+
+
 def ecs():
     return json.loads((PACKAGING / "ecs-task.json").read_text())
 
@@ -101,6 +105,7 @@ CONTAINER = (1, "spec", "template", "spec", "initContainers", 0)
     [
         (complaints_of_kubernetes, kubernetes, (*CONTAINER, "restartpolicy", "Always")),
         (complaints_of_kubernetes, kubernetes, (1, "spec", "backoffLimit", "many")),
+        (complaints_of_kubernetes, kubernetes_main, (0, "spec", "template", "spec", "containers", 0, "arg", ["run"])),
         (complaints_of_ecs, ecs, ("containerDefinitions", 0, "stopTimeout", "30s")),
         (complaints_of_ecs, ecs, ("pidMode", "tasks")),
         (complaints_of_cloud_init, user_data, ("write_files", 0, "paths", "/etc")),
@@ -136,6 +141,29 @@ def test_taskbeat_takes_the_settings_of_kubernetes(tmp_path):
     assert pod["enableServiceLinks"] is False
     [command] = [container["command"] for container in pod["containers"]]
     assert f"> {settings['pid-file']};" in command[2]
+
+
+def test_taskbeat_takes_the_settings_of_kubernetes_as_the_main_process(tmp_path):
+    pod = kubernetes_main()[0]["spec"]["template"]["spec"]
+    [runner] = pod["containers"]
+    environment = {variable["name"]: variable.get("value", "etl-x7k2p") for variable in runner["env"]}
+    assert runner["args"][0] == "run"
+    settings = check(runner["args"][1:], environment, tmp_path)
+    assert settings["taskrunner-id"] == "etl-x7k2p"
+    assert pod["enableServiceLinks"] is False
+
+
+def test_kubernetes_starts_no_runner_again_that_was_terminated():
+    # By a sidecar the runner ends with whatever it wants, so no end of it may bring another pod.
+    job = kubernetes()[1]["spec"]
+    assert job["backoffLimit"] == 0
+    assert job["template"]["spec"]["restartPolicy"] == "Never"
+    assert [rule["action"] for rule in job["podFailurePolicy"]["rules"]] == ["Ignore"]
+    assert "onExitCodes" not in job["podFailurePolicy"]["rules"][0]
+    # As the main process taskbeat ends with 0, which is no failure.
+    job = kubernetes_main()[0]["spec"]
+    assert job["template"]["spec"]["restartPolicy"] == "OnFailure"
+    assert "initContainers" not in job["template"]["spec"]
 
 
 def test_taskbeat_takes_the_settings_of_ecs(tmp_path):
