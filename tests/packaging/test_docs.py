@@ -7,6 +7,7 @@ import subprocess
 import pytest
 
 from conftest import REPOSITORY, needs
+from machine import TASKBEAT
 
 DOCS = REPOSITORY / "target/docs"
 SHELL = {
@@ -56,6 +57,19 @@ def test_every_setting_is_on_its_page():
         assert rb"\fB%s\fR" % escaped in pages["taskbeat.toml.5"], key
         if key != "command":
             assert rb"\fB\-\-%s\fR" % escaped in pages["taskbeat.1"], key
+
+
+def test_every_option_is_on_the_page():
+    needs(DOCS, TASKBEAT)
+    page = gzip.decompress((DOCS / "taskbeat.1.gz").read_bytes()).decode().replace("\\", "")
+    commands = re.findall(r"^  (\w+)  ", run(TASKBEAT, "--help"), re.MULTILINE)
+    assert {"run", "once", "check", "status", "rehearse", "help"} == set(commands)
+    options = set()
+    for command in ([], *([command] for command in commands if command != "help")):
+        options |= set(re.findall(r"^ +(?:-\w, |    )(--[a-z-]+)", run(TASKBEAT, *command, "--help"), re.MULTILINE))
+    assert {"--interval", "--json", "--online", "--listen", "--help", "--version"} <= options
+    for option in options:
+        assert re.search(rf"fB(-\w, )?{option}fR", page), option
 
 
 @pytest.mark.parametrize("shell", SHELL)
