@@ -79,7 +79,7 @@ const FILES: &[(&str, &str)] = &[
         "The services. Packages neither enable nor start nor restart them.",
     ),
     (
-        "/usr/share/doc/taskbeat/drop-ins",
+        "/usr/share/taskbeat/drop-ins",
         "Examples of what adapts the services to a runner that needs more than they allow.",
     ),
     (
