@@ -333,17 +333,26 @@ def test_instances_are_side_by_side(machine, service, configure):
 
 
 def test_credentials_that_only_root_can_read(machine, service, configure):
+    def write(key):
+        text = f"[default]\naws_access_key_id = {key}\naws_secret_access_key = any\n"
+        machine.write("/etc/taskbeat/credentials", text)
+        machine.path("/etc/taskbeat/credentials").chmod(0o600)
+
     machine.systemctl("unset-environment", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
-    machine.write(
-        "/etc/taskbeat/credentials",
-        "[default]\naws_access_key_id = AKIDFROMFILE\naws_secret_access_key = any\n",
-    )
-    machine.path("/etc/taskbeat/credentials").chmod(0o600)
-    configure("taskbeat", command=PLAIN)
+    write("AKIDFROMFILE")
+    configure("taskbeat", command=PLAIN, interval="1s")
     machine.example("taskbeat", "credentials")
     machine.systemctl("start", "taskbeat")
     service.hear("taskbeat")
-    assert service.heartbeats[0].key == "AKIDFROMFILE"
+    # systemd copied the file, so a reload reads the old one again.
+    write("AKIDROTATED")
+    machine.systemctl("reload", "taskbeat")
+    machine.wait_for_log("taskbeat", "^settings reloaded$")
+    service.hear("taskbeat", more=2)
+    assert {heartbeat.key for heartbeat in service.heartbeats} == {"AKIDFROMFILE"}
+    machine.systemctl("restart", "taskbeat")
+    service.hear("taskbeat")
+    assert service.heartbeats[-1].key == "AKIDROTATED"
 
 
 def test_an_outage_at_the_start_is_no_failure(machine, service, configure):
