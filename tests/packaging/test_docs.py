@@ -73,7 +73,7 @@ def test_every_option_is_on_the_page():
 
 
 @pytest.mark.parametrize("shell", SHELL)
-def test_shells_complete_commands_options_and_paths(shell, tmp_path):
+def test_shells_complete_commands_options_values_and_paths(shell, tmp_path):
     needs(shell, DOCS)
     (tmp_path / "taskbeat.toml").touch()
 
@@ -83,6 +83,8 @@ def test_shells_complete_commands_options_and_paths(shell, tmp_path):
 
     assert complete("taskbeat", "re") == {"rehearse"}
     assert complete("taskbeat", "run", "--stop-s") == {"--stop-signal", "--stop-scope"}
+    assert complete("taskbeat", "run", "--stop-signal", "U") == {"USR1", "USR2"}
+    assert complete("taskbeat", "once", "--log-format", "j") == {"json"}
     assert complete("taskbeat", "run", "--config", f"{tmp_path}/task") == {f"{tmp_path}/taskbeat.toml"}
 
 
