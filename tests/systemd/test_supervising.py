@@ -274,15 +274,27 @@ def test_a_taskbeat_that_is_stopped_is_replaced(machine, service, configure):
 
 def test_a_loop_that_hangs_is_replaced(machine, service, configure):
     old = watched(machine, configure)
-    # The loop reads the configuration at a reload, and nobody will ever write this one.
+    # The loop reads the configuration at a reload, and from this one there is nothing to be read as long as we have it.
     file = machine.path("/etc/taskbeat/taskbeat.toml")
     file.unlink()
     os.mkfifo(file)
     machine.systemctl("reload", "taskbeat")
-    machine.wait_for_end(old)
+
+    def held():
+        try:
+            return os.open(file, os.O_WRONLY | os.O_NONBLOCK)
+        except OSError:
+            # Nobody reads it yet.
+            return None
+
+    held = until(held, "taskbeat reads its configuration")
+    # The next one is to find a good one.
     file.unlink()
     configure("taskbeat", command=PLAIN)
+    machine.wait_for_end(old)
+    os.close(held)
     machine.wait_for("taskbeat", "ActiveState", "active")
+    assert "watchdog" in machine.run("journalctl", "--identifier=systemd", "--unit=taskbeat")
 
 
 def test_a_long_wait_for_the_service_is_no_reason_for_the_watchdog(machine, service, configure):
