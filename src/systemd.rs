@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use sd_notify::NotifyState;
 
-use crate::core::{Action, Event, Runner, State, Time};
+use crate::core::{Action, Cause, Event, Runner, State, Time};
 use crate::daemon::{Observer, Step};
 use crate::status::Snapshot;
 
@@ -155,8 +155,12 @@ fn send(socket: &OsStr, datagram: &str) -> io::Result<()> {
     Ok(())
 }
 
-/// How long the ladder may still take, once one has begun.
+/// How long the ladder may still take, once one has begun that we end with. One that leaves us idle is no stop to
+/// systemd, which would wait for our end in vain.
 fn stop_time_left(step: &Step<'_>) -> Option<Duration> {
+    if step.agent.state().cause() == Some(Cause::Terminate) && step.agent.stays_idle() {
+        return None;
+    }
     let grace = step.agent.policy().grace;
     let last_wait = crate::core::LAST_WAIT;
     let from_now = |until: Time| until - step.now;

@@ -12,6 +12,17 @@ use crate::page::{begin, entry, groups, limits, list, prose, see_also, settings}
 
 const DESCRIPTION: &str = "`taskbeat` reports the heartbeat of an AWS Data Pipeline task runner every 15 minutes, supervises the runner, and stops it cleanly when the service says `terminate`. The runner is the command after `--`, the process of `--pid` or `--pid-file`, or somebody else's business. Nothing but `terminate`, you, its own end and `--lost-contact-after` stops it: failed heartbeats are tried again for as long as taskbeat lives.";
 
+const GENERAL: &[(&str, &str)] = &[
+    (
+        "-h, --help",
+        "Print what there is to say about `taskbeat`, or about the command before it; `-h` is brief.",
+    ),
+    (
+        "-V, --version",
+        "Print the version; an option of `taskbeat` itself, before any command.",
+    ),
+];
+
 const SIGNALS: &[(&str, &str)] = &[
     (
         "SIGTERM, SIGINT",
@@ -68,7 +79,7 @@ const FILES: &[(&str, &str)] = &[
         "The services. Packages neither enable nor start nor restart them.",
     ),
     (
-        "/usr/share/doc/taskbeat/drop-ins",
+        "/usr/share/taskbeat/drop-ins",
         "Examples of what adapts the services to a runner that needs more than they allow.",
     ),
     (
@@ -163,9 +174,11 @@ fn commands(page: &mut Roff, subcommands: &[Command]) -> Result<(), Box<dyn Erro
         entry(page, [bold(name)], &format!("{about}.{defaults}"));
         let is_own = |option: &&Arg| {
             let id = option.get_id().as_str();
-            Setting::find(id).is_none() && !matches!(id, "help" | "verbose")
+            let common = Setting::find(id).is_some() || matches!(id, "help" | "verbose");
+            !common && !option.is_positional()
         };
-        let own: Vec<&Arg> = subcommand.get_opts().filter(is_own).collect();
+        // Those without a value, too, which clap calls flags and not options.
+        let own: Vec<&Arg> = subcommand.get_arguments().filter(is_own).collect();
         if !own.is_empty() {
             page.control("RS", []);
             for option in own {
@@ -201,7 +214,9 @@ fn own_option(page: &mut Roff, option: &Arg) -> Result<(), Box<dyn Error>> {
     }
     let help = text(option.get_long_help().or(option.get_help()))?;
     entry(page, head, &format!("{}.", help.replace('\n', ". ")));
-    if let [default] = option.get_default_values() {
+    if option.get_action().takes_values()
+        && let [default] = option.get_default_values()
+    {
         let default = default.to_string_lossy();
         page.text(prose(&format!("Default: {default}.")));
     }
@@ -233,6 +248,11 @@ fn options(page: &mut Roff, subcommands: &[Command]) {
             let head = [name, italic(format!(" {}", setting.value))];
             entry(page, head, &format!("{}.", setting.help));
             limits(page, setting);
+        }
+        if group == Group::General {
+            for (name, help) in GENERAL {
+                entry(page, [bold(*name)], help);
+            }
         }
         if group == Group::Logging {
             let help = "Log more: `-v` is `--log debug`, `-vv` is `--log trace`.";

@@ -1,10 +1,10 @@
 //! The definition of the command line. It says which options there are, not which values are good: values are judged
 //! in [`crate::config`], alike for flag, environment and file.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::net::SocketAddr;
 
-use clap::builder::ValueParser;
+use clap::builder::{PossibleValue, TypedValueParser, ValueParser};
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Arg, ArgAction, ArgMatches, Command, ValueHint, value_parser};
 
@@ -218,13 +218,37 @@ fn option(setting: &'static Setting, presets: &[(&str, &str)]) -> Arg {
             "PATH" => ValueHint::FilePath,
             _ => ValueHint::Other,
         })
-        .value_parser(ValueParser::os_string())
+        .value_parser(Offer(setting.choices))
+        // They are in the list of what is allowed.
+        .hide_possible_values(true)
         .help(format!("{}{default}", setting.help))
         .long_help(format!(
             "{}\nAllowed: {}\n[env: {variable}]{default}",
             setting.help, setting.allowed
         ))
         .help_heading(setting.group.heading())
+}
+
+/// Takes any value, and tells shells that complete which there are.
+#[derive(Clone)]
+struct Offer(&'static [&'static str]);
+
+impl TypedValueParser for Offer {
+    type Value = OsString;
+
+    fn parse_ref(
+        &self,
+        _: &Command,
+        _: Option<&Arg>,
+        value: &OsStr,
+    ) -> Result<OsString, clap::Error> {
+        Ok(value.to_owned())
+    }
+
+    fn possible_values(&self) -> Option<Box<dyn Iterator<Item = PossibleValue> + '_>> {
+        let Self(choices) = self;
+        (!choices.is_empty()).then(|| Box::new(choices.iter().map(PossibleValue::new)) as _)
+    }
 }
 
 fn operand() -> Arg {
@@ -382,6 +406,17 @@ mod tests {
     #[test]
     fn the_definition_is_sound() {
         command().debug_assert();
+    }
+
+    #[test]
+    fn values_are_offered_and_not_judged() {
+        let said = parse(words("taskbeat run --log-format yaml")).expect("judged elsewhere");
+        let Invocation::Run(options) = said else {
+            panic!("{said:?}");
+        };
+        assert_eq!(options.flags, [flag("log-format", "--log-format", "yaml")]);
+        let help = parse(words("taskbeat run --help")).expect_err("help");
+        assert!(!help.to_string().contains("ossible values"), "{help}");
     }
 
     #[test]

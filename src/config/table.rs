@@ -11,6 +11,8 @@ pub struct Setting {
     pub default: Option<&'static str>,
     /// Which values are allowed; completes the sentence "must be …".
     pub allowed: &'static str,
+    /// Those values that shells offer, where there are only so many.
+    pub choices: &'static [&'static str],
     /// What it is for, in one line.
     pub help: &'static str,
     /// Where help lists it.
@@ -83,6 +85,7 @@ const ROW: Setting = Setting {
     value: "",
     default: None,
     allowed: "",
+    choices: &[],
     help: "",
     group: Group::General,
     flag: true,
@@ -194,6 +197,7 @@ pub const SETTINGS: &[Setting] = &[
         value: "SIGNAL",
         default: Some("SIGTERM"),
         allowed: "TERM, INT, HUP, QUIT, USR1, USR2 or KILL, with or without SIG before it",
+        choices: &["TERM", "INT", "HUP", "QUIT", "USR1", "USR2", "KILL"],
         help: "Signal that asks the runner to stop",
         group: Group::Runner,
         ..ROW
@@ -203,6 +207,7 @@ pub const SETTINGS: &[Setting] = &[
         value: "SCOPE",
         default: Some("group"),
         allowed: "group or process",
+        choices: &["group", "process"],
         help: "Who gets the stop signal: group or process",
         group: Group::Runner,
         ..ROW
@@ -245,6 +250,7 @@ pub const SETTINGS: &[Setting] = &[
         value: "WHAT",
         default: Some("exit"),
         allowed: "exit or idle",
+        choices: &["exit", "idle"],
         help: "After terminate: exit, or stay idle until SIGTERM",
         group: Group::Runner,
         ..ROW
@@ -254,6 +260,7 @@ pub const SETTINGS: &[Setting] = &[
         value: "FORMAT",
         default: Some("auto"),
         allowed: "auto, text or json",
+        choices: &["auto", "text", "json"],
         help: "Shape of the log on stderr: auto, text or json",
         group: Group::Logging,
         ..ROW
@@ -263,6 +270,7 @@ pub const SETTINGS: &[Setting] = &[
         value: "LEVEL",
         default: Some("info"),
         allowed: "off, error, warn, info, debug or trace",
+        choices: &["off", "error", "warn", "info", "debug", "trace"],
         help: "How much to log: off, error, warn, info, debug or trace",
         group: Group::Logging,
         ..ROW

@@ -749,6 +749,20 @@ fn flag_wins_over_environment_over_file_over_preset_over_default() {
 }
 
 #[test]
+fn shells_offer_what_is_allowed_and_nothing_else() {
+    let choosy = |setting: &&Setting| !setting.choices.is_empty();
+    assert_eq!(SETTINGS.iter().filter(choosy).count(), 5);
+    for setting in SETTINGS.iter().filter(choosy) {
+        let (last, others) = setting.choices.split_last().unwrap();
+        let listed = format!("{} or {last}", others.join(", "));
+        assert!(setting.allowed.starts_with(&listed), "{setting:?}");
+        for choice in setting.choices {
+            settings([(setting.key, choice)]);
+        }
+    }
+}
+
+#[test]
 fn every_row_is_read() {
     for setting in SETTINGS {
         // No setting can hold this one.

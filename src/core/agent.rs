@@ -204,6 +204,12 @@ impl Agent {
         &self.policy
     }
 
+    /// Whether we stay, idle, once `terminate` was obeyed. An operator who said stop meanwhile does not want us to.
+    #[must_use]
+    pub fn stays_idle(&self) -> bool {
+        self.policy.after_terminate == AfterTerminate::Idle && self.stops == 0
+    }
+
     /// When the runner was seen to run, the last time.
     #[must_use]
     pub fn runner_since(&self) -> Option<Time> {
@@ -556,10 +562,7 @@ impl Agent {
     fn finish(&mut self, cause: Cause) -> Vec<Action> {
         self.schedule.end();
         match cause {
-            // An operator who said stop meanwhile does not want us to stay.
-            Cause::Terminate
-                if self.policy.after_terminate == AfterTerminate::Idle && self.stops == 0 =>
-            {
+            Cause::Terminate if self.stays_idle() => {
                 self.state = State::Idle;
                 vec![]
             }

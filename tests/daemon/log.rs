@@ -39,6 +39,25 @@ fn with_the_format_json_every_line_is_an_object() {
 }
 
 #[test]
+fn a_status_is_said_where_it_is_known() {
+    for attached in [false, true] {
+        let endpoint = Endpoint::play([Play::Ok], Play::Terminate);
+        let program = Taskbeat::run(&endpoint);
+        let finished = if attached {
+            let words = ["sh", "-c", r#"sleep 1000 & exec "$@" --pid $!"#, "sh"];
+            program.via(&words).finish()
+        } else {
+            program.script(runner::PLAIN).finish()
+        };
+        assert_eq!(finished.status, 0, "{finished:?}");
+        let said = finished.stderr.lines();
+        let said = said.filter_map(|line| line.split_once("the runner ended"));
+        let said: Vec<_> = said.map(|(_, status)| status.trim()).collect();
+        assert_eq!(said, [if attached { "" } else { "status=143" }]);
+    }
+}
+
+#[test]
 fn what_the_service_says_takes_one_line_and_no_control_over_the_terminal() {
     let message = "first\nsecond \u{1b}[2J\r\u{7}third";
     let endpoint = Endpoint::play([], Play::error(400, "AccessDeniedException", message));

@@ -157,19 +157,87 @@ fn a_stop_is_announced_together_with_the_time_it_may_take() {
             daemon.signal(Signal::TERM);
         }
         let heard = systemd.hear_until("STOPPING=1");
-        let stopping = heard.last().unwrap();
-        let micros = stopping
-            .lines()
-            .find_map(|line| line.strip_prefix("EXTEND_TIMEOUT_USEC="))
-            .unwrap_or_else(|| panic!("{stopping}"));
-        let micros: u64 = micros.parse().unwrap();
         // All that may be needed, and not for ever.
-        assert!(micros >= 77_000_000, "{stopping}");
-        assert!(micros <= 77_000_000 + 60_000_000, "{stopping}");
+        assert!((77..137).contains(&stop_time(&heard)), "{heard:?}");
         daemon.wait_for_output("draining");
         daemon.say(b"go\n");
         daemon.wait();
     }
+}
+
+#[test]
+fn the_time_of_the_on_terminate_command_is_asked_for_too() {
+    let systemd = Systemd::listen();
+    let endpoint = Endpoint::play([], Play::Terminate);
+    let daemon = Taskbeat::run(&endpoint)
+        .set("--grace", "77s")
+        .set("--on-terminate", "exec sleep 1000")
+        .env("NOTIFY_SOCKET", &systemd.path)
+        .script(runner::PLAIN)
+        .start();
+    let heard = systemd.hear_until("STOPPING=1");
+    // Both of them may take their grace.
+    assert!((154..214).contains(&stop_time(&heard)), "{heard:?}");
+    drop(daemon);
+}
+
+#[test]
+fn a_ladder_that_leaves_us_idle_is_no_stop() {
+    let systemd = Systemd::listen();
+    let endpoint = Endpoint::play([Play::Ok], Play::Terminate);
+    let mut daemon = Taskbeat::run(&endpoint)
+        .set("--after-terminate", "idle")
+        .env("NOTIFY_SOCKET", &systemd.path)
+        .script(runner::PLAIN)
+        .start();
+    let heard = systemd.hear_until("STATUS=terminated, idle").concat();
+    assert!(!heard.contains("STOPPING"), "{heard}");
+    daemon.signal(Signal::TERM);
+    assert_eq!(daemon.wait(), 0);
+}
+
+#[test]
+fn a_stop_makes_a_ladder_final_that_would_have_left_us_idle() {
+    // In the ladder itself, and while the on-terminate command runs before it.
+    for (hook, status) in [
+        (false, "stopping the runner"),
+        (true, "the on-terminate command runs"),
+    ] {
+        let systemd = Systemd::listen();
+        let endpoint = Endpoint::ok();
+        let mut program = Taskbeat::run(&endpoint)
+            .with_stdin()
+            .set("--after-terminate", "idle")
+            .set("--grace", "77s")
+            .env("NOTIFY_SOCKET", &systemd.path);
+        if hook {
+            program = program.set("--on-terminate", "exec sleep 1000");
+        }
+        let mut daemon = program.script(runner::DRAINING).start();
+        daemon.wait_for_pid("ready");
+        endpoint.now_play(Play::Terminate);
+        let heard = systemd.hear_until(&format!("STATUS={status}")).concat();
+        assert!(!heard.contains("STOPPING"), "{heard}");
+        daemon.signal(Signal::TERM);
+        let heard = systemd.hear_until("STOPPING=1");
+        let time = if hook { 154..214 } else { 70..137 };
+        assert!(time.contains(&stop_time(&heard)), "{heard:?}");
+        if !hook {
+            daemon.wait_for_output("draining");
+            daemon.say(b"go\n");
+            assert_eq!(daemon.wait(), 0);
+        }
+    }
+}
+
+/// For how many seconds the last of these datagrams asks.
+fn stop_time(heard: &[String]) -> u64 {
+    let stopping = heard.last().unwrap();
+    let micros = stopping
+        .lines()
+        .find_map(|line| line.strip_prefix("EXTEND_TIMEOUT_USEC="))
+        .unwrap_or_else(|| panic!("{stopping}"));
+    micros.parse::<u64>().unwrap() / 1_000_000
 }
 
 #[test]

@@ -32,7 +32,6 @@ class Image:
     workdir: str = "/"
     entrypoint: list = field(default_factory=list)
     command: list = field(default_factory=list)
-    volumes: list = field(default_factory=list)
 
 
 def instructions(containerfile):
@@ -70,8 +69,6 @@ def build(containerfile, context, known, caches, folder):
                 run(stage, arguments, caches)
             case "USER":
                 stage.user = arguments
-            case "VOLUME":
-                stage.volumes = json.loads(arguments)
             case "ENTRYPOINT":
                 stage.entrypoint = json.loads(arguments)
             case "CMD":

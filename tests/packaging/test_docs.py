@@ -7,6 +7,7 @@ import subprocess
 import pytest
 
 from conftest import REPOSITORY, needs
+from machine import TASKBEAT
 
 DOCS = REPOSITORY / "target/docs"
 SHELL = {
@@ -58,8 +59,21 @@ def test_every_setting_is_on_its_page():
             assert rb"\fB\-\-%s\fR" % escaped in pages["taskbeat.1"], key
 
 
+def test_every_option_is_on_the_page():
+    needs(DOCS, TASKBEAT)
+    page = gzip.decompress((DOCS / "taskbeat.1.gz").read_bytes()).decode().replace("\\", "")
+    commands = re.findall(r"^  (\w+)  ", run(TASKBEAT, "--help"), re.MULTILINE)
+    assert {"run", "once", "check", "status", "rehearse", "help"} == set(commands)
+    options = set()
+    for command in ([], *([command] for command in commands if command != "help")):
+        options |= set(re.findall(r"^ +(?:-\w, |    )(--[a-z-]+)", run(TASKBEAT, *command, "--help"), re.MULTILINE))
+    assert {"--interval", "--json", "--online", "--listen", "--help", "--version"} <= options
+    for option in options:
+        assert re.search(rf"fB(-\w, )?{option}fR", page), option
+
+
 @pytest.mark.parametrize("shell", SHELL)
-def test_shells_complete_commands_options_and_paths(shell, tmp_path):
+def test_shells_complete_commands_options_values_and_paths(shell, tmp_path):
     needs(shell, DOCS)
     (tmp_path / "taskbeat.toml").touch()
 
@@ -69,6 +83,8 @@ def test_shells_complete_commands_options_and_paths(shell, tmp_path):
 
     assert complete("taskbeat", "re") == {"rehearse"}
     assert complete("taskbeat", "run", "--stop-s") == {"--stop-signal", "--stop-scope"}
+    assert complete("taskbeat", "run", "--stop-signal", "U") == {"USR1", "USR2"}
+    assert complete("taskbeat", "once", "--log-format", "j") == {"json"}
     assert complete("taskbeat", "run", "--config", f"{tmp_path}/task") == {f"{tmp_path}/taskbeat.toml"}
 
 

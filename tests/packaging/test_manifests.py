@@ -29,6 +29,10 @@ def kubernetes():
     return list(yaml.safe_load_all((PACKAGING / "kubernetes.yaml").read_text()))
 
 
+def kubernetes_main():
+    return list(yaml.safe_load_all((PACKAGING / "kubernetes-main.yaml").read_text()))
+
+
 def ecs():
     return json.loads((PACKAGING / "ecs-task.json").read_text())
 
@@ -101,7 +105,8 @@ CONTAINER = (1, "spec", "template", "spec", "initContainers", 0)
     [
         (complaints_of_kubernetes, kubernetes, (*CONTAINER, "restartpolicy", "Always")),
         (complaints_of_kubernetes, kubernetes, (1, "spec", "backoffLimit", "many")),
-        (complaints_of_ecs, ecs, ("containerDefinitions", 0, "stopTimeout", "30s")),
+        (complaints_of_kubernetes, kubernetes_main, (0, "spec", "template", "spec", "containers", 0, "arg", ["run"])),
+        (complaints_of_ecs, ecs, ("containerDefinitions", 1, "stopTimeout", "30s")),
         (complaints_of_ecs, ecs, ("pidMode", "tasks")),
         (complaints_of_cloud_init, user_data, ("write_files", 0, "paths", "/etc")),
         (complaints_of_cloud_init, user_data, ("runcmd", "reboot")),
@@ -138,14 +143,54 @@ def test_taskbeat_takes_the_settings_of_kubernetes(tmp_path):
     assert f"> {settings['pid-file']};" in command[2]
 
 
+def test_taskbeat_takes_the_settings_of_kubernetes_as_the_main_process(tmp_path):
+    pod = kubernetes_main()[0]["spec"]["template"]["spec"]
+    [runner] = pod["containers"]
+    environment = {variable["name"]: variable.get("value", "etl-x7k2p") for variable in runner["env"]}
+    assert runner["args"][0] == "run"
+    settings = check(runner["args"][1:], environment, tmp_path)
+    assert settings["taskrunner-id"] == "etl-x7k2p"
+    assert pod["enableServiceLinks"] is False
+
+
+def test_kubernetes_starts_no_runner_again_that_was_terminated():
+    # By a sidecar the runner ends with whatever it wants, so no end of it may bring another pod.
+    job = kubernetes()[1]["spec"]
+    assert job["backoffLimit"] == 0
+    assert job["template"]["spec"]["restartPolicy"] == "Never"
+    assert [rule["action"] for rule in job["podFailurePolicy"]["rules"]] == ["Ignore"]
+    assert "onExitCodes" not in job["podFailurePolicy"]["rules"][0]
+    # As the main process taskbeat ends with 0, which is no failure.
+    job = kubernetes_main()[0]["spec"]
+    assert job["template"]["spec"]["restartPolicy"] == "OnFailure"
+    assert "initContainers" not in job["template"]["spec"]
+
+
 def test_taskbeat_takes_the_settings_of_ecs(tmp_path):
     task = ecs()
-    taskbeat, runner = task["containerDefinitions"]
+    _, taskbeat, runner = task["containerDefinitions"]
     environment = {variable["name"]: variable["value"] for variable in taskbeat["environment"]}
     assert taskbeat["command"][0] == "run"
     settings = check(taskbeat["command"][1:], environment, tmp_path)
     assert settings["worker-group"] == "etl"
     assert f"> {settings['pid-file']};" in runner["command"][0]
+
+
+def test_the_volume_of_ecs_is_the_runner_s_before_anybody_uses_it(tmp_path):
+    needs("root")
+    volume, *users = ecs()["containerDefinitions"]
+    awaited = [[(other["containerName"], other["condition"]) for other in user["dependsOn"]] for user in users]
+    # A stop goes the other way, so that taskbeat outlives the runner.
+    assert awaited == [[("volume", "SUCCESS")], [("taskbeat", "START")]]
+    assert not volume["essential"]
+    assert {user["user"] for user in users} == {"65534:65534"}
+    tmp_path.chmod(0o755)
+    command = [part.replace("/run/etl", str(tmp_path)) for part in volume["entryPoint"] + volume["command"]]
+    subprocess.run(command, check=True)
+    # An engine gives a volume the owner that the image has for its place, but only while nothing is in it.
+    assert [path.name for path in tmp_path.iterdir()] == ["pid"]
+    for path in (tmp_path, tmp_path / "pid"):
+        assert (path.stat().st_uid, path.stat().st_gid) == (65534, 65534)
 
 
 class Metadata(BaseHTTPRequestHandler):

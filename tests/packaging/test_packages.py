@@ -14,6 +14,7 @@ import pytest
 from conftest import REPOSITORY, needs
 
 UNITS = sorted(path.name for path in (REPOSITORY / "systemd").glob("taskbeat*.service"))
+DROP_INS = sorted(path.name for path in (REPOSITORY / "systemd/drop-ins").iterdir())
 SETTINGS = """
 taskrunner-id = "etl-1"
 region = "us-east-1"
@@ -136,6 +137,7 @@ def test_what_is_installed_works_and_waits_for_its_configuration(machine, kind, 
         "/usr/share/fish/vendor_completions.d/taskbeat.fish",
         kind.completions,
         "/usr/share/doc/taskbeat/README.md",
+        *(f"/usr/share/taskbeat/drop-ins/{name}" for name in DROP_INS),
         CONFIG,
     ):
         assert machine.run("stat", "--format=%a %U %G", path) == "644 root root\n", path

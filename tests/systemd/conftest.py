@@ -11,6 +11,13 @@ from service import PORT, Service
 
 # 252 is that of Amazon Linux 2023, too.
 SUITES = {"bookworm": "252", "trixie": "257"}
+ENVIRONMENT = {
+    "AWS_ACCESS_KEY_ID": "AKIDEXAMPLE",
+    "AWS_SECRET_ACCESS_KEY": "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY",
+    "AWS_REGION": "eu-west-1",
+    "AWS_ENDPOINT_URL_DATA_PIPELINE": f"http://127.0.0.1:{PORT}",
+    "AWS_EC2_METADATA_DISABLED": "true",
+}
 
 
 def missing(suite):
@@ -24,29 +31,35 @@ def missing(suite):
 
 
 @pytest.fixture(params=SUITES, ids=[f"systemd-{version}" for version in SUITES.values()])
-def machine(request):
+def boot(request):
+    """Boots a machine with these of our files, and ends it."""
     if lacking := missing(request.param):
         reason = f"a real systemd needs {lacking}; `CI=true bash .ci/run` installs it"
         if os.environ.get("CI") == "true":
             pytest.fail(reason)
         pytest.skip(reason)
-    machine = Machine(request.param)
-    try:
-        # Every service is told: who we are, and that there is no EC2 here.
-        machine.systemctl(
-            "set-environment",
-            "AWS_ACCESS_KEY_ID=AKIDEXAMPLE",
-            "AWS_SECRET_ACCESS_KEY=wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY",
-            "AWS_REGION=eu-west-1",
-            f"AWS_ENDPOINT_URL_DATA_PIPELINE=http://127.0.0.1:{PORT}",
-            "AWS_EC2_METADATA_DISABLED=true",
-        )
-        machine.run("useradd", "--system", "etl")
-        yield machine
-    finally:
-        # Seen only when a test fails.
-        print(machine.ask("journalctl", "--output=short-precise", "--no-pager", "--lines=200").stdout)
-        machine.end()
+    machines = []
+
+    def boot(binds=None):
+        machines.append(Machine(request.param, binds))
+        return machines[-1]
+
+    yield boot
+    for machine in machines:
+        try:
+            # Seen only when a test fails.
+            print(machine.ask("journalctl", "--output=short-precise", "--no-pager", "--lines=200").stdout)
+        finally:
+            machine.end()
+
+
+@pytest.fixture
+def machine(boot):
+    machine = boot()
+    # Every service is told: who we are, and that there is no EC2 here.
+    machine.systemctl("set-environment", *(f"{name}={value}" for name, value in ENVIRONMENT.items()))
+    machine.run("useradd", "--system", "etl")
+    return machine
 
 
 @pytest.fixture
@@ -62,9 +75,12 @@ def configure(machine):
     """Writes the configuration NAME, of the task runner NAME."""
 
     def configure(name, **settings):
-        settings = {"taskrunner-id": name, "hostname": "runner.example"} | settings
-        # Strings, which are written alike in JSON and TOML.
-        lines = [f"{key.replace('_', '-')} = {json.dumps(value)}\n" for key, value in settings.items()]
-        machine.write(f"/etc/taskbeat/{name}.toml", "".join(lines))
+        machine.write(f"/etc/taskbeat/{name}.toml", configuration(name, **settings))
 
     return configure
+
+
+def configuration(name, **settings):
+    settings = {"taskrunner-id": name, "hostname": "runner.example"} | settings
+    # Strings, which are written alike in JSON and TOML.
+    return "".join(f"{key.replace('_', '-')} = {json.dumps(value)}\n" for key, value in settings.items())

@@ -18,6 +18,12 @@ ROOTS = ROOT / "target/systemd"
 HANG = 120
 
 
+def shipped():
+    """What a package installs, and where."""
+    units = {unit: f"/usr/lib/systemd/system/{unit.name}" for unit in UNITS.glob("*.service")}
+    return {TASKBEAT: "/usr/bin/taskbeat"} | units
+
+
 def until(condition, what):
     """Waits until `condition` is true, and returns what it is."""
     give_up = time.monotonic() + HANG
@@ -49,13 +55,12 @@ def is_first(pid):
 class Machine:
     """Boots when it is made. Nothing that happens in it is kept.
 
-    `binds` are our files that it has, and where; when nobody says otherwise, what a package installs.
+    `binds` are our files that it has, and where; when nobody says otherwise, what is shipped.
     """
 
     def __init__(self, suite, binds=None):
         if binds is None:
-            binds = {TASKBEAT: "/usr/bin/taskbeat"}
-            binds |= {unit: f"/usr/lib/systemd/system/{unit.name}" for unit in UNITS.glob("*.service")}
+            binds = shipped()
         self.container = subprocess.Popen(
             ["systemd-nspawn", "--quiet", f"--machine=taskbeat-{os.getpid()}", f"--directory={ROOTS / suite}"]
             + ["--boot", "--volatile=overlay", "--private-network", "--register=no", "--keep-unit", "--console=pipe"]

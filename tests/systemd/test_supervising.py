@@ -3,6 +3,7 @@
 import os
 import platform
 import re
+import time
 
 from machine import UNITS, until
 
@@ -214,6 +215,44 @@ def test_terminate_is_for_good(machine, service, configure):
     machine.wait_for_log("taskbeat", "^exit status=0$")
 
 
+def test_one_that_idles_after_terminate_stays_until_it_is_stopped(machine, service, configure):
+    # The drain takes twice as long as a stop may, and so does what is waited for after it.
+    drain = "trap 'sleep 4; exit 0' TERM; while :; do sleep 0.1; done"
+    configure("taskbeat", command=drain, interval="1s", after_terminate="idle")
+    machine.drop_in("taskbeat", "hurry", "[Service]\nTimeoutStopSec=2s\nRestartSec=0\n")
+    machine.systemctl("start", "taskbeat")
+    taskbeat, runner = machine.main_pid("taskbeat"), runner_of(machine, "taskbeat")
+    service.hear("taskbeat")
+    service.terminated.add("taskbeat")
+    machine.wait_for_end([runner])
+    machine.wait_for("taskbeat", "StatusText", "terminated, idle.*")
+    enough = time.monotonic() + 4
+    while time.monotonic() < enough:
+        assert machine.show("taskbeat", "ActiveState") == "active"
+    assert machine.main_pid("taskbeat") == taskbeat
+    machine.systemctl("stop", "taskbeat")
+    assert machine.show("taskbeat", "ActiveState") == "inactive"
+    assert machine.show("taskbeat", "Result") == "success"
+
+
+def test_terminate_may_take_as_long_as_the_on_terminate_command_and_the_runner(machine, service, configure):
+    configure("taskbeat", command=SLOW, interval="1s", grace="1h", on_terminate="sleep 4")
+    machine.drop_in("taskbeat", "impatient", "[Service]\nTimeoutStopSec=2s\nRestartSec=0\n")
+    machine.systemctl("start", "taskbeat")
+    runner = runner_of(machine, "taskbeat")
+    service.terminated.add("taskbeat")
+    machine.wait_for("taskbeat", "StatusText", "the on-terminate command runs.*")
+    assert machine.show("taskbeat", "ActiveState") == "deactivating"
+    machine.wait_for_log("taskbeat", "^draining$")
+    # Once more as long as systemd would have waited.
+    time.sleep(4)
+    assert runner_of(machine, "taskbeat") == runner
+    machine.write("/run/drained", "")
+    machine.wait_for("taskbeat", "ActiveState", "inactive")
+    assert machine.show("taskbeat", "Result") == "success"
+    assert machine.restarts("taskbeat") == 0
+
+
 WATCHDOG = 4
 
 
@@ -235,15 +274,27 @@ def test_a_taskbeat_that_is_stopped_is_replaced(machine, service, configure):
 
 def test_a_loop_that_hangs_is_replaced(machine, service, configure):
     old = watched(machine, configure)
-    # The loop reads the configuration at a reload, and nobody will ever write this one.
+    # The loop reads the configuration at a reload, and from this one there is nothing to be read as long as we have it.
     file = machine.path("/etc/taskbeat/taskbeat.toml")
     file.unlink()
     os.mkfifo(file)
     machine.systemctl("reload", "taskbeat")
-    machine.wait_for_end(old)
+
+    def held():
+        try:
+            return os.open(file, os.O_WRONLY | os.O_NONBLOCK)
+        except OSError:
+            # Nobody reads it yet.
+            return None
+
+    held = until(held, "taskbeat reads its configuration")
+    # The next one is to find a good one.
     file.unlink()
     configure("taskbeat", command=PLAIN)
+    machine.wait_for_end(old)
+    os.close(held)
     machine.wait_for("taskbeat", "ActiveState", "active")
+    assert "watchdog" in machine.run("journalctl", "--identifier=systemd", "--unit=taskbeat")
 
 
 def test_a_long_wait_for_the_service_is_no_reason_for_the_watchdog(machine, service, configure):
@@ -294,17 +345,26 @@ def test_instances_are_side_by_side(machine, service, configure):
 
 
 def test_credentials_that_only_root_can_read(machine, service, configure):
+    def write(key):
+        text = f"[default]\naws_access_key_id = {key}\naws_secret_access_key = any\n"
+        machine.write("/etc/taskbeat/credentials", text)
+        machine.path("/etc/taskbeat/credentials").chmod(0o600)
+
     machine.systemctl("unset-environment", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
-    machine.write(
-        "/etc/taskbeat/credentials",
-        "[default]\naws_access_key_id = AKIDFROMFILE\naws_secret_access_key = any\n",
-    )
-    machine.path("/etc/taskbeat/credentials").chmod(0o600)
-    configure("taskbeat", command=PLAIN)
+    write("AKIDFROMFILE")
+    configure("taskbeat", command=PLAIN, interval="1s")
     machine.example("taskbeat", "credentials")
     machine.systemctl("start", "taskbeat")
     service.hear("taskbeat")
-    assert service.heartbeats[0].key == "AKIDFROMFILE"
+    # systemd copied the file, so a reload reads the old one again.
+    write("AKIDROTATED")
+    machine.systemctl("reload", "taskbeat")
+    machine.wait_for_log("taskbeat", "^settings reloaded$")
+    service.hear("taskbeat", more=2)
+    assert {heartbeat.key for heartbeat in service.heartbeats} == {"AKIDFROMFILE"}
+    machine.systemctl("restart", "taskbeat")
+    service.hear("taskbeat")
+    assert service.heartbeats[-1].key == "AKIDROTATED"
 
 
 def test_an_outage_at_the_start_is_no_failure(machine, service, configure):
