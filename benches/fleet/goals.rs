@@ -7,7 +7,7 @@ use crate::policies::{INTERVAL, Kind};
 use crate::scenario::Scenario;
 
 /// Prints each goal with the worst that was reached, in `rows` and with more `seeds`. True when all are met.
-pub(crate) fn check(rows: &[Row], seeds: impl Iterator<Item = u64> + Clone) -> bool {
+pub(crate) fn check(rows: &[Row], seeds: &[u64]) -> bool {
     let mut met = true;
     for row in rows.iter().filter(|row| row.kind == Kind::Taskbeat) {
         let (scenario, size) = (row.scenario, row.size);
@@ -16,7 +16,7 @@ pub(crate) fn check(rows: &[Row], seeds: impl Iterator<Item = u64> + Clone) -> b
         if worst.is_empty() {
             continue;
         }
-        for seed in seeds.clone() {
+        for &seed in seeds {
             let again = Row::play(scenario, size, Kind::Taskbeat, seed);
             let goals = self::goals(scenario, size, &again.measure);
             for (worst, goal) in worst.iter_mut().zip(goals) {

@@ -76,8 +76,8 @@ fn main() -> ExitCode {
     }
 
     let more = if in_full { SEEDS - 1 } else { 0 };
-    let seeds = (1..=more).map(|more| seed.wrapping_add(more));
-    let met = goals::check(&rows, seeds);
+    let seeds: Vec<u64> = (1..=more).map(|more| seed.wrapping_add(more)).collect();
+    let met = goals::check(&rows, &seeds);
     if in_full {
         let folder = drawing.parent().map_or(Ok(()), std::fs::create_dir_all);
         let written = folder.and_then(|()| std::fs::write(&drawing, drawing::draw(&rows)));

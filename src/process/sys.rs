@@ -101,7 +101,7 @@ pub(crate) fn is_ignored(signal: libc::c_int) -> bool {
 ///
 /// Only the handler knows when that is: neither the kernel nor the stream of signals keeps the time.
 pub(crate) fn count_arrivals(signal: libc::c_int, apart: Duration) -> io::Result<Arc<AtomicU32>> {
-    /// The bits of a process id, which is less than 2^22 (proc_pid_max(5)); those above them are the time's.
+    /// The bits of a process id, which is less than 2^22 by proc(5); those above them are the time's.
     const PID: u32 = 22;
     let count = Arc::new(AtomicU32::new(0));
     let (counted, last) = (Arc::clone(&count), AtomicU64::new(0));

@@ -52,9 +52,16 @@ pub enum Heard {
 /// to keep us from anything else.
 const CHILDREN: Duration = Duration::from_millis(10);
 
+/// Says of each signal what it is to [`Echoless`].
+type Judge = Box<dyn FnMut(&Origin) -> Sound>;
+
 /// The stream of what was heard. Two stops in a row stay two, unless one is the other's echo.
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a fact of its own, and independent of the others"
+)]
 pub struct Signals {
-    caught: Echoless<SignalsInfo<WithOrigin>, Box<dyn FnMut(&Origin) -> Sound>>,
+    caught: Echoless<SignalsInfo<WithOrigin>, Judge>,
     /// Whether a terminal controls us, whose hang-up is a stop.
     terminal: bool,
     /// Whether the runner is in one job with us.
