@@ -55,6 +55,10 @@ impl Failing {
     }
 }
 
+fn minutes(minutes: u64) -> Time {
+    Time::ZERO + Duration::from_mins(minutes)
+}
+
 fn lone() -> Failing {
     Failing::new(Duration::from_mins(15))
 }
@@ -141,6 +145,55 @@ fn what_the_service_asks_for_is_obeyed_and_leaves_a_fleet_spread() {
             let off = (backoff.as_secs_f64() - expected).abs();
             assert!(off < 1e-6, "{class:?} {asked:?} {roll}: {backoff:?}");
         }
+    }
+}
+
+#[test]
+fn jitter_only_shortens_the_interval_and_by_no_more_than_its_part() {
+    for (jitter, roll, expected) in [
+        (0.0, LAST, 900.0),
+        (0.1, 0.0, 900.0),
+        (0.1, 0.5, 855.0),
+        (0.1, LAST, 810.0),
+        (0.5, LAST, 450.0),
+    ] {
+        let mut schedule = lone().schedule;
+        let policy = Policy { jitter, ..policy() };
+        schedule.start(Time::ZERO);
+        schedule.acknowledged(minutes(1), &policy, Roll::new(roll));
+        let due = schedule.due().unwrap_or_default().since_start();
+        let off = (due.as_secs_f64() - expected).abs();
+        assert!(off < 1e-6, "{jitter} {roll}: {due:?}");
+    }
+}
+
+#[test]
+fn contact_lasts_two_intervals_from_the_start_of_the_last_acknowledged_heartbeat() {
+    let policy = policy();
+    let mut schedule = lone().schedule;
+    schedule.start(Time::ZERO);
+    assert!(
+        !schedule.in_contact(Time::ZERO, &policy),
+        "not heard of yet"
+    );
+    schedule.acknowledged(minutes(1), &policy, Roll::new(0.0));
+    assert!(schedule.in_contact(minutes(30) - Duration::from_millis(1), &policy));
+    assert!(!schedule.in_contact(minutes(30), &policy));
+}
+
+#[test]
+fn contact_began_with_the_first_of_the_heartbeats_that_were_acknowledged_in_time() {
+    let mut schedule = lone().schedule;
+    for (started, acknowledged, began) in [
+        (0, 1, 1),
+        (15, 16, 1),
+        // Two intervals after the start of the last one: meanwhile there was no contact.
+        (44, 45, 45),
+        (50, 51, 45),
+    ] {
+        schedule.start(minutes(started));
+        schedule.acknowledged(minutes(acknowledged), &policy(), Roll::new(0.0));
+        assert_eq!(schedule.contact_since(), Some(minutes(began)), "{started}");
     }
 }
 
