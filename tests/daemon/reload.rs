@@ -142,12 +142,15 @@ fn a_failed_heartbeat_is_tried_again_at_once() {
         let endpoint = Endpoint::play([], fault);
         let reloaded = Reloaded::start(Taskbeat::run(&endpoint), LONG);
         reloaded.daemon.wait_for_log("WARN heartbeat failed");
-        endpoint.now_play(Play::Ok);
+        // One that fails again under the new settings is no old news.
         reloaded.reload(LONG, "INFO settings reloaded");
+        reloaded.daemon.wait_for_lines("WARN heartbeat failed", 2);
+        endpoint.now_play(Play::Ok);
+        reloaded.daemon.signal(Signal::HUP);
         reloaded.daemon.wait_for_log("the service answers again");
         // What is well needs no haste.
         reloaded.daemon.signal(Signal::HUP);
-        reloaded.daemon.wait_for_lines("settings reloaded", 2);
+        reloaded.daemon.wait_for_lines("settings reloaded", 3);
         reloaded.stop();
     }
 }
