@@ -1,7 +1,7 @@
 //! Clocks that are wrong. The machine's clock is left alone: it is the service's that goes another way.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
 
 use std::thread;
 use std::time::Duration;
@@ -17,7 +17,7 @@ const TOLERANCE: i64 = 300;
 
 /// A service whose clock is `ahead` of ours by so many seconds: it rejects what was signed at another time than its
 /// own, with `code`, and says the time with each answer.
-fn service(ahead: i64, code: &'static str) -> (Endpoint, Arc<AtomicUsize>) {
+fn service(ahead: Arc<AtomicI64>, code: &'static str) -> (Endpoint, Arc<AtomicUsize>) {
     let rejected = Arc::new(AtomicUsize::new(0));
     let count = Arc::clone(&rejected);
     let judge = move |request: &Request| {
@@ -27,7 +27,7 @@ fn service(ahead: i64, code: &'static str) -> (Endpoint, Arc<AtomicUsize>) {
                 .map(|now| std::time::UNIX_EPOCH + now)
                 .unwrap(),
         );
-        let date = DateTime::from_secs(now.secs() + ahead);
+        let date = DateTime::from_secs(now.secs() + ahead.load(Ordering::Relaxed));
         let response = if (signed(request) - date.secs()).abs() <= TOLERANCE {
             Response::acknowledge(false)
         } else {
@@ -51,7 +51,7 @@ fn signed(request: &Request) -> i64 {
 /// One rejection tells the time, and it is not forgotten.
 fn is_corrected(ahead: i64) {
     for code in ["InvalidSignatureException", "RequestTimeTooSkewed"] {
-        let (endpoint, rejected) = service(ahead, code);
+        let (endpoint, rejected) = service(Arc::new(AtomicI64::new(ahead)), code);
         let daemon = Taskbeat::run(&endpoint).set("--interval", "50ms").start();
         let line = daemon.wait_for_log("WARN heartbeat failed");
         assert!(line.contains(code), "{line}");
@@ -76,6 +76,21 @@ fn a_clock_that_is_an_hour_fast() {
 #[test]
 fn a_clock_that_is_at_1970() {
     is_corrected(56 * 365 * 24 * HOUR);
+}
+
+#[test]
+fn a_clock_that_is_stepped_changes_nothing_but_one_answer() {
+    for step in [HOUR, -HOUR] {
+        let ahead = Arc::new(AtomicI64::new(0));
+        // Between two clocks it is one thing which of them is stepped; ours has no part in when heartbeats are sent.
+        let (endpoint, rejected) = service(Arc::clone(&ahead), "RequestTimeTooSkewed");
+        let daemon = Taskbeat::run(&endpoint).set("--interval", "50ms").start();
+        daemon.wait_for_log("heartbeat acknowledged");
+        ahead.store(step, Ordering::Relaxed);
+        daemon.wait_for_log("the service answers again");
+        endpoint.wait_for_more(10);
+        assert_eq!(rejected.load(Ordering::Relaxed), 1, "{step} s");
+    }
 }
 
 #[test]
