@@ -46,6 +46,9 @@ const PLACES: [(&str, &str); 5] = [
     ("Ec2InstanceMetadata", "EC2 metadata"),
 ];
 
+/// What nobody wants to know begins so: what else would have been JSON, and all that is known of an answer.
+const ENDS: [&str; 2] = [". Expected one of", ". Response {"];
+
 /// The longest line, in characters; those of the service have some three hundred.
 const LONGEST: usize = 1_000;
 
@@ -104,8 +107,8 @@ pub(super) fn chain(error: &(dyn Error + 'static)) -> String {
         // Some of the SDK's texts are lists of several lines.
         let word = one_line(&error.to_string())
             .replace("identity resolver timed out", "no credentials: no answer");
-        // What else would have been JSON.
-        let word = word.split(". Expected one of").next().unwrap_or_default();
+        let end = ENDS.iter().filter_map(|end| word.find(end)).min();
+        let word = &word[..end.unwrap_or(word.len())];
         let layer = LAYERS.iter().find(|(layer, _)| *layer == word);
         let word = layer.map_or(word, |(_, meaning)| meaning);
         if !words.iter().any(|said| said.contains(word)) {
