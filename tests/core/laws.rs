@@ -453,8 +453,6 @@ fn live(life: Life) -> Vec<(State, Event, State)> {
         world.happen(turn.what);
     }
     world.pass(world.now + Duration::from_secs(5));
-    // One that idles by now stays until it is told again.
-    world.happen(What::Stop);
     assert!(
         world.exit.is_some(),
         "the ladder does not end: {:?}",

@@ -933,6 +933,12 @@ fn an_operator_who_said_stop_meanwhile_does_not_want_us_to_stay() {
             vec![terminate, Event::Stop],
             "Exit 0",
         ),
+        (
+            "at the last step",
+            idle,
+            vec![terminate, Event::Due, Event::Stop],
+            "Exit 0",
+        ),
     ] {
         let mut agent = agent(Runner::Child, policy, &past(&events));
         let actions = agent.handle(Time::ZERO, Event::RunnerGone);
