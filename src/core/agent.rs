@@ -412,11 +412,14 @@ impl Agent {
             }
             Event::Answered(answer, roll) => self.answered(now, answer, roll),
             Event::Resumed(gap) => self.resumed(gap),
-            Event::Stop
-            | Event::RunnerUp
-            | Event::RunnerRefused(_)
-            | Event::HookEnded
-            | Event::Reloaded(_) => vec![],
+            // No more than that can be done to the runner, but an operator who says so does not want us to stay.
+            Event::Stop => {
+                self.count_stop();
+                vec![]
+            }
+            Event::RunnerUp | Event::RunnerRefused(_) | Event::HookEnded | Event::Reloaded(_) => {
+                vec![]
+            }
             Event::Job(job) => self.job(job),
         }
     }
@@ -469,7 +472,6 @@ impl Agent {
 
     fn runner_up(&mut self, now: Time) {
         self.since = Some(now);
-        self.ended = None;
         self.gone = self.runner == Runner::None;
     }
 
