@@ -75,6 +75,8 @@ def test_it_starts_with_the_runner_s_unit_and_stops_after_it(machine, service, r
         assert sidecar_of(machine) == sidecar
         machine.write("/run/drained", "")
         if verb == "restart":
+            # Until it has ended the old one is attached, too; and a stop during the start is another story.
+            machine.wait_for("etl", "ActiveState", "active")
             wait_until_attached(machine)
             assert sidecar_of(machine) == sidecar
     for unit in ("etl", "taskbeat-sidecar"):
