@@ -50,21 +50,23 @@ const DEFAULT_INTERVAL: f64 = 900.0;
 /// A backoff is drawn between these, both in seconds of the default interval.
 type Span = (f64, f64);
 
-/// The first waits of a throttled runner.
+/// The first wait of a runner that is throttled after what hits whole fleets at once: a start, an outage.
 ///
-/// The account has 1 call per second and a burst of 100, for everybody, and only tells who comes too early.
-/// - First the burst refills, as a cushion. Then a fleet that fits comes back evenly, a call per second, and all of it
-///   before its next heartbeats are due.
-/// - Whoever is throttled again belongs to a fleet that does not fit, and leaves the limit to the others for nearly
-///   an interval, and once more for some minutes.
-const THROTTLED: [Span; 3] = [(100.0, 730.0), (820.0, 880.0), (380.0, 420.0)];
+/// The account has 1 call per second and a burst of 100, for everybody, and only tells who comes too early. So the
+/// burst refills first, as a cushion. Then a fleet that fits comes back evenly, a call per second, and all of it before
+/// its next heartbeats are due.
+const SPREAD: Span = (100.0, 730.0);
+
+/// Whoever is throttled after that, or at a time of its own, belongs to a fleet that does not fit, and leaves the limit
+/// to the others for nearly an interval, and then twice for some minutes.
+const YIELDS: [Span; 3] = [(810.0, 880.0), (350.0, 390.0), (350.0, 390.0)];
 
 /// After those it is one of the longest unheard, and asks more often than anybody else: the oldest come first.
-const OLDEST: Span = (3.0, 12.0);
+const OLDEST: Span = (10.0, 20.0);
 
 /// It does so this many times, which is enough for twice as many runners as fit. In a fleet far beyond that everybody
-/// is old, and asking often helps nobody, so then all of it begins again.
-const OLDEST_TRIES: usize = 80;
+/// is old, and asking often helps nobody, so then it yields again.
+const OLDEST_TRIES: usize = 36;
 
 /// The longest wait that the service may ask for: less than an interval, whoever asks.
 const LONGEST: f64 = 880.0;
@@ -86,8 +88,10 @@ impl Class {
             Self::Transient => doubled(before, TRANSIENT),
             Self::Rejected => doubled(before, REJECTED),
             Self::Throttled => {
-                let round = THROTTLED.len() + OLDEST_TRIES;
-                THROTTLED.get(before % round).copied().unwrap_or(OLDEST)
+                let round = YIELDS.len() + OLDEST_TRIES;
+                before.checked_sub(1).map_or(SPREAD, |later| {
+                    YIELDS.get(later % round).copied().unwrap_or(OLDEST)
+                })
             }
         }
     }
@@ -141,6 +145,9 @@ pub struct Schedule {
     throttles: Option<(Time, Time)>,
     /// How many failures in a row were of the last one's class.
     alike: usize,
+    /// Whether the next heartbeat comes at a time of its own: not after a start, a failure, a reload or a suspension,
+    /// which may have hit the whole fleet.
+    routine: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -164,6 +171,7 @@ impl Schedule {
             last_fault: None,
             throttles: None,
             alike: 0,
+            routine: false,
         }
     }
 
@@ -234,7 +242,10 @@ impl Schedule {
     /// Brings the next heartbeat forward: the service has waited for `gap` longer than we were awake.
     pub fn bring_forward(&mut self, gap: Duration) {
         match self.next {
-            Next::At(time) => self.next = Next::At(time - gap),
+            Next::At(time) => {
+                self.next = Next::At(time - gap);
+                self.routine = false;
+            }
             Next::InFlight => self.forward += gap,
             Next::Never => {}
         }
@@ -254,6 +265,7 @@ impl Schedule {
         self.failures = 0;
         self.last_fault = None;
         self.throttles = None;
+        self.routine = false;
     }
 
     /// A heartbeat starts. True when it should use a new client: every second time after failures that the client
@@ -280,6 +292,7 @@ impl Schedule {
         self.heard = self.started;
         self.failures = 0;
         self.last_fault = None;
+        self.routine = self.forward.is_zero();
     }
 
     /// The heartbeat in flight failed.
@@ -288,7 +301,8 @@ impl Schedule {
         let before = if last == Some(fault.class) {
             self.alike
         } else {
-            0
+            // Who is throttled at a time of its own need not find out first whether the fleet fits.
+            usize::from(self.routine && fault.class == Class::Throttled)
         };
         self.next = Next::At(now + backoff(policy.interval, fault, before, roll));
         if fault.class == Class::Throttled {
@@ -297,6 +311,7 @@ impl Schedule {
             self.throttles = Some((series.map_or(now, |(first, _)| first), now));
         }
         self.alike = before.saturating_add(1);
+        self.routine = false;
         self.failures = self.failures.saturating_add(1);
         self.last_fault = Some(fault);
     }

@@ -39,7 +39,7 @@ impl Class {
             Self::Doubled(most) => (0.5 * f64::from(1_u32 << before.min(20))).min(most),
             // Those that follow in a row wait longer, until it is among the oldest.
             Self::Throttled if before == 0 => 100.0,
-            Self::Throttled => 3.0,
+            Self::Throttled => 10.0,
         };
         INTERVAL.mul_f64(parts / 900.0)
     }

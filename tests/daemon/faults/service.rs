@@ -113,7 +113,7 @@ fn what_the_service_asks_for_is_obeyed() {
 
 #[test]
 fn what_a_throttle_asks_for_is_obeyed() {
-    // At 2 s nobody who is throttled for the fourth time would wait for longer than 12 of 900 parts, 27 ms.
+    // At 2 s nobody who is throttled for the fourth time would wait for longer than 390 of 900 parts, 867 ms.
     const ASKED: Duration = Duration::from_secs(1);
     let mut daemons = Vec::new();
     for response in [throttle(), bare_429()] {
