@@ -185,7 +185,7 @@ fn line(svg: &mut String, kind: Kind, points: &str) {
         Kind::Tick => ("#999999", 1.5),
         Kind::SdkTick => ("#d98200", 1.5),
         Kind::FullJitter => ("#2a78c8", 1.5),
-        Kind::Taskbeat => ("#0a8a4a", 2.5),
+        Kind::Taskbeat | Kind::Scaled => ("#0a8a4a", 2.5),
     };
     let path = format_args!(
         "<polyline points=\"{points}\" fill=\"none\" stroke=\"{colour}\" stroke-width=\"{width}\"/>\n"

@@ -12,8 +12,7 @@ use crate::limit::Limit;
 use crate::measure::Measure;
 use crate::policies::{Beat, INTERVAL, Kind, Outcome};
 
-/// How long an answer takes, and how long it takes to give up on one that does not come.
-const LATENCY: Duration = Duration::from_millis(100);
+/// How long it takes to give up on an answer that does not come.
 const TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How long a fleet takes to forget how it was started, and how long it is watched from then.
@@ -85,6 +84,7 @@ pub(crate) fn play(scenario: Scenario, size: u32, kind: Kind, seed: u64) -> Meas
     }
     let calls = booted.iter().copied().zip(0..);
     let mut calls: BinaryHeap<Reverse<(Time, usize)>> = calls.map(Reverse).collect();
+    let latency = kind.latency();
     let mut measure = Measure::new(watched.clone(), scenario.blamed(), booted);
 
     while let Some(Reverse((now, runner))) = calls.pop() {
@@ -95,9 +95,9 @@ pub(crate) fn play(scenario: Scenario, size: u32, kind: Kind, seed: u64) -> Meas
             let took = if rng.bool() { Duration::ZERO } else { TIMEOUT };
             (Outcome::Unreachable, took)
         } else if limit.allow(now) {
-            (Outcome::Acknowledged, LATENCY)
+            (Outcome::Acknowledged, latency)
         } else {
-            (Outcome::Throttled, LATENCY)
+            (Outcome::Throttled, latency)
         };
         measure.called(now, runner, outcome);
         fleet[runner].call(now);
