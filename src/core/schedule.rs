@@ -40,9 +40,12 @@ pub enum Class {
     Rejected,
 }
 
-/// For so many intervals a runner is throttled before it speaks of the account's limit, and for as many it is not before
-/// it takes that back: in a fleet that does not fit, every third heartbeat is lucky.
+/// For so many intervals a runner is throttled before it speaks of the account's limit.
 const OVER_LIMIT: u32 = 3;
+
+/// For so many it is not throttled before it takes that back. That takes longer, for in a fleet that does not fit two of
+/// five heartbeats are lucky, and some runners are so for hours.
+const WITHIN_LIMIT: u32 = 8;
 
 /// Backoffs are written in seconds of the default interval and keep their part of any other.
 const DEFAULT_INTERVAL: f64 = 900.0;
@@ -141,7 +144,7 @@ pub struct Schedule {
     contact_since: Option<Time>,
     failures: u32,
     last_fault: Option<Fault>,
-    /// The first and the last of the throttles that came less than three intervals apart.
+    /// The first and the last of the throttles of one series.
     throttles: Option<(Time, Time)>,
     /// How many failures in a row were of the last one's class.
     alike: usize,
@@ -230,13 +233,21 @@ impl Schedule {
         self.heard
     }
 
-    /// True when throttles have come for three intervals, and the last one is not that long ago. After a common start a
-    /// fleet that fits is through with them in less than one interval.
+    /// True when throttles have come for three intervals, and the last one is not long ago. After a common start a fleet
+    /// that fits is through with them in less than one interval.
     #[must_use]
     pub fn over_limit(&self, now: Time, policy: &Policy) -> bool {
-        let long = policy.interval * OVER_LIMIT;
-        self.throttles
-            .is_some_and(|(first, last)| last - first >= long && now - last < long)
+        self.throttles(now, policy)
+            .is_some_and(|(first, last)| last - first >= policy.interval * OVER_LIMIT)
+    }
+
+    /// The series of throttles, unless the last one is too long ago for the next to belong to it.
+    fn throttles(&self, now: Time, policy: &Policy) -> Option<(Time, Time)> {
+        self.throttles.filter(|(first, last)| {
+            let over = *last - *first >= policy.interval * OVER_LIMIT;
+            let intervals = if over { WITHIN_LIMIT } else { OVER_LIMIT };
+            now - *last < policy.interval * intervals
+        })
     }
 
     /// Brings the next heartbeat forward: the service has waited for `gap` longer than we were awake.
@@ -306,8 +317,7 @@ impl Schedule {
         };
         self.next = Next::At(now + backoff(policy.interval, fault, before, roll));
         if fault.class == Class::Throttled {
-            let long = policy.interval * OVER_LIMIT;
-            let series = self.throttles.filter(|(_, last)| now - *last < long);
+            let series = self.throttles(now, policy);
             self.throttles = Some((series.map_or(now, |(first, _)| first), now));
         }
         self.alike = before.saturating_add(1);

@@ -299,16 +299,28 @@ fn a_fleet_that_comes_back_in_an_interval_is_not_over_the_limit() {
 }
 
 #[test]
-fn throttled_for_three_intervals_is_over_the_limit_until_three_passed_without() {
+fn throttled_for_three_intervals_is_over_the_limit_until_eight_passed_without() {
     let mut failing = lone();
     throttled(&mut failing, 3.2, false);
-    // One that is acknowledged, even at once, says nothing else: so it is in a fleet that does not fit.
-    let mut seen = Vec::new();
-    for _ in 0..4 {
-        seen.push(over_limit(&failing));
+    // Some that are acknowledged at once say nothing else: so it is in a fleet that does not fit.
+    for _ in 0..8 {
+        assert!(over_limit(&failing));
         acknowledged(&mut failing);
     }
-    assert_eq!(seen, [true, true, true, false]);
+    assert!(!over_limit(&failing));
+}
+
+#[test]
+fn throttled_now_and_then_when_over_the_limit_is_over_it_still() {
+    let mut failing = lone();
+    throttled(&mut failing, 3.2, false);
+    for _ in 0..10 {
+        for _ in 0..7 {
+            acknowledged(&mut failing);
+            assert!(over_limit(&failing));
+        }
+        failing.fail(Class::Throttled, None, 0.0);
+    }
 }
 
 #[test]
