@@ -562,7 +562,6 @@ impl Agent {
 
     /// The ladder is over: nobody is left, or nobody who can be killed.
     fn finish(&mut self, cause: Cause) -> Vec<Action> {
-        self.schedule.end();
         match cause {
             Cause::Terminate if self.stays_idle() => {
                 self.state = State::Idle;

@@ -5,7 +5,7 @@ use std::fs;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use crate::harness::{Daemon, Taskbeat, runner};
+use crate::harness::{Bystander, Daemon, Taskbeat, runner};
 
 /// A rehearsal needs no identity, no credentials and no region.
 fn rehearse(script: &str) -> Taskbeat {
@@ -136,6 +136,18 @@ fn a_runner_that_ends_by_itself_fails() {
         let report = finished.text();
         assert_eq!(count(&report, &["FAILED", "of 4 steps"]), 1, "{report}");
     }
+}
+
+#[test]
+fn of_somebody_elses_runner_it_names_no_status() {
+    let mut runner = Bystander::plain();
+    let rehearsal = rehearse("ok*2,terminate").set("--pid", runner.pid().to_string());
+    let finished = rehearsal.finish();
+    assert_eq!(runner.ended_by(), Some(Signal::TERM.as_raw()));
+    assert_eq!(finished.status, 0, "{finished:?}");
+    let report = finished.text();
+    assert_eq!(count(&report, &["+", "it ended"]), 1, "{report}");
+    assert_eq!(count(&report, &["ended, status"]), 0, "{report}");
 }
 
 #[test]
