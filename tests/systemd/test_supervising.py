@@ -324,9 +324,10 @@ def test_the_journal_knows_what_is_serious(machine, service, configure):
     assert serious[0]["MESSAGE"].startswith("heartbeat failed, next in ")
     assert serious[1]["MESSAGE"].startswith("reload refused, ")
     messages = [entry["MESSAGE"] for entry in machine.journal("taskbeat")]
-    # The journal has a time and a priority for each, and the runner's output is its own.
+    # The runner's output is its own, and does not wait for our log, which has a thread of its own.
+    messages.remove("hello")
+    # The journal has a time and a priority for each.
     assert messages[0].startswith("taskbeat starts version=")
-    assert "hello" in messages
 
 
 def test_instances_are_side_by_side(machine, service, configure):
