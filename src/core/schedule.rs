@@ -126,6 +126,11 @@ fn backoff(interval: Duration, fault: Fault, before: usize, roll: Roll) -> Durat
     earliest + latest.saturating_sub(earliest).mul_f64(roll.0)
 }
 
+/// Whether a series of throttles, from the first to the last, is as long as only a fleet beyond the limit has it.
+fn is_over_limit((first, last): (Time, Time), policy: &Policy) -> bool {
+    last - first >= policy.interval * OVER_LIMIT
+}
+
 /// The schedule of one runner's heartbeats.
 ///
 /// At most one is in flight. An acknowledged one puts the next an interval after its own start, less the jitter; a
@@ -212,7 +217,14 @@ impl Schedule {
     /// may fail and be tried again without alarm.
     #[must_use]
     pub fn in_contact(&self, now: Time, policy: &Policy) -> bool {
-        self.contact_since.is_some() && now - self.heard < policy.interval * 2
+        self.contact_ends(policy).is_some_and(|end| now < end)
+    }
+
+    /// When the present contact ends unless a heartbeat is acknowledged, or when the last one did; `None` before the
+    /// first.
+    #[must_use]
+    pub fn contact_ends(&self, policy: &Policy) -> Option<Time> {
+        self.contact_since.map(|_| self.heard + policy.interval * 2)
     }
 
     /// When the present contact began, or the last one if there is none; `None` before the first.
@@ -238,15 +250,18 @@ impl Schedule {
     #[must_use]
     pub fn over_limit(&self, now: Time, policy: &Policy) -> bool {
         self.throttles(now, policy)
-            .is_some_and(|(first, last)| last - first >= policy.interval * OVER_LIMIT)
+            .is_some_and(|series| is_over_limit(series, policy))
     }
 
     /// The series of throttles, unless the last one is too long ago for the next to belong to it.
     fn throttles(&self, now: Time, policy: &Policy) -> Option<(Time, Time)> {
-        self.throttles.filter(|(first, last)| {
-            let over = *last - *first >= policy.interval * OVER_LIMIT;
-            let intervals = if over { WITHIN_LIMIT } else { OVER_LIMIT };
-            now - *last < policy.interval * intervals
+        self.throttles.filter(|series| {
+            let intervals = if is_over_limit(*series, policy) {
+                WITHIN_LIMIT
+            } else {
+                OVER_LIMIT
+            };
+            now - series.1 < policy.interval * intervals
         })
     }
 

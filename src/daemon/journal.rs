@@ -6,7 +6,7 @@ use humantime::format_duration;
 use tracing::{debug, error, info, warn};
 
 use super::{Observer, Reply, Step};
-use crate::core::{Action, Answer, Event, Runner, State, Time};
+use crate::core::{Action, Answer, Event, State, Time};
 use crate::log::Log;
 use crate::process::Process;
 
@@ -82,11 +82,7 @@ impl Observer for Journal<'_> {
                     info!(pid = pid.as_raw_pid(), "the runner runs");
                 }
             }
-            Event::RunnerEnded(exit) => {
-                // Of somebody else's process nobody tells us a status.
-                let status = (step.runner.kind() == Runner::Child).then_some(exit.0);
-                info!(status, "the runner ended");
-            }
+            Event::RunnerEnded(exit) => info!(status = step.status(exit), "the runner ended"),
             Event::RunnerGone => debug!("nothing of the runner is left"),
             Event::Answered(..) => {
                 if let Some(reply) = step.reply {

@@ -62,6 +62,13 @@ pub struct Step<'a> {
     pub failure: Option<&'a str>,
 }
 
+impl Step<'_> {
+    /// The runner's status, when it ended with `exit`. Of somebody else's process nobody tells us one.
+    pub(crate) fn status(&self, exit: Exit) -> Option<u8> {
+        (self.runner.kind() == core::Runner::Child).then_some(exit.0)
+    }
+}
+
 /// Somebody who watches the daemon and tells others: the log, systemd, a rehearsal's report.
 pub trait Observer {
     /// A turn of the loop is over.

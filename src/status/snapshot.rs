@@ -52,7 +52,7 @@ impl Snapshot {
         let began = schedule.contact_since();
         let ago = |time: Time| (now - time).as_secs_f64();
         let in_contact = agent.in_contact(now);
-        let lost = began.map(|_| schedule.heard() + agent.policy().interval * 2);
+        let lost = schedule.contact_ends(agent.policy());
         let pid = runner.pid().map(Pid::as_raw_pid);
         let failing = schedule.failures() > 0;
         Self {

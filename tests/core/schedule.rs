@@ -175,9 +175,7 @@ fn an_acknowledged_heartbeat_forgets_the_failures() {
     for _ in 0..5 {
         failing.fail(Class::Throttled, None, LAST);
     }
-    failing
-        .schedule
-        .acknowledged(failing.now, &failing.policy, Roll::new(0.0));
+    heard(&mut failing);
     assert_eq!(failing.schedule.failures(), 0);
     assert_eq!(failing.span(Class::Throttled), 810.0..=880.0);
 }
@@ -333,8 +331,7 @@ fn throttled_before_each_heartbeat_of_three_intervals_is_over_the_limit() {
     }
     assert_eq!(seen, [false, false, true, true]);
     // Other settings may speak of another account.
-    let policy = failing.policy;
-    failing.schedule.reload(failing.now, &policy);
+    reload(&mut failing);
     assert!(!over_limit(&failing));
 }
 
@@ -366,8 +363,7 @@ fn after_a_reload_the_backoff_begins_anew() {
     for _ in 0..20 {
         failing.fail(Class::Rejected, None, LAST);
     }
-    let policy = failing.policy;
-    failing.schedule.reload(failing.now, &policy);
+    reload(&mut failing);
     assert_eq!(failing.span(Class::Rejected), 0.5..=1.0);
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use humantime::format_duration;
 use tokio::sync::mpsc::UnboundedReceiver;
 
-use crate::core::{Action, Answer, Event, Exit, Runner, Time};
+use crate::core::{Action, Answer, Event, Exit, Time};
 use crate::daemon::{Observer, Step};
 use crate::endpoint as script;
 
@@ -92,10 +92,9 @@ impl Observer for Report {
                 }
             }
             Event::RunnerEnded(exit) => {
-                // Of somebody else's process nobody tells us a status.
-                let what = match step.runner.kind() {
-                    Runner::Child => format!("its leader ended, status {}", exit.0),
-                    Runner::Attached | Runner::Followed | Runner::None => "it ended".to_owned(),
+                let what = match step.status(exit) {
+                    Some(status) => format!("its leader ended, status {status}"),
+                    None => "it ended".to_owned(),
                 };
                 self.runner.push((step.now, what));
             }
