@@ -12,7 +12,7 @@ use tokio::io::unix::AsyncFd;
 use tokio::time::Instant;
 
 use crate::core::Time;
-use crate::process::watch;
+use crate::sys::watch;
 
 /// The two clocks are not read at the same moment; a shorter suspension is not worth an event.
 const NOISE: Duration = Duration::from_secs(1);

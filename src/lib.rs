@@ -8,8 +8,8 @@
 //! the dice, so that every decision can be tested in a table, in virtual months and in fleets.
 //!
 //! ```text
-//!   signals ──┐                                      ┌──▶ process   start, stop, kill
-//!   process ──┤  Event   ┌──────────────┐  Action    ├──▶ aws       send, abandon
+//!   signals ──┐                                      ┌──▶ runner    start, stop, kill
+//!   runner  ──┤  Event   ┌──────────────┐  Action    ├──▶ aws       send, abandon
 //!   aws ──────┼─────────▶│ core::Agent  │────────────┤
 //!   timer ────┘          └──────────────┘            └──▶ exit
 //!                 daemon (the loop) ── Step ──▶ observers: the log, systemd, a rehearsal's report
@@ -26,7 +26,7 @@
 //! | What does the service see, and what counts as its answer? | [`aws`]; in which words failures are told: `words.rs` |
 //! | What do placeholders of the identity become? | [`config`], `host.rs`; [`aws`], `metadata.rs` |
 //! | What does a signal to us mean, and which of two stops is an echo? | [`signals`] |
-//! | How is the runner started, signalled and cleared away? | [`process`]; all unsafe code is in its `sys.rs` |
+//! | How is the runner started, signalled and cleared away? | [`runner`]; all unsafe code is in its `sys.rs` |
 //! | Who is the one instance of an id, and what does `status` show? | [`status`] |
 //! | What is the time, and how is a suspension seen? | [`clock`] |
 //! | Which settings are there, and what is refused? | [`config`], `table.rs` and `values.rs` |
@@ -45,7 +45,8 @@ pub mod core;
 pub mod daemon;
 pub mod endpoint;
 pub mod log;
-pub mod process;
+pub mod runner;
 pub mod signals;
 pub mod status;
+mod sys;
 pub mod systemd;

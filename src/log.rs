@@ -20,7 +20,7 @@ use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Layer, Registry, reload};
 
 use crate::config::{self, LogFormat};
-use crate::process::without_sigttou;
+use crate::sys::without_sigttou;
 
 /// How many lines may wait for somebody to read them.
 const UNREAD: usize = 1_000;
@@ -41,7 +41,7 @@ impl Log {
     /// # Errors
     ///
     /// The kernel has no thread to spare.
-    pub fn start(settings: config::Log) -> io::Result<Self> {
+    pub fn start(settings: config::LogSettings) -> io::Result<Self> {
         // The one that writes is started by a library, which panics when it cannot be.
         let _ = Builder::new().spawn(|| ())?.join();
         let writer = NonBlockingBuilder::default()

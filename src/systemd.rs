@@ -11,8 +11,8 @@ use std::time::Duration;
 
 use sd_notify::NotifyState;
 
-use crate::core::{Action, Cause, Event, Runner, State, Time};
-use crate::daemon::{Observer, Step};
+use crate::core::{Action, Cause, Event, RunnerKind, State, Time};
+use crate::daemon::{Observer, Turn};
 use crate::status::Snapshot;
 
 /// Names systemd's socket in the environment.
@@ -43,9 +43,9 @@ pub struct Systemd {
 }
 
 impl Observer for Systemd {
-    fn observe(&mut self, step: &Step<'_>) {
+    fn observe(&mut self, step: &Turn<'_>) {
         let looking = || {
-            step.runner.kind() == Runner::Followed
+            step.runner.kind() == RunnerKind::Followed
                 && step
                     .done
                     .iter()
@@ -157,7 +157,7 @@ fn send(socket: &OsStr, datagram: &str) -> io::Result<()> {
 
 /// How long the ladder may still take, once one has begun that we end with. One that leaves us idle is no stop to
 /// systemd, which would wait for our end in vain.
-fn stop_time_left(step: &Step<'_>) -> Option<Duration> {
+fn stop_time_left(step: &Turn<'_>) -> Option<Duration> {
     if step.agent.state().cause() == Some(Cause::Terminate) && step.agent.stays_idle() {
         return None;
     }

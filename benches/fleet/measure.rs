@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use taskbeat::core::Time;
 
-use crate::policies::Outcome;
+use crate::policies::CallResult;
 
 /// One runner, as the service sees it.
 struct Seen {
@@ -47,13 +47,13 @@ impl Measure {
         }
     }
 
-    pub(crate) fn called(&mut self, now: Time, runner: usize, outcome: Outcome) {
+    pub(crate) fn called(&mut self, now: Time, runner: usize, outcome: CallResult) {
         let runner = &mut self.runners[runner];
         if self.watched.contains(&now) {
             self.calls += 1;
             self.calls_until_heard += u32::from(!runner.heard);
-            self.throttled += u32::from(outcome == Outcome::Throttled);
-            if outcome == Outcome::Acknowledged {
+            self.throttled += u32::from(outcome == CallResult::Throttled);
+            if outcome == CallResult::Acknowledged {
                 let since = now - self.watched.start;
                 self.acknowledged.push(since);
                 self.gaps.push(now - runner.last.max(self.blamed));
@@ -64,7 +64,7 @@ impl Measure {
                 }
             }
         }
-        if outcome == Outcome::Acknowledged {
+        if outcome == CallResult::Acknowledged {
             runner.last = now;
         }
     }

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use fastrand::Rng;
 use taskbeat::core::{
-    Action, AfterTerminate, Agent, Answer, Class, Event, Fault, Policy, Roll, Runner, Time,
+    Action, AfterTerminate, Agent, Event, Failure, FailureClass, Outcome, Policy, Random,
+    RunnerKind, Time,
 };
 
 /// The interval of every fleet.
@@ -12,7 +13,7 @@ pub(crate) const INTERVAL: Duration = Duration::from_mins(15);
 
 /// What became of a call.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Outcome {
+pub(crate) enum CallResult {
     Acknowledged,
     Throttled,
     Unreachable,
@@ -24,7 +25,7 @@ pub(crate) trait Beat {
     fn call(&mut self, now: Time);
 
     /// The call has its outcome. When does the next one start?
-    fn next(&mut self, now: Time, outcome: Outcome, rng: &mut Rng) -> Time;
+    fn next(&mut self, now: Time, outcome: CallResult, rng: &mut Rng) -> Time;
 }
 
 /// The policies that are compared.
@@ -99,7 +100,7 @@ struct Core {
 impl Core {
     fn boot(now: Time, scale: u32) -> Self {
         let mut agent = Agent::new(
-            Runner::None,
+            RunnerKind::None,
             Policy {
                 interval: INTERVAL / scale,
                 jitter: 0.1,
@@ -130,19 +131,19 @@ impl Beat for Core {
         }
     }
 
-    fn next(&mut self, now: Time, outcome: Outcome, rng: &mut Rng) -> Time {
+    fn next(&mut self, now: Time, outcome: CallResult, rng: &mut Rng) -> Time {
         let failed = |class| {
-            Answer::Failed(Fault {
+            Outcome::Failed(Failure {
                 class,
                 retry_after: None,
             })
         };
         let answer = match outcome {
-            Outcome::Acknowledged => Answer::Acknowledged { terminate: false },
-            Outcome::Throttled => failed(Class::Throttled),
-            Outcome::Unreachable => failed(Class::Transient),
+            CallResult::Acknowledged => Outcome::Acknowledged { terminate: false },
+            CallResult::Throttled => failed(FailureClass::Throttled),
+            CallResult::Unreachable => failed(FailureClass::Transient),
         };
-        let event = Event::Answered(answer, Roll::new(rng.f64()));
+        let event = Event::HeartbeatEnded(answer, Random::new(rng.f64()));
         self.handle(now, event);
         let deadline = self.agent.deadline();
         deadline.map_or(now, |due| Time::after_start(due.since_start() * self.scale))
@@ -159,9 +160,9 @@ struct Tick {
 impl Beat for Tick {
     fn call(&mut self, _: Time) {}
 
-    fn next(&mut self, now: Time, outcome: Outcome, rng: &mut Rng) -> Time {
+    fn next(&mut self, now: Time, outcome: CallResult, rng: &mut Rng) -> Time {
         self.failures += 1;
-        if outcome != Outcome::Acknowledged && self.failures < self.attempts {
+        if outcome != CallResult::Acknowledged && self.failures < self.attempts {
             return now + full_jitter(self.failures - 1, 20.0, rng);
         }
         self.failures = 0;
@@ -183,8 +184,8 @@ impl Beat for FullJitter {
         self.started = now;
     }
 
-    fn next(&mut self, now: Time, outcome: Outcome, rng: &mut Rng) -> Time {
-        if outcome == Outcome::Acknowledged {
+    fn next(&mut self, now: Time, outcome: CallResult, rng: &mut Rng) -> Time {
+        if outcome == CallResult::Acknowledged {
             self.failures = 0;
             return self.started + INTERVAL;
         }

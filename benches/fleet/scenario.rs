@@ -10,7 +10,7 @@ use taskbeat::core::Time;
 
 use crate::limit::Limit;
 use crate::measure::Measure;
-use crate::policies::{Beat, INTERVAL, Kind, Outcome};
+use crate::policies::{Beat, CallResult, INTERVAL, Kind};
 
 /// How long it takes to give up on an answer that does not come.
 const TIMEOUT: Duration = Duration::from_secs(5);
@@ -93,11 +93,11 @@ pub(crate) fn play(scenario: Scenario, size: u32, kind: Kind, seed: u64) -> Meas
         }
         let (outcome, took) = if outage.contains(&now) {
             let took = if rng.bool() { Duration::ZERO } else { TIMEOUT };
-            (Outcome::Unreachable, took)
+            (CallResult::Unreachable, took)
         } else if limit.allow(now) {
-            (Outcome::Acknowledged, latency)
+            (CallResult::Acknowledged, latency)
         } else {
-            (Outcome::Throttled, latency)
+            (CallResult::Throttled, latency)
         };
         measure.called(now, runner, outcome);
         fleet[runner].call(now);

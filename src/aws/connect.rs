@@ -16,8 +16,8 @@ use aws_smithy_types::date_time::Format;
 use tokio::time::timeout;
 use tracing::info;
 
-use super::{http_client, metadata, trust, words};
-use crate::config::{Aws, Identity};
+use super::{http_client, messages, metadata, trust};
+use crate::config::{AwsSettings, Identity};
 
 /// The longest that one heartbeat may take at the default interval.
 const LONGEST_ATTEMPT: Duration = Duration::from_secs(30);
@@ -31,7 +31,7 @@ const NO_REGION: &str =
 /// How one heartbeat reaches the service.
 #[derive(Clone, Debug)]
 pub struct Connection {
-    aws: Aws,
+    aws: AwsSettings,
     /// The limit of one heartbeat, and of loading what it needs: 1 to 30 s.
     attempt: Duration,
     rehearsal: bool,
@@ -40,7 +40,7 @@ pub struct Connection {
 impl Connection {
     /// The way that the settings and the environment describe.
     #[must_use]
-    pub fn new(aws: Aws, interval: Duration) -> Self {
+    pub fn new(aws: AwsSettings, interval: Duration) -> Self {
         Self {
             aws,
             attempt: interval.clamp(SHORTEST_ATTEMPT, LONGEST_ATTEMPT),
@@ -51,11 +51,11 @@ impl Connection {
     /// A way to an endpoint on loopback that takes any region and any credentials: none are looked
     /// for, and no proxy is asked.
     #[must_use]
-    pub fn rehearsal(aws: Aws, interval: Duration) -> Self {
+    pub fn rehearsal(aws: AwsSettings, interval: Duration) -> Self {
         let region = aws.region.or_else(|| Some("us-east-1".to_owned()));
         Self {
             rehearsal: true,
-            ..Self::new(Aws { region, ..aws }, interval)
+            ..Self::new(AwsSettings { region, ..aws }, interval)
         }
     }
 
@@ -94,7 +94,7 @@ impl Connection {
         let credentials = timeout(self.attempt, provider.provide_credentials())
             .await
             .map_err(|_| "no credentials in time")?
-            .map_err(|error| words::chain(&error))?;
+            .map_err(|error| messages::chain(&error))?;
         Ok(Access {
             region,
             credentials,
@@ -131,7 +131,7 @@ impl Connection {
                 let missing = name != "default" && set.get_profile(name).is_none();
                 missing.then(|| format!("profile {name} was not defined"))
             }
-            Err(error) => Some(words::chain(&error)),
+            Err(error) => Some(messages::chain(&error)),
         }
     }
 
@@ -199,7 +199,7 @@ impl fmt::Display for Access {
         let expiry = expiry.and_then(|time| time.fmt(Format::DateTime).ok());
         let expiry = expiry.map_or("never".to_owned(), |time| format!("at {time}"));
         // Somebody else wrote all of it.
-        f.write_str(&words::one_line(&format!(
+        f.write_str(&messages::one_line(&format!(
             "region {region}; access key {start}…{end}, expires {expiry}"
         )))
     }

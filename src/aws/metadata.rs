@@ -7,7 +7,7 @@ use aws_config::imds::client::Client;
 use aws_config::imds::client::error::ImdsError;
 use aws_config::provider_config::ProviderConfig;
 
-use super::words;
+use super::messages;
 use crate::config::{Identity, Part, Placeholder, parts};
 
 /// The longest domain name (RFC 1035); an instance id is shorter.
@@ -87,7 +87,7 @@ impl Metadata {
                     status => format!("the metadata service refuses (HTTP {status})"),
                 })
             }
-            Err(error) => Err(words::chain(&error)),
+            Err(error) => Err(messages::chain(&error)),
         }
     }
 }

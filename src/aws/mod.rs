@@ -1,12 +1,12 @@
 //! The service: one heartbeat at a time, through the AWS SDK.
 
+mod classify;
 mod connect;
-mod fault;
-mod genuine;
 mod http_client;
+pub(crate) mod messages;
 mod metadata;
 mod trust;
-pub(crate) mod words;
+mod validate;
 
 use std::any::Any;
 use std::future;
@@ -21,10 +21,10 @@ use tokio::sync::OnceCell;
 
 pub use connect::{Access, Connection};
 
-use self::genuine::Genuine;
+use self::validate::Genuine;
 use crate::config::Identity;
-use crate::core::{Answer, Class, Fault};
-use crate::daemon::{Reply, Service};
+use crate::core::{Failure, FailureClass, Outcome};
+use crate::daemon::{Response, Service};
 
 /// AWS Data Pipeline, as far as heartbeats go. One client serves many heartbeats, at most one at a time.
 pub struct DataPipeline {
@@ -40,7 +40,7 @@ pub struct DataPipeline {
     in_flight: Option<InFlight>,
 }
 
-type InFlight = Pin<Box<dyn Future<Output = (Option<Client>, Reply)>>>;
+type InFlight = Pin<Box<dyn Future<Output = (Option<Client>, Response)>>>;
 
 impl DataPipeline {
     /// Nothing is read and nobody is asked before the first heartbeat.
@@ -82,7 +82,7 @@ impl Service for DataPipeline {
         self.in_flight = Some(Box::pin(async {
             // Whatever panics below is no reason to leave the runner without heartbeats; the runtime does when a name is
             // to be looked up and the kernel refuses the thread for it.
-            let broken = |panic: Box<dyn Any + Send>| (None, unheard(words::panicked(&*panic)));
+            let broken = |panic: Box<dyn Any + Send>| (None, unheard(messages::panicked(&*panic)));
             heartbeat.await.unwrap_or_else(broken)
         }));
     }
@@ -91,13 +91,13 @@ impl Service for DataPipeline {
         self.in_flight = None;
     }
 
-    async fn answer(&mut self) -> Reply {
+    async fn answer(&mut self) -> Response {
         let Some(in_flight) = &mut self.in_flight else {
             return future::pending().await;
         };
         let (client, reply) = in_flight.await;
         self.in_flight = None;
-        self.distrust |= trust::is_distrust(&reply.said);
+        self.distrust |= trust::is_distrust(&reply.message);
         self.client = client.filter(|_| !self.outdated);
         reply
     }
@@ -110,17 +110,17 @@ async fn heartbeat(
     distrust: bool,
     identity: Identity,
     complete: Rc<OnceCell<Identity>>,
-) -> (Option<Client>, Reply) {
+) -> (Option<Client>, Response) {
     let ask = || connection.identify(&identity);
     let identity = match complete.get_or_try_init(ask).await {
         Ok(complete) => complete,
-        Err(said) => return (client, unheard(said)),
+        Err(message) => return (client, unheard(message)),
     };
     let client = match client {
         Some(client) => client,
         None => match connection.client(distrust).await {
             Ok(client) => client,
-            Err(said) => return (None, unheard(said)),
+            Err(message) => return (None, unheard(message)),
         },
     };
     let sent = client
@@ -133,16 +133,16 @@ async fn heartbeat(
         .send()
         .await;
     let reply = match sent {
-        Ok(output) => Reply {
-            answer: Answer::Acknowledged {
+        Ok(output) => Response {
+            answer: Outcome::Acknowledged {
                 terminate: output.terminate(),
             },
-            said: String::new(),
+            message: String::new(),
             request_id: output.request_id().map(str::to_owned),
         },
-        Err(error) => Reply {
-            answer: Answer::Failed(fault::classify(&error)),
-            said: words::describe(&error),
+        Err(error) => Response {
+            answer: Outcome::Failed(classify::classify(&error)),
+            message: messages::describe(&error),
             request_id: error.request_id().map(str::to_owned),
         },
     };
@@ -150,13 +150,13 @@ async fn heartbeat(
 }
 
 /// The service was not even asked.
-fn unheard(said: String) -> Reply {
-    Reply {
-        answer: Answer::Failed(Fault {
-            class: Class::Transient,
+fn unheard(message: String) -> Response {
+    Response {
+        answer: Outcome::Failed(Failure {
+            class: FailureClass::Transient,
             retry_after: None,
         }),
-        said,
+        message,
         request_id: None,
     }
 }

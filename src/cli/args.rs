@@ -410,9 +410,9 @@ mod tests {
 
     #[test]
     fn values_are_offered_and_not_judged() {
-        let said = parse(words("taskbeat run --log-format yaml")).expect("judged elsewhere");
-        let Invocation::Run(options) = said else {
-            panic!("{said:?}");
+        let message = parse(words("taskbeat run --log-format yaml")).expect("judged elsewhere");
+        let Invocation::Run(options) = message else {
+            panic!("{message:?}");
         };
         assert_eq!(options.flags, [flag("log-format", "--log-format", "yaml")]);
         let help = parse(words("taskbeat run --help")).expect_err("help");

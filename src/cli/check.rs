@@ -1,11 +1,11 @@
 //! `taskbeat check`: what would be done, and why.
 
-use super::{Failure, load, runtime};
+use super::{CliError, load, runtime};
 use crate::aws::Connection;
 use crate::config::{Options, listing};
 use crate::core::Exit;
 
-pub(super) fn check(options: &Options, online: bool) -> Result<Exit, Failure> {
+pub(super) fn check(options: &Options, online: bool) -> Result<Exit, CliError> {
     let config = load(options)?;
     print!("{}", listing(&config.inputs));
     for warning in config.settings.warnings() {
@@ -20,7 +20,8 @@ pub(super) fn check(options: &Options, online: bool) -> Result<Exit, Failure> {
             Ok::<_, String>((identity, connection.access().await?))
         });
         runtime.shutdown_background();
-        let (identity, access) = found.map_err(|said| Failure::new(Exit::UNAVAILABLE, &said))?;
+        let (identity, access) =
+            found.map_err(|message| CliError::new(Exit::UNAVAILABLE, &message))?;
         if identity != settings.identity {
             println!("online: {identity}");
         }

@@ -15,11 +15,11 @@ use tokio::runtime::{Builder, Runtime};
 use tracing::warn;
 
 use self::args::Invocation;
-use crate::aws::words;
+use crate::aws::messages;
 use crate::config::{self, Config, Options};
 use crate::core::Exit;
 use crate::log::Log;
-use crate::process::mark_helpers;
+use crate::runner::mark_helpers;
 
 /// Does what the command line says.
 #[must_use]
@@ -34,7 +34,7 @@ pub fn main() -> ExitCode {
         }
     };
     panic::catch_unwind(|| obey(invocation)).unwrap_or_else(|panic| {
-        eprintln!("taskbeat: {}", words::panicked(&*panic));
+        eprintln!("taskbeat: {}", messages::panicked(&*panic));
         Exit::INTERNAL.into()
     })
 }
@@ -53,23 +53,23 @@ fn obey(invocation: Invocation) -> ExitCode {
     };
     match outcome {
         Ok(exit) => exit.into(),
-        Err(failure) => {
-            eprintln!("{}", failure.said);
-            failure.exit.into()
+        Err(error) => {
+            eprintln!("{}", error.message);
+            error.exit.into()
         }
     }
 }
 
 /// Why a command ended before its work began.
-struct Failure {
-    said: String,
+struct CliError {
+    message: String,
     exit: Exit,
 }
 
-impl Failure {
-    fn new(exit: Exit, said: &impl Display) -> Self {
-        let said = format!("taskbeat: {said}");
-        Self { said, exit }
+impl CliError {
+    fn new(exit: Exit, message: &impl Display) -> Self {
+        let message = format!("taskbeat: {message}");
+        Self { message, exit }
     }
 
     /// The kernel, or we, failed.
@@ -78,17 +78,17 @@ impl Failure {
     }
 }
 
-fn load(options: &Options) -> Result<Config, Failure> {
-    config::load(options, std::env::vars_os()).map_err(|errors| Failure {
-        said: errors.to_string(),
+fn load(options: &Options) -> Result<Config, CliError> {
+    config::load(options, std::env::vars_os()).map_err(|errors| CliError {
+        message: errors.to_string(),
         exit: Exit::CONFIG,
     })
 }
 
 /// Starts the log and says what is probably a mistake.
-fn start_log(config: &Config) -> Result<Log, Failure> {
+fn start_log(config: &Config) -> Result<Log, CliError> {
     let log = Log::start(config.settings.log)
-        .map_err(|error| Failure::internal(&format!("cannot start the log: {error}")))?;
+        .map_err(|error| CliError::internal(&format!("cannot start the log: {error}")))?;
     for warning in config.settings.warnings() {
         warn!("{warning}");
     }
@@ -96,9 +96,9 @@ fn start_log(config: &Config) -> Result<Log, Failure> {
 }
 
 /// One thread does everything: the kernel ties a child's life to the thread that started it.
-fn runtime() -> Result<Runtime, Failure> {
+fn runtime() -> Result<Runtime, CliError> {
     Builder::new_current_thread()
         .enable_all()
         .build()
-        .map_err(|error| Failure::internal(&error))
+        .map_err(|error| CliError::internal(&error))
 }

@@ -2,13 +2,13 @@
 
 use serde_json::json;
 
-use super::{Failure, load, runtime, start_log};
+use super::{CliError, load, runtime, start_log};
 use crate::aws::{Connection, DataPipeline};
 use crate::config::Options;
-use crate::core::{Answer, Class, Exit};
+use crate::core::{Exit, FailureClass, Outcome};
 use crate::daemon::Service;
 
-pub(super) fn once(options: &Options) -> Result<Exit, Failure> {
+pub(super) fn once(options: &Options) -> Result<Exit, CliError> {
     let config = load(options)?;
     let _log = start_log(&config)?;
     let settings = config.settings;
@@ -21,16 +21,16 @@ pub(super) fn once(options: &Options) -> Result<Exit, Failure> {
     });
     runtime.shutdown_background();
     match reply.answer {
-        Answer::Acknowledged { terminate } => {
+        Outcome::Acknowledged { terminate } => {
             println!("{}", json!({ "terminate": terminate }));
             Ok(if terminate { Exit::TERMINATE } else { Exit::OK })
         }
-        Answer::Failed(fault) => Err(Failure::new(
+        Outcome::Failed(fault) => Err(CliError::new(
             match fault.class {
-                Class::Rejected => Exit::REJECTED,
-                Class::Transient | Class::Throttled => Exit::UNAVAILABLE,
+                FailureClass::Rejected => Exit::REJECTED,
+                FailureClass::Transient | FailureClass::Throttled => Exit::UNAVAILABLE,
             },
-            &reply.said,
+            &reply.message,
         )),
     }
 }

@@ -4,22 +4,22 @@ use std::rc::Rc;
 
 use tracing::{error, info};
 
-use super::{Failure, load, runtime, start_log};
+use super::{CliError, load, runtime, start_log};
 use crate::aws::{Connection, DataPipeline};
 use crate::config::{Options, Settings};
 use crate::core::{Exit, Policy};
 use crate::daemon::{Daemon, Journal};
 use crate::log::Log;
-use crate::process::{Runner, Terminal};
+use crate::runner::{Runner, Terminal};
 use crate::signals::Signals;
-use crate::status::{ClaimError, Instance};
+use crate::status::{Claim, ClaimError};
 use crate::systemd::{self, Systemd};
 
-pub(super) fn run(options: Options) -> Result<Exit, Failure> {
+pub(super) fn run(options: Options) -> Result<Exit, CliError> {
     let runtime = runtime()?;
     let inside = runtime.enter();
     let terminal = Terminal::find();
-    let signals = Signals::catch(terminal.as_ref()).map_err(|error| Failure::internal(&error))?;
+    let signals = Signals::catch(terminal.as_ref()).map_err(|error| CliError::internal(&error))?;
     let config = load(&options)?;
     let settings = config.settings.clone();
     let instance = claim(&settings.identity.taskrunner_id)?;
@@ -52,13 +52,13 @@ pub(super) fn run(options: Options) -> Result<Exit, Failure> {
     Ok(exit)
 }
 
-fn claim(taskrunner_id: &str) -> Result<Instance, Failure> {
-    Instance::claim(taskrunner_id).map_err(|error| {
+fn claim(taskrunner_id: &str) -> Result<Claim, CliError> {
+    Claim::claim(taskrunner_id).map_err(|error| {
         let exit = match error {
             ClaimError::Taken { .. } => Exit::ALREADY_RUNNING,
             ClaimError::Socket(_) => Exit::INTERNAL,
         };
-        Failure::new(exit, &error)
+        CliError::new(exit, &error)
     })
 }
 
@@ -75,9 +75,9 @@ impl Reloader {
     fn reload(&mut self, service: &mut DataPipeline) -> Option<Policy> {
         let settings = match load(&self.options) {
             Ok(config) => config.settings,
-            Err(failure) => {
-                let said = failure.said.replace('\n', "; ");
-                error!("reload refused, nothing changed: {said}");
+            Err(error) => {
+                let message = error.message.replace('\n', "; ");
+                error!("reload refused, nothing changed: {message}");
                 return None;
             }
         };

@@ -25,7 +25,9 @@ use std::ffi::OsString;
 pub use errors::{Error, Errors};
 pub use listing::listing;
 pub use placeholders::{Part, Placeholder, parts};
-pub use settings::{Aws, Identity, Log, LogFormat, Runner, Settings, StopScope, Target};
+pub use settings::{
+    AwsSettings, Identity, LogFormat, LogSettings, RunnerSettings, Settings, StopScope, Target,
+};
 pub use sources::{Flag, Inputs, Options, Origin, Preset};
 pub use table::{Group, SETTINGS, Setting};
 

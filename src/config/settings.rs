@@ -20,13 +20,13 @@ pub struct Settings {
     /// What the heartbeat says.
     pub identity: Identity,
     /// Where it goes.
-    pub aws: Aws,
+    pub aws: AwsSettings,
     /// When it goes, and how long a stop may take.
     pub policy: Policy,
     /// What is supervised.
-    pub runner: Runner,
+    pub runner: RunnerSettings,
     /// What is logged.
-    pub log: Log,
+    pub log: LogSettings,
 }
 
 /// The parameters of `ReportTaskRunnerHeartbeat`, each at most 1024 characters, as its API reference has it. Until the
@@ -53,7 +53,7 @@ impl fmt::Display for Identity {
 
 /// How the service is reached; the SDK decides what is `None`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Aws {
+pub struct AwsSettings {
     /// The region, a label of a host name.
     pub region: Option<String>,
     /// The profile of the shared configuration files.
@@ -65,7 +65,7 @@ pub struct Aws {
 
 /// The runner, and how it is stopped.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Runner {
+pub struct RunnerSettings {
     /// What it is.
     pub target: Target,
     /// What asks it to stop.
@@ -95,12 +95,12 @@ pub enum StopScope {
     /// The runner's process group.
     Group,
     /// The runner alone.
-    Process,
+    Leader,
 }
 
 /// What is logged, and in which shape.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Log {
+pub struct LogSettings {
     /// The shape of a line.
     pub format: LogFormat,
     /// The least important level that is logged.
@@ -207,7 +207,7 @@ impl Reader<'_> {
                 worker_group: worker_group?,
                 hostname: hostname?,
             },
-            aws: Aws {
+            aws: AwsSettings {
                 region: region?,
                 profile: profile?,
                 endpoint_url: endpoint_url?,
@@ -220,13 +220,13 @@ impl Reader<'_> {
                 on_terminate: matches!(on_terminate, Ok(Some(_))),
                 after_terminate: after_terminate?,
             },
-            runner: Runner {
+            runner: RunnerSettings {
                 target: target?,
                 stop_signal: stop_signal?,
                 stop_scope: stop_scope?,
                 on_terminate: on_terminate?,
             },
-            log: Log {
+            log: LogSettings {
                 format: format?,
                 level: level?,
             },

@@ -237,7 +237,7 @@ fn good_values_are_taken() {
             worker_group: Some("My group/1".into()),
             hostname: name,
         },
-        aws: Aws {
+        aws: AwsSettings {
             region: Some("us-gov-west-1".into()),
             profile: Some("my profile".into()),
             endpoint_url: Some("HTTPS://[::1]:8443/base".into()),
@@ -250,17 +250,17 @@ fn good_values_are_taken() {
             on_terminate: false,
             after_terminate: AfterTerminate::Exit,
         },
-        runner: Runner {
+        runner: RunnerSettings {
             target: Target::Command(
                 ["/bin/sh", "-c", "exec \"$RUNNER\"\n"]
                     .map(OsString::from)
                     .into(),
             ),
             stop_signal: Signal::USR1,
-            stop_scope: StopScope::Process,
+            stop_scope: StopScope::Leader,
             on_terminate: None,
         },
-        log: Log {
+        log: LogSettings {
             format: LogFormat::Json,
             level: LevelFilter::OFF,
         },
@@ -284,7 +284,7 @@ fn the_defaults_are_those_of_the_contract() {
             worker_group: None,
             hostname: "h".into(),
         },
-        aws: Aws {
+        aws: AwsSettings {
             region: None,
             profile: None,
             endpoint_url: None,
@@ -297,13 +297,13 @@ fn the_defaults_are_those_of_the_contract() {
             on_terminate: false,
             after_terminate: AfterTerminate::Exit,
         },
-        runner: Runner {
+        runner: RunnerSettings {
             target: Target::None,
             stop_signal: Signal::TERM,
             stop_scope: StopScope::Group,
             on_terminate: None,
         },
-        log: Log {
+        log: LogSettings {
             format: LogFormat::Auto,
             level: LevelFilter::INFO,
         },
@@ -599,7 +599,7 @@ fn the_variables_of_the_aws_sdks_stand_in() {
     ]);
     assert_eq!(
         seen,
-        Aws {
+        AwsSettings {
             region: Some("eu-west-1".into()),
             profile: Some("p".into()),
             endpoint_url: Some(url.into())

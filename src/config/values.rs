@@ -124,7 +124,7 @@ pub(super) fn stop_signal(text: &str) -> Option<Signal> {
 pub(super) fn stop_scope(text: &str) -> Option<StopScope> {
     match text {
         "group" => Some(StopScope::Group),
-        "process" => Some(StopScope::Process),
+        "process" => Some(StopScope::Leader),
         _ => None,
     }
 }

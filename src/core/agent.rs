@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use super::{AfterTerminate, Exit, Fault, Policy, Roll, Runner, Schedule, Time};
+use super::{AfterTerminate, Exit, Failure, Policy, Random, RunnerKind, Schedule, Time};
 
 /// How long after SIGKILL we wait for what cannot be killed.
 pub const LAST_WAIT: Duration = Duration::from_secs(5);
@@ -25,7 +25,7 @@ pub enum Event {
     /// Nothing is left of a runner whose leader ended.
     RunnerGone,
     /// The heartbeat in flight has its answer.
-    Answered(Answer, Roll),
+    HeartbeatEnded(Outcome, Random),
     /// The `on-terminate` command ended.
     HookEnded,
     /// The operator wants us to stop.
@@ -51,14 +51,14 @@ pub enum Job {
 
 /// What became of a heartbeat.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Answer {
+pub enum Outcome {
     /// The service took it, and says whether the runner is to terminate.
     Acknowledged {
         /// True: the runner is to stop for good.
         terminate: bool,
     },
     /// It was not acknowledged.
-    Failed(Fault),
+    Failed(Failure),
 }
 
 /// What the shell is to do now.
@@ -156,7 +156,7 @@ impl State {
 /// than to [`deadline`](Self::deadline), which follows from the state, so that no timer can be forgotten.
 #[derive(Clone, Debug)]
 pub struct Agent {
-    runner: Runner,
+    runner: RunnerKind,
     policy: Policy,
     state: State,
     schedule: Schedule,
@@ -173,7 +173,7 @@ pub struct Agent {
 impl Agent {
     /// An agent that has not started anything. Its first deadline is at once.
     #[must_use]
-    pub fn new(runner: Runner, policy: Policy) -> Self {
+    pub fn new(runner: RunnerKind, policy: Policy) -> Self {
         Self {
             runner,
             policy,
@@ -271,7 +271,7 @@ impl Agent {
             | Event::RunnerRefused(_)
             | Event::RunnerEnded(_)
             | Event::RunnerGone
-            | Event::Answered(..)
+            | Event::HeartbeatEnded(..)
             | Event::HookEnded
             | Event::Resumed(_) => vec![],
             Event::Job(job) => self.job(job),
@@ -287,13 +287,15 @@ impl Agent {
                 self.heartbeat(now)
             }
             Event::RunnerRefused(exit) => self.exit(exit),
-            Event::Answered(Answer::Acknowledged { terminate: true }, _) => self.terminate(now),
+            Event::HeartbeatEnded(Outcome::Acknowledged { terminate: true }, _) => {
+                self.terminate(now)
+            }
             Event::Stop => self.exit(Exit::OK),
             Event::Reloaded(policy) => self.reload(policy),
             Event::Due
             | Event::RunnerEnded(_)
             | Event::RunnerGone
-            | Event::Answered(..)
+            | Event::HeartbeatEnded(..)
             | Event::HookEnded
             | Event::Resumed(_) => vec![],
             Event::Job(job) => self.job(job),
@@ -309,22 +311,26 @@ impl Agent {
             Event::RunnerEnded(exit) => {
                 let abandoned = self.runner_ended(exit);
                 let then = match self.runner {
-                    Runner::Child => self.stop(now, Cause::Ended),
-                    Runner::Followed => {
+                    RunnerKind::Child => self.stop(now, Cause::Ended),
+                    RunnerKind::Followed => {
                         self.state = State::Waiting;
                         vec![]
                     }
-                    Runner::Attached | Runner::None => self.exit(exit),
+                    RunnerKind::Attached | RunnerKind::None => self.exit(exit),
                 };
                 [abandoned, then].concat()
             }
-            Event::Answered(Answer::Acknowledged { terminate: true }, _) => self.terminate(now),
-            Event::Answered(answer, roll) => self.answered(now, answer, roll),
+            Event::HeartbeatEnded(Outcome::Acknowledged { terminate: true }, _) => {
+                self.terminate(now)
+            }
+            Event::HeartbeatEnded(answer, random) => self.answered(now, answer, random),
             Event::Stop => {
                 self.count_stop();
                 match self.runner {
-                    Runner::Child => self.stop(now, Cause::Operator),
-                    Runner::None | Runner::Attached | Runner::Followed => self.exit(Exit::OK),
+                    RunnerKind::Child => self.stop(now, Cause::Operator),
+                    RunnerKind::None | RunnerKind::Attached | RunnerKind::Followed => {
+                        self.exit(Exit::OK)
+                    }
                 }
             }
             Event::Reloaded(policy) => {
@@ -360,7 +366,7 @@ impl Agent {
             Event::Due
             | Event::Stop
             | Event::RunnerRefused(_)
-            | Event::Answered(..)
+            | Event::HeartbeatEnded(..)
             | Event::Reloaded(_)
             | Event::Resumed(_) => vec![],
             Event::Job(job) => self.job(job),
@@ -378,13 +384,13 @@ impl Agent {
                 [abandoned, self.finish_or(Action::StopRunner, cause)].concat()
             }
             Event::RunnerGone => self.finish(cause),
-            Event::Answered(Answer::Acknowledged { terminate: true }, _) => {
+            Event::HeartbeatEnded(Outcome::Acknowledged { terminate: true }, _) => {
                 self.schedule.end();
                 let cause = cause.risen_to_terminate();
                 self.state = State::Stopping { cause, until };
                 vec![]
             }
-            Event::Answered(answer, roll) => self.answered(now, answer, roll),
+            Event::HeartbeatEnded(answer, random) => self.answered(now, answer, random),
             Event::Resumed(gap) => self.resumed(gap),
             Event::Stop
             | Event::RunnerUp
@@ -404,13 +410,13 @@ impl Agent {
                 [abandoned, self.finish_or(Action::KillRunner, cause)].concat()
             }
             Event::RunnerGone => self.finish(cause),
-            Event::Answered(Answer::Acknowledged { terminate: true }, _) => {
+            Event::HeartbeatEnded(Outcome::Acknowledged { terminate: true }, _) => {
                 self.schedule.end();
                 let cause = cause.risen_to_terminate();
                 self.state = State::Killing { cause, until };
                 vec![]
             }
-            Event::Answered(answer, roll) => self.answered(now, answer, roll),
+            Event::HeartbeatEnded(answer, random) => self.answered(now, answer, random),
             Event::Resumed(gap) => self.resumed(gap),
             // No more than that can be done to the runner, but an operator who says so does not want us to stay.
             Event::Stop => {
@@ -433,7 +439,7 @@ impl Agent {
             | Event::RunnerUp
             | Event::RunnerRefused(_)
             | Event::RunnerGone
-            | Event::Answered(..)
+            | Event::HeartbeatEnded(..)
             | Event::HookEnded
             | Event::Reloaded(_)
             | Event::Resumed(_) => vec![],
@@ -448,7 +454,7 @@ impl Agent {
             | Event::RunnerRefused(_)
             | Event::RunnerEnded(_)
             | Event::RunnerGone
-            | Event::Answered(..)
+            | Event::HeartbeatEnded(..)
             | Event::HookEnded
             | Event::Stop
             | Event::Reloaded(_)
@@ -459,7 +465,7 @@ impl Agent {
 
     /// Signals reach a child only, and only while its leader lives.
     fn job(&self, job: Job) -> Vec<Action> {
-        let alive = self.runner == Runner::Child && !self.gone && self.ended.is_none();
+        let alive = self.runner == RunnerKind::Child && !self.gone && self.ended.is_none();
         let to_runner = match job {
             Job::Forward(signal) | Job::Suspend(Some(signal)) => Some(Action::Forward(signal)),
             Job::Suspend(None) => None,
@@ -472,13 +478,13 @@ impl Agent {
 
     fn runner_up(&mut self, now: Time) {
         self.since = Some(now);
-        self.gone = self.runner == Runner::None;
+        self.gone = self.runner == RunnerKind::None;
     }
 
     /// The heartbeats end with the leader. Of an attached runner nothing else is ours to look after.
     fn runner_ended(&mut self, exit: Exit) -> Vec<Action> {
         self.ended = Some(exit);
-        self.gone = self.runner != Runner::Child;
+        self.gone = self.runner != RunnerKind::Child;
         if self.schedule.end() {
             vec![Action::Abandon]
         } else {
@@ -495,11 +501,13 @@ impl Agent {
         }
     }
 
-    fn answered(&mut self, now: Time, answer: Answer, roll: Roll) -> Vec<Action> {
+    fn answered(&mut self, now: Time, answer: Outcome, random: Random) -> Vec<Action> {
         if self.schedule.in_flight() {
             match answer {
-                Answer::Acknowledged { .. } => self.schedule.acknowledged(now, &self.policy, roll),
-                Answer::Failed(fault) => self.schedule.failed(now, &self.policy, fault, roll),
+                Outcome::Acknowledged { .. } => {
+                    self.schedule.acknowledged(now, &self.policy, random)
+                }
+                Outcome::Failed(fault) => self.schedule.failed(now, &self.policy, fault, random),
             }
         }
         vec![]

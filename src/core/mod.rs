@@ -6,8 +6,8 @@ mod policy;
 mod schedule;
 mod time;
 
-pub use agent::{Action, Agent, Answer, Cause, Event, Job, LAST_WAIT, State};
+pub use agent::{Action, Agent, Cause, Event, Job, LAST_WAIT, Outcome, State};
 pub use exit::Exit;
-pub use policy::{AfterTerminate, Policy, Runner};
-pub use schedule::{Class, Fault, Roll, Schedule};
+pub use policy::{AfterTerminate, Policy, RunnerKind};
+pub use schedule::{Failure, FailureClass, Random, Schedule};
 pub use time::Time;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 /// What the heartbeats speak for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Runner {
+pub enum RunnerKind {
     /// Nobody that we know: only heartbeats.
     None,
     /// Our child. Its end is ours.

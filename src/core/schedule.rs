@@ -6,9 +6,9 @@ use super::{Policy, Time};
 
 /// A random number in `[0, 1)`, drawn by the shell so that the core stays a function of its input.
 #[derive(Clone, Copy, Debug, PartialEq, PartialOrd)]
-pub struct Roll(f64);
+pub struct Random(f64);
 
-impl Roll {
+impl Random {
     /// Takes `value`, moved into `[0, 1)` where it lies outside.
     #[must_use]
     pub fn new(value: f64) -> Self {
@@ -22,16 +22,16 @@ impl Roll {
 
 /// Why a heartbeat was not acknowledged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Fault {
+pub struct Failure {
     /// What kind of failure it was.
-    pub class: Class,
+    pub class: FailureClass,
     /// How long the service asks us to stay away.
     pub retry_after: Option<Duration>,
 }
 
 /// The kinds of failure, by what the service said.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Class {
+pub enum FailureClass {
     /// It said nothing that counts: no connection, a timeout, a 5xx, a body that is not its own.
     Transient,
     /// It said that the account is over its limit.
@@ -84,7 +84,7 @@ const TRANSIENT: f64 = 30.0;
 /// The longest wait after a rejection: who mended the credentials should not have to wait for the next interval.
 const REJECTED: f64 = 300.0;
 
-impl Class {
+impl FailureClass {
     /// Where the backoff lies after a failure with `before` others of this class right before it.
     fn span(self, before: usize) -> Span {
         match self {
@@ -116,14 +116,14 @@ fn doubled(before: usize, longest: f64) -> Span {
 
 /// How long to wait after `fault`. What the service asks for moves the span and leaves its width as long as there is
 /// room, so that a fleet that is told the same does not come back as one.
-fn backoff(interval: Duration, fault: Fault, before: usize, roll: Roll) -> Duration {
+fn backoff(interval: Duration, fault: Failure, before: usize, random: Random) -> Duration {
     let part = |seconds: f64| interval.mul_f64(seconds / DEFAULT_INTERVAL);
     let (low, high) = fault.class.span(before);
     let longest = fault.class.longest();
     let asked = fault.retry_after.unwrap_or_default();
     let earliest = asked.min(part(longest - ASKED_WIDTH)).max(part(low));
     let latest = (earliest + part(high - low)).min(part(longest));
-    earliest + latest.saturating_sub(earliest).mul_f64(roll.0)
+    earliest + latest.saturating_sub(earliest).mul_f64(random.0)
 }
 
 /// Whether a series of throttles, from the first to the last, is as long as only a fleet beyond the limit has it.
@@ -148,7 +148,7 @@ pub struct Schedule {
     /// Since when the heartbeats were acknowledged, each in time.
     contact_since: Option<Time>,
     failures: u32,
-    last_fault: Option<Fault>,
+    last_fault: Option<Failure>,
     /// The first and the last of the throttles of one series.
     throttles: Option<(Time, Time)>,
     /// How many failures in a row were of the last one's class.
@@ -305,15 +305,15 @@ impl Schedule {
             && self.failures.is_multiple_of(2)
             && self
                 .last_fault
-                .is_some_and(|fault| fault.class != Class::Throttled)
+                .is_some_and(|fault| fault.class != FailureClass::Throttled)
     }
 
     /// The heartbeat in flight was acknowledged.
-    pub fn acknowledged(&mut self, now: Time, policy: &Policy, roll: Roll) {
+    pub fn acknowledged(&mut self, now: Time, policy: &Policy, random: Random) {
         if !self.in_contact(now, policy) {
             self.contact_since = Some(now);
         }
-        let early = policy.interval.mul_f64(policy.jitter * roll.0);
+        let early = policy.interval.mul_f64(policy.jitter * random.0);
         self.next = Next::At(self.started + policy.interval.saturating_sub(early) - self.forward);
         self.heard = self.started;
         self.failures = 0;
@@ -322,16 +322,16 @@ impl Schedule {
     }
 
     /// The heartbeat in flight failed.
-    pub fn failed(&mut self, now: Time, policy: &Policy, fault: Fault, roll: Roll) {
+    pub fn failed(&mut self, now: Time, policy: &Policy, fault: Failure, random: Random) {
         let last = self.last_fault.map(|fault| fault.class);
         let before = if last == Some(fault.class) {
             self.alike
         } else {
             // Who is throttled at a time of its own need not find out first whether the fleet fits.
-            usize::from(self.routine && fault.class == Class::Throttled)
+            usize::from(self.routine && fault.class == FailureClass::Throttled)
         };
-        self.next = Next::At(now + backoff(policy.interval, fault, before, roll));
-        if fault.class == Class::Throttled {
+        self.next = Next::At(now + backoff(policy.interval, fault, before, random));
+        if fault.class == FailureClass::Throttled {
             let series = self.throttles(now, policy);
             self.throttles = Some((series.map_or(now, |(first, _)| first), now));
         }

@@ -5,10 +5,10 @@ use std::time::Duration;
 use humantime::format_duration;
 use tracing::{debug, error, info, warn};
 
-use super::{Observer, Reply, Step};
-use crate::core::{Action, Answer, Event, State, Time};
+use super::{Observer, Response, Turn};
+use crate::core::{Action, Event, Outcome, State, Time};
 use crate::log::Log;
-use crate::process::Process;
+use crate::runner::Process;
 
 /// What it means to be throttled for so long.
 const OVER_LIMIT: &str = "the AWS account is over its limit: 1 heartbeat per second for all of its runners together, \
@@ -18,7 +18,7 @@ const OVER_LIMIT: &str = "the AWS account is over its limit: 1 heartbeat per sec
 /// Turns the steps of the daemon into log lines.
 pub struct Journal<'a> {
     log: &'a Log,
-    /// Lines that nobody took, as far as that was said.
+    /// Lines that nobody took, as far as that was message.
     dropped: usize,
     failing: Option<Failing>,
     over_limit: bool,
@@ -34,7 +34,7 @@ struct Failing {
     /// The newest failure that was loud; the same one again is not.
     newest: String,
     /// Those that were loud since then: failures that take turns are not loud at each turn.
-    said: Vec<String>,
+    message: Vec<String>,
     said_since: Time,
 }
 
@@ -43,37 +43,37 @@ impl Failing {
         Self {
             since: now,
             newest: String::new(),
-            said: Vec::new(),
+            message: Vec::new(),
             said_since: now,
         }
     }
 
     /// Whether this failure is to be loud.
-    fn is_news(&mut self, said: &str, now: Time, interval: Duration) -> bool {
+    fn is_news(&mut self, message: &str, now: Time, interval: Duration) -> bool {
         if now - self.said_since >= interval {
             self.said_since = now;
-            self.said.clear();
+            self.message.clear();
         }
         // How long ago a certificate expired, and which try it was, are no news.
-        let said = said.replace(|letter: char| letter.is_ascii_digit(), "");
-        if self.newest == said || self.said.contains(&said) || self.said.len() >= LOUD {
+        let message = message.replace(|letter: char| letter.is_ascii_digit(), "");
+        if self.newest == message || self.message.contains(&message) || self.message.len() >= LOUD {
             return false;
         }
-        self.newest.clone_from(&said);
-        self.said.push(said);
+        self.newest.clone_from(&message);
+        self.message.push(message);
         true
     }
 }
 
 impl Observer for Journal<'_> {
-    fn observe(&mut self, step: &Step<'_>) {
+    fn observe(&mut self, step: &Turn<'_>) {
         let dropped = self.log.dropped();
         if dropped > self.dropped {
             warn!(
                 "{dropped} log lines were dropped so far: nobody read them, or there was no room"
             );
             self.dropped = dropped;
-            // What still fails may have been said in one of them.
+            // What still fails may have been message in one of them.
             self.say_again();
         }
         match step.event {
@@ -84,7 +84,7 @@ impl Observer for Journal<'_> {
             }
             Event::RunnerEnded(exit) => info!(status = step.status(exit), "the runner ended"),
             Event::RunnerGone => debug!("nothing of the runner is left"),
-            Event::Answered(..) => {
+            Event::HeartbeatEnded(..) => {
                 if let Some(reply) = step.reply {
                     self.heartbeat(step, reply);
                     self.limit(step.agent.over_limit(step.now));
@@ -133,11 +133,11 @@ impl<'a> Journal<'a> {
         self.failing = self.failing.take().map(|old| Failing::new(old.since));
     }
 
-    fn heartbeat(&mut self, step: &Step<'_>, reply: &Reply) {
+    fn heartbeat(&mut self, step: &Turn<'_>, reply: &Response) {
         let id = reply.request_id.as_deref();
         let next = next_heartbeat(step);
         match reply.answer {
-            Answer::Acknowledged { terminate } => {
+            Outcome::Acknowledged { terminate } => {
                 if let Some(failing) = self.failing.take() {
                     let lasted = human(step.now - failing.since);
                     info!("the service answers again, after {lasted}");
@@ -148,14 +148,17 @@ impl<'a> Journal<'a> {
                     info!(request_id = id, "heartbeat acknowledged, {next}");
                 }
             }
-            Answer::Failed(_) => {
+            Outcome::Failed(_) => {
                 let failing = self.failing.get_or_insert_with(|| Failing::new(step.now));
-                if failing.is_news(&reply.said, step.now, step.agent.policy().interval) {
-                    warn!(request_id = id, "heartbeat failed, {next}: {}", reply.said);
+                if failing.is_news(&reply.message, step.now, step.agent.policy().interval) {
+                    warn!(
+                        request_id = id,
+                        "heartbeat failed, {next}: {}", reply.message
+                    );
                 } else {
                     debug!(
                         request_id = id,
-                        "heartbeat failed again, {next}: {}", reply.said
+                        "heartbeat failed again, {next}: {}", reply.message
                     );
                 }
             }
@@ -172,7 +175,7 @@ impl<'a> Journal<'a> {
     }
 }
 
-fn narrate(step: &Step<'_>, action: Action, processes: &[Process]) {
+fn narrate(step: &Turn<'_>, action: Action, processes: &[Process]) {
     let names = names(processes);
     let rest = human(rest(step));
     match action {
@@ -201,7 +204,7 @@ fn narrate(step: &Step<'_>, action: Action, processes: &[Process]) {
 }
 
 /// How long the step of the ladder may still take.
-fn rest(step: &Step<'_>) -> Duration {
+fn rest(step: &Turn<'_>) -> Duration {
     match step.agent.state() {
         State::Hooking { until } | State::Stopping { until, .. } | State::Killing { until, .. } => {
             until - step.now
@@ -213,13 +216,13 @@ fn rest(step: &Step<'_>) -> Duration {
 }
 
 /// The line about the ladder names the cause already.
-fn begins_ladder(step: &Step<'_>) -> bool {
+fn begins_ladder(step: &Turn<'_>) -> bool {
     step.done
         .iter()
         .any(|(action, _)| *action == Action::StopRunner)
 }
 
-fn next_heartbeat(step: &Step<'_>) -> String {
+fn next_heartbeat(step: &Turn<'_>) -> String {
     match step.agent.schedule().due() {
         Some(due) => format!("next in {}", human(due - step.now)),
         None => "none follows".to_owned(),

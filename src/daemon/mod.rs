@@ -12,13 +12,13 @@ use tokio::time::{Duration, MissedTickBehavior, interval};
 use tracing::error;
 
 pub use journal::Journal;
-pub use service::{Reply, Service};
+pub use service::{Response, Service};
 
 use crate::clock::Clock;
-use crate::core::{self, Action, Agent, Answer, Event, Exit, Job, Policy, Roll, State, Time};
-use crate::process::{Process, Runner};
+use crate::core::{self, Action, Agent, Event, Exit, Job, Outcome, Policy, Random, State, Time};
+use crate::runner::{Process, Runner};
 use crate::signals::Heard;
-use crate::status::{Instance, Snapshot};
+use crate::status::{Claim, Snapshot};
 
 /// The timer's period while the core has no deadline: only a number, every event sets it anew.
 const NO_DEADLINE: Duration = Duration::from_hours(1);
@@ -34,7 +34,7 @@ pub struct Daemon<S, H> {
     /// What is heard, from before anything is started.
     pub signals: H,
     /// The claim on the task runner id, whose socket answers who asks; none in a rehearsal.
-    pub instance: Option<Instance>,
+    pub instance: Option<Claim>,
     /// How often observers are told how things are, events or not; never when `None`.
     pub pulse: Option<Duration>,
     /// Reads the settings again and applies what is not the core's; `None` when they are refused.
@@ -45,13 +45,13 @@ pub struct Daemon<S, H> {
 pub type Reload<S> = Box<dyn FnMut(&mut S) -> Option<Policy>>;
 
 /// One turn of the loop, for those who tell others about it.
-pub struct Step<'a> {
+pub struct Turn<'a> {
     /// When.
     pub now: Time,
     /// What happened.
     pub event: Event,
     /// The reply, if the event is an answer.
-    pub reply: Option<&'a Reply>,
+    pub reply: Option<&'a Response>,
     /// What was done about it, and to which processes.
     pub done: &'a [(Action, Vec<Process>)],
     /// The agent after it.
@@ -62,17 +62,17 @@ pub struct Step<'a> {
     pub failure: Option<&'a str>,
 }
 
-impl Step<'_> {
+impl Turn<'_> {
     /// The runner's status, when it ended with `exit`. Of somebody else's process nobody tells us one.
     pub(crate) fn status(&self, exit: Exit) -> Option<u8> {
-        (self.runner.kind() == core::Runner::Child).then_some(exit.0)
+        (self.runner.kind() == core::RunnerKind::Child).then_some(exit.0)
     }
 }
 
 /// Somebody who watches the daemon and tells others: the log, systemd, a rehearsal's report.
 pub trait Observer {
     /// A turn of the loop is over.
-    fn observe(&mut self, step: &Step<'_>);
+    fn observe(&mut self, step: &Turn<'_>);
 
     /// The loop is alive, and this is how things are.
     fn pulse(&mut self, _: &Snapshot) {}
@@ -109,7 +109,7 @@ impl<S: Service, H: Stream<Item = Heard> + Unpin> Daemon<S, H> {
                 event = self.runner.next(), if self.is_watched(&agent) => Some(event),
                 told = self.service.answer() => {
                     let answer = reply.insert(told).answer;
-                    Some(Event::Answered(answer, Roll::new(fastrand::f64())))
+                    Some(Event::HeartbeatEnded(answer, Random::new(fastrand::f64())))
                 }
                 _ = timer.tick() => Some(Event::Due),
                 () = clock.alarm(deadline) => None,
@@ -147,11 +147,14 @@ impl<S: Service, H: Stream<Item = Heard> + Unpin> Daemon<S, H> {
                 }
                 done.push((action, processes));
             }
-            if let Some(Reply { answer, said, .. }) = &reply {
-                failure = matches!(answer, Answer::Failed(_)).then(|| said.clone());
+            if let Some(Response {
+                answer, message, ..
+            }) = &reply
+            {
+                failure = matches!(answer, Outcome::Failed(_)).then(|| message.clone());
                 self.runner.clear_up();
             }
-            let step = Step {
+            let step = Turn {
                 now,
                 event,
                 reply: reply.as_ref(),
@@ -173,7 +176,7 @@ impl<S: Service, H: Stream<Item = Heard> + Unpin> Daemon<S, H> {
 
     /// After `terminate` nobody else's process is our runner any more, even if somebody starts it again.
     fn is_watched(&self, agent: &Agent) -> bool {
-        agent.state() != State::Idle || self.runner.kind() == core::Runner::Child
+        agent.state() != State::Idle || self.runner.kind() == core::RunnerKind::Child
     }
 
     fn snapshot(&self, now: Time, agent: &Agent, failure: Option<&str>) -> Snapshot {
@@ -220,7 +223,7 @@ impl<S: Service, H: Stream<Item = Heard> + Unpin> Daemon<S, H> {
     }
 }
 
-async fn asked(instance: Option<&Instance>) -> crate::status::Asker {
+async fn asked(instance: Option<&Claim>) -> crate::status::StatusRequest {
     match instance {
         Some(instance) => instance.asked().await,
         None => std::future::pending().await,

@@ -1,6 +1,6 @@
 //! What the loop needs of a service.
 
-use crate::core::Answer;
+use crate::core::Outcome;
 
 /// Somewhere to send heartbeats to.
 pub trait Service {
@@ -11,16 +11,16 @@ pub trait Service {
     fn abandon(&mut self);
 
     /// Waits for the answer to the heartbeat in flight; for ever when there is none. Cancel safe.
-    fn answer(&mut self) -> impl Future<Output = Reply>;
+    fn answer(&mut self) -> impl Future<Output = Response>;
 }
 
 /// What became of a heartbeat.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Reply {
+pub struct Response {
     /// What counts for decisions.
-    pub answer: Answer,
+    pub answer: Outcome,
     /// What people want to know when it failed, in one line; empty when it was acknowledged.
-    pub said: String,
+    pub message: String,
     /// The service's name for the request.
     pub request_id: Option<String>,
 }

@@ -29,9 +29,9 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{JoinSet, yield_now};
 use tokio::time::{Instant, sleep, timeout};
 
-use protocol::{Answer, Reply};
+use protocol::{Delivery, Reply};
 
-pub use protocol::Heartbeat;
+pub use protocol::HeartbeatRequest;
 pub use script::{Script, ScriptError, Step};
 
 /// The largest request body, in bytes. The longest valid heartbeat has 37 kB, all of it escaped.
@@ -48,7 +48,7 @@ const READ_TIMEOUT: Duration = Duration::from_secs(30);
 #[derive(Clone, Debug)]
 pub struct Played {
     /// The request.
-    pub heartbeat: Heartbeat,
+    pub heartbeat: HeartbeatRequest,
     /// The step that answers it.
     pub step: Step,
     /// Which of this task runner's heartbeats it is, counted from 1; beyond the script's length the
@@ -124,10 +124,10 @@ struct Stage {
 }
 
 impl Stage {
-    fn play(&mut self, heartbeat: Heartbeat) -> Answer {
+    fn play(&mut self, heartbeat: HeartbeatRequest) -> Delivery {
         let id = &heartbeat.taskrunner_id;
         if self.counts.len() >= MAX_RUNNERS && !self.counts.contains_key(id) {
-            return Answer::Whole(Reply::throttled());
+            return Delivery::Whole(Reply::throttled());
         }
         let count = self.counts.entry(id.clone()).or_default();
         let step = self.script.step(*count);
@@ -170,20 +170,20 @@ async fn respond(
     let (head, body) = request.into_parts();
     let body = Limited::new(body, MAX_BODY).collect();
     let answer = match timeout(READ_TIMEOUT, body).await? {
-        Ok(body) => match Heartbeat::from_request(&head, &body.to_bytes()) {
+        Ok(body) => match HeartbeatRequest::from_request(&head, &body.to_bytes()) {
             Ok(heartbeat) => stage
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner)
                 .play(heartbeat),
-            Err(refusal) => Answer::Whole(refusal),
+            Err(refusal) => Delivery::Whole(refusal),
         },
-        Err(error) if error.is::<LengthLimitError>() => Answer::Whole(Reply::too_large()),
+        Err(error) if error.is::<LengthLimitError>() => Delivery::Whole(Reply::too_large()),
         Err(error) => return Err(error),
     };
     let (reply, cut) = match answer {
-        Answer::Whole(reply) => (reply, false),
-        Answer::Half(reply) => (reply, true),
-        Answer::Never => pending().await,
+        Delivery::Whole(reply) => (reply, false),
+        Delivery::Half(reply) => (reply, true),
+        Delivery::Never => pending().await,
     };
     let mut response = http::Response::builder()
         .status(reply.status)

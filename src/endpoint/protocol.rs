@@ -19,7 +19,7 @@ pub(super) const JSON: &str = "application/x-amz-json-1.1";
 
 /// A valid `ReportTaskRunnerHeartbeat` request.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Heartbeat {
+pub struct HeartbeatRequest {
     /// `taskrunnerId`, 1 to 1024 characters.
     pub taskrunner_id: String,
     /// `workerGroup`, 0 to 1024 characters.
@@ -28,7 +28,7 @@ pub struct Heartbeat {
     pub hostname: Option<String>,
 }
 
-impl Heartbeat {
+impl HeartbeatRequest {
     /// Checks a request: the operation, then the credentials, the body and its members.
     ///
     /// The signature itself goes unchecked, for that takes the secret key, and any credentials are
@@ -97,7 +97,7 @@ impl Reply {
 
 /// How a heartbeat is answered.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Answer {
+pub(super) enum Delivery {
     /// As it should be.
     Whole(Reply),
     /// With the first half of a reply; then the connection is reset.
@@ -107,30 +107,30 @@ pub(super) enum Answer {
 }
 
 /// The answer that a step of the script stands for.
-pub(super) fn answer(step: Step) -> Answer {
+pub(super) fn answer(step: Step) -> Delivery {
     match step {
-        Step::Ok => Answer::Whole(Reply::ok(false)),
-        Step::Terminate => Answer::Whole(Reply::ok(true)),
-        Step::Throttle => Answer::Whole(Reply::throttled()),
-        Step::Error => Answer::Whole(Reply {
+        Step::Ok => Delivery::Whole(Reply::ok(false)),
+        Step::Terminate => Delivery::Whole(Reply::ok(true)),
+        Step::Throttle => Delivery::Whole(Reply::throttled()),
+        Step::Error => Delivery::Whole(Reply {
             status: StatusCode::INTERNAL_SERVER_ERROR,
             ..Reply::error(
                 "InternalServiceError",
                 "An internal service error occurred.",
             )
         }),
-        Step::Reject => Answer::Whole(Reply::error(
+        Step::Reject => Delivery::Whole(Reply::error(
             "AccessDeniedException",
             "User: arn:aws:sts::123456789012:assumed-role/rehearsal/i-0123456789abcdef0 is not \
              authorized to perform: datapipeline:ReportTaskRunnerHeartbeat",
         )),
-        Step::Html => Answer::Whole(Reply {
+        Step::Html => Delivery::Whole(Reply {
             status: StatusCode::OK,
             content_type: "text/html; charset=utf-8",
             body: "<!DOCTYPE html><title>Guest network</title><p>Please sign in.".to_owned(),
         }),
-        Step::Reset => Answer::Half(Reply::ok(false)),
-        Step::Hang => Answer::Never,
+        Step::Reset => Delivery::Half(Reply::ok(false)),
+        Step::Hang => Delivery::Never,
     }
 }
 
@@ -284,7 +284,7 @@ mod tests {
 
     /// The `__type` and the message of the error that a request is answered with.
     fn refusal(head: &Parts, body: &str) -> (String, String) {
-        let reply = Heartbeat::from_request(head, body.as_bytes()).unwrap_err();
+        let reply = HeartbeatRequest::from_request(head, body.as_bytes()).unwrap_err();
         assert_eq!(
             (reply.status, reply.content_type),
             (StatusCode::BAD_REQUEST, JSON)
@@ -297,13 +297,13 @@ mod tests {
     #[test]
     fn a_valid_request_is_understood() {
         let full = r#"{"taskrunnerId":"tr-1","workerGroup":"wg","hostname":"h.example","new":[1]}"#;
-        let heartbeat = Heartbeat::from_request(&valid_head(), full.as_bytes()).unwrap();
+        let heartbeat = HeartbeatRequest::from_request(&valid_head(), full.as_bytes()).unwrap();
         assert_eq!(heartbeat.taskrunner_id, "tr-1");
         assert_eq!(heartbeat.worker_group.as_deref(), Some("wg"));
         assert_eq!(heartbeat.hostname.as_deref(), Some("h.example"));
 
         let least = br#" {"taskrunnerId":"t","workerGroup":null} "#;
-        let heartbeat = Heartbeat::from_request(&valid_head(), least).unwrap();
+        let heartbeat = HeartbeatRequest::from_request(&valid_head(), least).unwrap();
         assert_eq!((heartbeat.worker_group, heartbeat.hostname), (None, None));
     }
 
@@ -394,7 +394,7 @@ mod tests {
             "Content-Type",
             Some("Application/X-Amz-Json-1.1; charset=utf-8"),
         );
-        assert!(Heartbeat::from_request(&charset, br#"{"taskrunnerId":"t"}"#).is_ok());
+        assert!(HeartbeatRequest::from_request(&charset, br#"{"taskrunnerId":"t"}"#).is_ok());
     }
 
     #[test]
@@ -484,7 +484,8 @@ mod tests {
             "\t\r\n ~\u{7f}\u{fffd}".to_owned(),
         ] {
             let body = json!({ "taskrunnerId": text, "workerGroup": "", "hostname": text });
-            let heartbeat = Heartbeat::from_request(&valid_head(), body.to_string().as_bytes());
+            let heartbeat =
+                HeartbeatRequest::from_request(&valid_head(), body.to_string().as_bytes());
             assert_eq!(heartbeat.unwrap().taskrunner_id, text);
         }
     }

@@ -11,7 +11,7 @@ use std::time::Duration;
 use futures_util::{FutureExt, Stream, StreamExt};
 use tokio::time::{Sleep, sleep};
 
-use crate::process::count_arrivals;
+use crate::sys::count_arrivals;
 
 /// How long a stop waits for its echo. As nothing is done about it until then, nobody's second stop
 /// can be an answer to what the first one did.

@@ -19,7 +19,8 @@ use signal_hook_tokio::SignalsInfo;
 use tokio::time::{Instant, Sleep, sleep};
 
 use self::echo::{Echoless, Sound, Stops};
-use crate::process::{Terminal, is_ignored, unblock_signals};
+use crate::runner::Terminal;
+use crate::sys::{is_ignored, unblock_signals};
 
 const CAUGHT: [i32; 11] = [
     SIGTERM, SIGINT, SIGCHLD, SIGQUIT, SIGUSR1, SIGUSR2, SIGWINCH, SIGTSTP, SIGTTIN, SIGTTOU,

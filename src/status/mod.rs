@@ -1,7 +1,7 @@
 //! One instance per task runner on a host, and what it tells those who ask.
 
-mod instance;
 mod snapshot;
+mod socket;
 
-pub use self::instance::{Asker, ClaimError, Instance, ask};
 pub use self::snapshot::Snapshot;
+pub use self::socket::{Claim, ClaimError, StatusRequest, ask};

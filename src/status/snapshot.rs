@@ -8,7 +8,7 @@ use rustix::process::Pid;
 use serde::{Deserialize, Serialize};
 
 use crate::core::{Agent, State, Time};
-use crate::process::Runner;
+use crate::runner::Runner;
 
 /// What the daemon last saw. Times are relative to the moment of the question.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]

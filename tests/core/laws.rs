@@ -7,8 +7,8 @@ use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::TestRunner;
 use taskbeat::core::{
-    Action, AfterTerminate, Agent, Answer, Class, Event, Exit, Fault, Job, Policy, Roll, Runner,
-    State, Time,
+    Action, AfterTerminate, Agent, Event, Exit, Failure, FailureClass, Job, Outcome, Policy,
+    Random, RunnerKind, State, Time,
 };
 
 /// A service that is broken for weeks.
@@ -17,7 +17,7 @@ const FAULTS_IN_A_ROW: usize = 5_000;
 /// One life of the daemon.
 #[derive(Clone, Debug)]
 struct Life {
-    runner: Runner,
+    runner: RunnerKind,
     policy: Policy,
     refused: bool,
     turns: Vec<Turn>,
@@ -33,7 +33,7 @@ struct Turn {
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum What {
     Nothing,
-    Answer(Answer, f64),
+    Outcome(Outcome, f64),
     LeaderEnds(u8),
     EverybodyEnds,
     HookEnds,
@@ -44,21 +44,25 @@ pub(crate) enum What {
     Job(Job),
 }
 
-fn faults() -> impl Strategy<Value = Answer> {
-    let class = prop::sample::select(vec![Class::Transient, Class::Throttled, Class::Rejected]);
+fn faults() -> impl Strategy<Value = Outcome> {
+    let class = prop::sample::select(vec![
+        FailureClass::Transient,
+        FailureClass::Throttled,
+        FailureClass::Rejected,
+    ]);
     let seconds = prop::option::of(0..100_000_u64);
     (class, seconds).prop_map(|(class, seconds)| {
-        Answer::Failed(Fault {
+        Outcome::Failed(Failure {
             class,
             retry_after: seconds.map(Duration::from_secs),
         })
     })
 }
 
-fn answers() -> impl Strategy<Value = Answer> {
+fn answers() -> impl Strategy<Value = Outcome> {
     prop_oneof![
-        4 => Just(Answer::Acknowledged { terminate: false }),
-        2 => Just(Answer::Acknowledged { terminate: true }),
+        4 => Just(Outcome::Acknowledged { terminate: false }),
+        2 => Just(Outcome::Acknowledged { terminate: true }),
         4 => faults(),
     ]
 }
@@ -66,7 +70,7 @@ fn answers() -> impl Strategy<Value = Answer> {
 fn turns() -> impl Strategy<Value = Vec<Turn>> {
     let jobs = [Job::Forward(10), Job::Suspend(Some(20)), Job::Continue];
     let what = prop_oneof![
-        20 => (answers(), 0.0..1.0).prop_map(|(answer, roll)| What::Answer(answer, roll)),
+        20 => (answers(), 0.0..1.0).prop_map(|(answer, random)| What::Outcome(answer, random)),
         4 => Just(What::Restart),
         2 => any::<u8>().prop_map(What::LeaderEnds),
         4 => Just(What::EverybodyEnds),
@@ -115,12 +119,12 @@ fn policies() -> impl Strategy<Value = Policy> {
         )
 }
 
-fn runners() -> impl Strategy<Value = Runner> {
+fn runners() -> impl Strategy<Value = RunnerKind> {
     prop_oneof![
-        1 => Just(Runner::None),
-        4 => Just(Runner::Child),
-        1 => Just(Runner::Attached),
-        3 => Just(Runner::Followed)
+        1 => Just(RunnerKind::None),
+        4 => Just(RunnerKind::Child),
+        1 => Just(RunnerKind::Attached),
+        3 => Just(RunnerKind::Followed)
     ]
 }
 
@@ -131,7 +135,7 @@ fn runners() -> impl Strategy<Value = Runner> {
 )]
 pub(crate) struct World {
     agent: Agent,
-    runner: Runner,
+    runner: RunnerKind,
     now: Time,
     /// The runner cannot be started.
     refused: bool,
@@ -156,7 +160,7 @@ pub(crate) struct World {
 }
 
 impl World {
-    pub(crate) fn new(runner: Runner, policy: Policy) -> Self {
+    pub(crate) fn new(runner: RunnerKind, policy: Policy) -> Self {
         Self {
             agent: Agent::new(runner, policy),
             runner,
@@ -241,12 +245,12 @@ impl World {
         let is_called_for = |times| times == 0 || matches!(event, Event::RunnerEnded(_));
         match action {
             Action::StartRunner => match self.runner {
-                Runner::Child | Runner::Attached if self.refused => {
+                RunnerKind::Child | RunnerKind::Attached if self.refused => {
                     self.ended = Some(Exit::NOT_FOUND);
                     self.tell(Event::RunnerRefused(Exit::NOT_FOUND));
                 }
-                Runner::None | Runner::Child | Runner::Attached => self.come_up(),
-                Runner::Followed => {}
+                RunnerKind::None | RunnerKind::Child | RunnerKind::Attached => self.come_up(),
+                RunnerKind::Followed => {}
             },
             Action::Send { .. } => self.send(),
             Action::Abandon => {
@@ -271,7 +275,10 @@ impl World {
                 self.kills += 1;
             }
             Action::Forward(_) | Action::Continue => {
-                assert!(self.runner == Runner::Child && self.up, "nobody to hear it");
+                assert!(
+                    self.runner == RunnerKind::Child && self.up,
+                    "nobody to hear it"
+                );
             }
             Action::Suspend => {}
             Action::Exit(exit) => {
@@ -283,7 +290,7 @@ impl World {
 
     /// True when there is somebody to stop.
     fn is_there(&self) -> bool {
-        self.runner != Runner::None && (self.up || self.others)
+        self.runner != RunnerKind::None && (self.up || self.others)
     }
 
     /// The status that the contract asks for.
@@ -291,9 +298,9 @@ impl World {
         match self.runner {
             _ if self.lost => Exit::UNAVAILABLE,
             _ if self.terminated => Exit::OK,
-            Runner::Child if self.up => Exit::by_signal(9),
-            Runner::Child | Runner::Attached => self.ended.unwrap_or(Exit::OK),
-            Runner::None | Runner::Followed => Exit::OK,
+            RunnerKind::Child if self.up => Exit::by_signal(9),
+            RunnerKind::Child | RunnerKind::Attached => self.ended.unwrap_or(Exit::OK),
+            RunnerKind::None | RunnerKind::Followed => Exit::OK,
         }
     }
 
@@ -301,7 +308,7 @@ impl World {
     fn come_up(&mut self) {
         self.up = true;
         self.since = self.now;
-        self.others = self.runner == Runner::Child;
+        self.others = self.runner == RunnerKind::Child;
         self.last_acknowledged = None;
         self.stops = 0;
         self.kills = 0;
@@ -357,10 +364,10 @@ impl World {
         }
         match what {
             What::Nothing => {}
-            What::Answer(answer, roll) => self.answer(answer, Roll::new(roll)),
+            What::Outcome(answer, random) => self.answer(answer, Random::new(random)),
             What::LeaderEnds(status) => {
                 if self.is_watched() && std::mem::take(&mut self.up) {
-                    self.reason |= self.runner == Runner::Child;
+                    self.reason |= self.runner == RunnerKind::Child;
                     self.ended = Some(Exit(status));
                     self.tell(Event::RunnerEnded(Exit(status)));
                 }
@@ -377,7 +384,7 @@ impl World {
                 }
             }
             What::Stop => {
-                self.reason |= self.runner == Runner::Child;
+                self.reason |= self.runner == RunnerKind::Child;
                 self.tell(Event::Stop);
             }
             What::Job(job) => self.tell(Event::Job(job)),
@@ -386,7 +393,7 @@ impl World {
             What::Reload => self.tell(Event::Reloaded(*self.agent.policy())),
             What::Resume(gap) => self.tell(Event::Resumed(gap)),
             What::Restart => {
-                if self.runner == Runner::Followed {
+                if self.runner == RunnerKind::Followed {
                     self.happen(What::LeaderEnds(1));
                     if self.is_watched() {
                         self.come_up();
@@ -400,31 +407,31 @@ impl World {
     fn is_watched(&self) -> bool {
         match self.state() {
             State::Starting | State::Stopped => false,
-            State::Idle => self.runner == Runner::Child,
+            State::Idle => self.runner == RunnerKind::Child,
             State::Waiting
             | State::Running
             | State::Hooking { .. }
             | State::Stopping { .. }
-            | State::Killing { .. } => self.runner != Runner::None,
+            | State::Killing { .. } => self.runner != RunnerKind::None,
         }
     }
 
-    fn answer(&mut self, answer: Answer, roll: Roll) {
+    fn answer(&mut self, answer: Outcome, random: Random) {
         let Some(started) = self.in_flight.take() else {
             return;
         };
         match answer {
-            Answer::Acknowledged { terminate } => {
+            Outcome::Acknowledged { terminate } => {
                 self.last_acknowledged = Some(started);
                 // An answer that took longer than the interval makes the next one late, and nobody is to blame.
                 self.failing = self.now - started > self.agent.policy().interval;
                 self.terminated |= terminate;
                 self.reason |= terminate;
             }
-            Answer::Failed(_) => self.failing = true,
+            Outcome::Failed(_) => self.failing = true,
         }
-        self.tell(Event::Answered(answer, roll));
-        if let Answer::Failed(_) = answer
+        self.tell(Event::HeartbeatEnded(answer, random));
+        if let Outcome::Failed(_) = answer
             && let Some(due) = self.agent.schedule().due()
         {
             let backoff = due - self.now;
@@ -472,9 +479,9 @@ fn name((before, event, after): (State, Event, State)) -> (String, &'static str)
         Event::RunnerRefused(_) => "refused",
         Event::RunnerEnded(_) => "ended",
         Event::RunnerGone => "gone",
-        Event::Answered(Answer::Acknowledged { terminate: false }, _) => "ack",
-        Event::Answered(Answer::Acknowledged { terminate: true }, _) => "terminate",
-        Event::Answered(Answer::Failed(_), _) => "failed",
+        Event::HeartbeatEnded(Outcome::Acknowledged { terminate: false }, _) => "ack",
+        Event::HeartbeatEnded(Outcome::Acknowledged { terminate: true }, _) => "terminate",
+        Event::HeartbeatEnded(Outcome::Failed(_), _) => "failed",
         Event::HookEnded => "hooked",
         Event::Stop => "stop",
         Event::Reloaded(_) => "reload",
@@ -525,14 +532,14 @@ proptest! {
 
     #[test]
     fn a_stop_takes_the_grace_and_five_seconds(policy in policies()) {
-        let mut world = World::new(Runner::Child, Policy { lost_contact_after: None, ..policy });
+        let mut world = World::new(RunnerKind::Child, Policy { lost_contact_after: None, ..policy });
         world.pass(Time::ZERO);
         world.happen(What::Stop);
         let until = world.now + policy.grace + Duration::from_secs(5);
         while let Some(deadline) = world.agent.deadline().filter(|time| *time <= until) {
             world.now = deadline;
             world.tell(Event::Due);
-            world.answer(Answer::Acknowledged { terminate: false }, Roll::new(0.5));
+            world.answer(Outcome::Acknowledged { terminate: false }, Random::new(0.5));
         }
         prop_assert_eq!(world.exit, Some(Exit::by_signal(9)));
         prop_assert_eq!((world.stops, world.kills), (1, 1));
@@ -541,10 +548,10 @@ proptest! {
 
     #[test]
     fn an_error_never_stops_the_runner(policy in policies(), faults in prop::collection::vec(faults(), 1..20)) {
-        let mut world = World::new(Runner::Child, Policy { lost_contact_after: None, ..policy });
+        let mut world = World::new(RunnerKind::Child, Policy { lost_contact_after: None, ..policy });
         world.pass(Time::ZERO);
         for fault in faults.iter().cycle().take(FAULTS_IN_A_ROW) {
-            world.answer(*fault, Roll::new(0.7));
+            world.answer(*fault, Random::new(0.7));
             prop_assert_eq!(world.agent.state(), State::Running);
             let due = world.agent.deadline();
             prop_assert!(due.is_some(), "given up");

@@ -8,9 +8,9 @@ use std::time::Duration;
 use futures_util::stream;
 use rustix::process::Signal;
 use taskbeat::config::{self, StopScope, Target};
-use taskbeat::core::{Action, Answer, Class, Exit, Fault, Policy};
-use taskbeat::daemon::{Daemon, Observer, Reply, Service, Step};
-use taskbeat::process::Runner;
+use taskbeat::core::{Action, Exit, Failure, FailureClass, Outcome, Policy};
+use taskbeat::daemon::{Daemon, Observer, Response, Service, Turn};
+use taskbeat::runner::Runner;
 use tokio::time::{Instant, sleep};
 
 use crate::table::policy;
@@ -35,25 +35,25 @@ impl Service for Virtual {
         self.in_flight = false;
     }
 
-    async fn answer(&mut self) -> Reply {
+    async fn answer(&mut self) -> Response {
         if !self.in_flight {
             future::pending::<()>().await;
         }
         sleep(LATENCY).await;
         self.in_flight = false;
         let answer = if self.sent.borrow().len().is_multiple_of(10) {
-            Answer::Failed(Fault {
-                class: Class::Transient,
+            Outcome::Failed(Failure {
+                class: FailureClass::Transient,
                 retry_after: None,
             })
         } else {
-            Answer::Acknowledged {
+            Outcome::Acknowledged {
                 terminate: self.start.elapsed() >= MONTH,
             }
         };
-        Reply {
+        Response {
             answer,
-            said: String::new(),
+            message: String::new(),
             request_id: None,
         }
     }
@@ -66,7 +66,7 @@ struct Counter {
 }
 
 impl Observer for Counter {
-    fn observe(&mut self, step: &Step<'_>) {
+    fn observe(&mut self, step: &Turn<'_>) {
         let sends = |action: &Action| matches!(action, Action::Send { .. });
         self.sends += step.done.iter().filter(|(action, _)| sends(action)).count();
     }
@@ -80,7 +80,7 @@ async fn a_month_of_heartbeats() {
         sent: Rc::clone(&sent),
         in_flight: false,
     };
-    let nobody = config::Runner {
+    let nobody = config::RunnerSettings {
         target: Target::None,
         stop_signal: Signal::TERM,
         stop_scope: StopScope::Group,

@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use fastrand::Rng;
-use taskbeat::core::{AfterTerminate, Answer, Class, Exit, Fault, Policy, Runner, State, Time};
+use taskbeat::core::{
+    AfterTerminate, Exit, Failure, FailureClass, Outcome, Policy, RunnerKind, State, Time,
+};
 
 use crate::laws::{What, World};
 
@@ -11,15 +13,15 @@ const FAULTS: u32 = 100_000;
 const LIVES: u64 = 100;
 
 /// Whatever the service may answer but terminate.
-fn answer(rng: &mut Rng) -> Answer {
+fn answer(rng: &mut Rng) -> Outcome {
     let class = match rng.u8(..5) {
-        0 => Class::Transient,
-        1 => Class::Throttled,
-        2 => Class::Rejected,
-        _ => return Answer::Acknowledged { terminate: false },
+        0 => FailureClass::Transient,
+        1 => FailureClass::Throttled,
+        2 => FailureClass::Rejected,
+        _ => return Outcome::Acknowledged { terminate: false },
     };
     let asked = Duration::from_millis(1 << rng.u32(..30));
-    Answer::Failed(Fault {
+    Outcome::Failed(Failure {
         class,
         retry_after: rng.bool().then_some(asked),
     })
@@ -40,7 +42,7 @@ fn policy(rng: &mut Rng) -> Policy {
 fn live(seed: u64) -> u32 {
     let mut rng = Rng::with_seed(seed);
     let policy = policy(&mut rng);
-    let mut world = World::new(Runner::Child, policy);
+    let mut world = World::new(RunnerKind::Child, policy);
     world.pass(Time::ZERO);
     let mut faults = 0;
     while faults < FAULTS / u32::try_from(LIVES).unwrap_or(1) {
@@ -51,10 +53,10 @@ fn live(seed: u64) -> u32 {
             0 => What::Resume(Duration::from_secs(rng.u64(..100_000))),
             1 => What::Reload,
             2 => What::Nothing,
-            _ => What::Answer(answer(&mut rng), rng.f64()),
+            _ => What::Outcome(answer(&mut rng), rng.f64()),
         };
         faults +=
-            u32::from(matches!(what, What::Answer(Answer::Failed(_), _)) && world.is_in_flight());
+            u32::from(matches!(what, What::Outcome(Outcome::Failed(_), _)) && world.is_in_flight());
         world.happen(what);
         assert_eq!(world.state(), State::Running, "seed {seed}, {what:?}");
         assert!(
@@ -66,7 +68,10 @@ fn live(seed: u64) -> u32 {
     while !world.is_in_flight() {
         world.pass(world.deadline().unwrap_or_default());
     }
-    world.happen(What::Answer(Answer::Acknowledged { terminate: true }, 0.0));
+    world.happen(What::Outcome(
+        Outcome::Acknowledged { terminate: true },
+        0.0,
+    ));
     assert_ne!(world.state(), State::Running, "seed {seed}");
     world.happen(What::HookEnds);
     world.happen(What::EverybodyEnds);

@@ -7,8 +7,8 @@
 use std::time::Duration;
 
 use taskbeat::core::{
-    Action, AfterTerminate, Agent, Answer, Class, Event, Exit, Fault, Job, Policy, Roll, Runner,
-    State, Time,
+    Action, AfterTerminate, Agent, Event, Exit, Failure, FailureClass, Job, Outcome, Policy,
+    Random, RunnerKind, State, Time,
 };
 
 /// The time at which the tested event comes; everything before it happened at [`Time::ZERO`].
@@ -35,15 +35,15 @@ fn reloaded() -> Policy {
 }
 
 fn acknowledged(terminate: bool) -> Event {
-    Event::Answered(Answer::Acknowledged { terminate }, Roll::new(0.0))
+    Event::HeartbeatEnded(Outcome::Acknowledged { terminate }, Random::new(0.0))
 }
 
-fn failed(class: Class) -> Event {
-    let fault = Fault {
+fn failed(class: FailureClass) -> Event {
+    let fault = Failure {
         class,
         retry_after: None,
     };
-    Event::Answered(Answer::Failed(fault), Roll::new(0.0))
+    Event::HeartbeatEnded(Outcome::Failed(fault), Random::new(0.0))
 }
 
 /// The columns of the table.
@@ -56,7 +56,7 @@ fn events() -> [(&'static str, Event); 16] {
         ("gone", Event::RunnerGone),
         ("ack", acknowledged(false)),
         ("terminate", acknowledged(true)),
-        ("failed", failed(Class::Transient)),
+        ("failed", failed(FailureClass::Transient)),
         ("hooked", Event::HookEnded),
         ("stop", Event::Stop),
         ("reload", Event::Reloaded(reloaded())),
@@ -69,7 +69,7 @@ fn events() -> [(&'static str, Event); 16] {
 }
 
 /// An agent that went through `past`, all of it at the start.
-fn agent(runner: Runner, policy: Policy, past: &[Event]) -> Agent {
+fn agent(runner: RunnerKind, policy: Policy, past: &[Event]) -> Agent {
     let mut agent = Agent::new(runner, policy);
     for event in past {
         agent.handle(Time::ZERO, *event);
@@ -185,7 +185,7 @@ fn past(more: &[Event]) -> Vec<Event> {
 #[test]
 fn starting() {
     row(
-        &agent(Runner::Child, policy(), &[]),
+        &agent(RunnerKind::Child, policy(), &[]),
         "
         due: Waiting -> StartRunner | never
         up: = -> - | -10s
@@ -210,7 +210,7 @@ fn starting() {
 #[test]
 fn waiting() {
     row(
-        &agent(Runner::Followed, policy(), &[Event::Due]),
+        &agent(RunnerKind::Followed, policy(), &[Event::Due]),
         "
         due: = -> - | never
         up: Running -> Send | never | up now, heartbeats
@@ -235,7 +235,7 @@ fn waiting() {
 #[test]
 fn running_child_in_flight() {
     row(
-        &agent(Runner::Child, policy(), &UP),
+        &agent(RunnerKind::Child, policy(), &UP),
         "
         due: = -> - | never
         up: = -> - | never
@@ -260,7 +260,7 @@ fn running_child_in_flight() {
 #[test]
 fn running_child_between_heartbeats() {
     row(
-        &agent(Runner::Child, policy(), &past(&[acknowledged(false)])),
+        &agent(RunnerKind::Child, policy(), &past(&[acknowledged(false)])),
         "
         due: = -> - | 890s
         up: = -> - | 890s
@@ -285,7 +285,11 @@ fn running_child_between_heartbeats() {
 #[test]
 fn running_child_in_backoff() {
     row(
-        &agent(Runner::Child, policy(), &past(&[failed(Class::Transient)])),
+        &agent(
+            RunnerKind::Child,
+            policy(),
+            &past(&[failed(FailureClass::Transient)]),
+        ),
         "
         due: = -> Send | never
         up: = -> - | -9.5s
@@ -310,7 +314,7 @@ fn running_child_in_backoff() {
 #[test]
 fn running_without_a_runner() {
     row(
-        &agent(Runner::None, policy(), &UP),
+        &agent(RunnerKind::None, policy(), &UP),
         "
         due: = -> - | never
         up: = -> - | never
@@ -335,7 +339,7 @@ fn running_without_a_runner() {
 #[test]
 fn running_attached() {
     row(
-        &agent(Runner::Attached, policy(), &UP),
+        &agent(RunnerKind::Attached, policy(), &UP),
         "
         due: = -> - | never
         up: = -> - | never
@@ -360,7 +364,7 @@ fn running_attached() {
 #[test]
 fn running_followed() {
     row(
-        &agent(Runner::Followed, policy(), &UP),
+        &agent(RunnerKind::Followed, policy(), &UP),
         "
         due: = -> - | never
         up: = -> - | never
@@ -392,7 +396,7 @@ fn hooked() -> Policy {
 #[test]
 fn hooking() {
     row(
-        &agent(Runner::Child, hooked(), &past(&[acknowledged(true)])),
+        &agent(RunnerKind::Child, hooked(), &past(&[acknowledged(true)])),
         "
         due: = -> - | 20s
         up: = -> - | 20s | up now
@@ -418,7 +422,7 @@ fn hooking() {
 fn hooking_after_the_runner_ended() {
     row(
         &agent(
-            Runner::Followed,
+            RunnerKind::Followed,
             hooked(),
             &past(&[acknowledged(true), Event::RunnerEnded(Exit::RUNNER_LOST)]),
         ),
@@ -447,7 +451,7 @@ fn hooking_after_the_runner_ended() {
 fn stopping_for_the_operator() {
     row(
         &agent(
-            Runner::Child,
+            RunnerKind::Child,
             policy(),
             &past(&[acknowledged(false), Event::Stop]),
         ),
@@ -475,7 +479,7 @@ fn stopping_for_the_operator() {
 #[test]
 fn stopping_for_terminate() {
     row(
-        &agent(Runner::Child, policy(), &past(&[acknowledged(true)])),
+        &agent(RunnerKind::Child, policy(), &past(&[acknowledged(true)])),
         "
         due: = -> - | 20s
         up: = -> - | 20s
@@ -501,7 +505,7 @@ fn stopping_for_terminate() {
 fn stopping_what_the_leader_left() {
     row(
         &agent(
-            Runner::Child,
+            RunnerKind::Child,
             policy(),
             &past(&[Event::RunnerEnded(Exit(5))]),
         ),
@@ -529,7 +533,7 @@ fn stopping_what_the_leader_left() {
 #[test]
 fn stopping_attached() {
     row(
-        &agent(Runner::Attached, policy(), &past(&[acknowledged(true)])),
+        &agent(RunnerKind::Attached, policy(), &past(&[acknowledged(true)])),
         "
         due: = -> - | 20s
         up: = -> - | 20s
@@ -554,7 +558,11 @@ fn stopping_attached() {
 #[test]
 fn killing_in_flight() {
     row(
-        &agent(Runner::Child, policy(), &past(&[Event::Stop, Event::Stop])),
+        &agent(
+            RunnerKind::Child,
+            policy(),
+            &past(&[Event::Stop, Event::Stop]),
+        ),
         "
         due: Stopped -> Exit 137 | never
         up: = -> - | -5s
@@ -580,7 +588,7 @@ fn killing_in_flight() {
 fn killing_between_heartbeats() {
     row(
         &agent(
-            Runner::Child,
+            RunnerKind::Child,
             policy(),
             &past(&[acknowledged(false), Event::Stop, Event::Stop]),
         ),
@@ -612,7 +620,7 @@ fn idle() {
         ..policy()
     };
     row(
-        &agent(Runner::None, idle, &past(&[acknowledged(true)])),
+        &agent(RunnerKind::None, idle, &past(&[acknowledged(true)])),
         "
         due: = -> - | never
         up: = -> - | never
@@ -637,7 +645,7 @@ fn idle() {
 #[test]
 fn stopped() {
     row(
-        &agent(Runner::None, policy(), &past(&[Event::Stop])),
+        &agent(RunnerKind::None, policy(), &past(&[Event::Stop])),
         "
         due: = -> - | never
         up: = -> - | never
@@ -665,7 +673,7 @@ fn hooking_for_too_long() {
         grace: Duration::from_secs(10),
         ..hooked()
     };
-    let mut agent = agent(Runner::Child, impatient, &past(&[acknowledged(true)]));
+    let mut agent = agent(RunnerKind::Child, impatient, &past(&[acknowledged(true)]));
     let actions = agent.handle(Time::after_start(NOW), Event::Due);
     assert_eq!(show_actions(&actions), "KillHook, StopRunner");
     assert_eq!(show_state(agent.state()), "Stopping Terminate 10s");
@@ -694,7 +702,7 @@ fn two_stops_kill_whatever_started_the_ladder() {
             "KillRunner",
         ),
     ] {
-        let mut agent = agent(Runner::Child, policy, &past(&events));
+        let mut agent = agent(RunnerKind::Child, policy, &past(&events));
         let actions = agent.handle(Time::after_start(NOW), Event::Stop);
         assert_eq!(show_actions(&actions), expected, "{name}");
     }
@@ -703,7 +711,7 @@ fn two_stops_kill_whatever_started_the_ladder() {
 #[test]
 fn the_runner_that_the_hook_stopped_is_not_stopped_again() {
     let ended = [acknowledged(true), Event::RunnerEnded(Exit::RUNNER_LOST)];
-    for runner in [Runner::Attached, Runner::Followed] {
+    for runner in [RunnerKind::Attached, RunnerKind::Followed] {
         let mut agent = agent(runner, hooked(), &past(&ended));
         let actions = agent.handle(Time::after_start(NOW), Event::HookEnded);
         assert_eq!(show_actions(&actions), "Exit 0", "{runner:?}");
@@ -757,7 +765,7 @@ fn the_first_final_cause_fixes_the_status() {
             69,
         ),
     ] {
-        let mut agent = agent(Runner::Child, policy, &past(&events));
+        let mut agent = agent(RunnerKind::Child, policy, &past(&events));
         let actions = agent.handle(Time::after_start(NOW), Event::RunnerGone);
         assert_eq!(show_actions(&actions), format!("Exit {expected}"), "{name}");
     }
@@ -769,11 +777,11 @@ fn lost_contact_counts_from_the_last_acknowledged_one_and_failures_never_push_it
         lost_contact_after: Some(Duration::from_mins(31)),
         ..policy()
     };
-    let mut agent = agent(Runner::Child, lost, &past(&[acknowledged(false)]));
+    let mut agent = agent(RunnerKind::Child, lost, &past(&[acknowledged(false)]));
     let limit = Time::ZERO + Duration::from_mins(31);
     while let Some(deadline) = agent.deadline().filter(|deadline| *deadline < limit) {
         agent.handle(deadline, Event::Due);
-        agent.handle(deadline, failed(Class::Transient));
+        agent.handle(deadline, failed(FailureClass::Transient));
     }
     assert_eq!(agent.deadline(), Some(limit));
     let actions = agent.handle(limit, Event::Due);
@@ -788,14 +796,14 @@ fn a_reload_retries_what_failed_and_shortens_what_is_too_long() {
         ..policy()
     };
     for (name, event, expected) in [
-        ("failed", failed(Class::Throttled), Some(now)),
+        ("failed", failed(FailureClass::Throttled), Some(now)),
         (
             "acknowledged",
             acknowledged(false),
             Some(Time::ZERO + short.interval),
         ),
     ] {
-        let mut agent = agent(Runner::None, policy(), &past(&[event]));
+        let mut agent = agent(RunnerKind::None, policy(), &past(&[event]));
         agent.handle(now, Event::Reloaded(short));
         assert_eq!(agent.deadline(), expected, "{name}");
         assert_eq!(*agent.policy(), short);
@@ -806,7 +814,7 @@ fn a_reload_retries_what_failed_and_shortens_what_is_too_long() {
 fn a_suspension_brings_the_heartbeat_after_it_forward() {
     let resumed = |minutes| Event::Resumed(Duration::from_mins(minutes));
     let retried = [
-        failed(Class::Transient),
+        failed(FailureClass::Transient),
         Event::Reloaded(policy()),
         Event::Due,
     ];
@@ -838,7 +846,7 @@ fn a_suspension_brings_the_heartbeat_after_it_forward() {
             15,
         ),
     ] {
-        let agent = agent(Runner::Child, policy(), &past(&events));
+        let agent = agent(RunnerKind::Child, policy(), &past(&events));
         let expected = Time::ZERO + Duration::from_mins(minutes);
         assert_eq!(agent.deadline(), Some(expected), "{name}");
     }
@@ -851,7 +859,7 @@ fn a_suspension_counts_for_no_other_deadline() {
         lost_contact_after: Some(Duration::from_mins(31)),
         ..policy()
     };
-    let mut agent = agent(Runner::Child, lost, &past(&[acknowledged(false)]));
+    let mut agent = agent(RunnerKind::Child, lost, &past(&[acknowledged(false)]));
     agent.handle(now, Event::Resumed(Duration::from_hours(10)));
     let actions = agent.handle(now, Event::Due);
     assert_eq!(show_actions(&actions), "Send");
@@ -870,9 +878,12 @@ fn every_runner_begins_anew() {
     for (name, events) in [
         ("the first, late", vec![Event::Due]),
         ("after a good one", past(&[acknowledged(false), ended])),
-        ("after a bad one", past(&[failed(Class::Transient), ended])),
+        (
+            "after a bad one",
+            past(&[failed(FailureClass::Transient), ended]),
+        ),
     ] {
-        let mut agent = agent(Runner::Followed, lost, &events);
+        let mut agent = agent(RunnerKind::Followed, lost, &events);
         let actions = agent.handle(now, Event::RunnerUp);
         assert_eq!(show_actions(&actions), "Send", "{name}");
         assert_eq!(agent.deadline(), Some(now + silence), "{name}");
@@ -887,7 +898,7 @@ fn terminate_is_the_last_word_and_stands_for_good() {
         after_terminate: AfterTerminate::Idle,
         ..hooked()
     };
-    let mut agent = agent(Runner::Child, idle, &UP);
+    let mut agent = agent(RunnerKind::Child, idle, &UP);
     let mut now = Time::ZERO;
     let mut states = Vec::new();
     for event in [acknowledged(true), Event::HookEnded, Event::Due, Event::Due] {
@@ -940,7 +951,7 @@ fn an_operator_who_said_stop_meanwhile_does_not_want_us_to_stay() {
             "Exit 0",
         ),
     ] {
-        let mut agent = agent(Runner::Child, policy, &past(&events));
+        let mut agent = agent(RunnerKind::Child, policy, &past(&events));
         let actions = agent.handle(Time::ZERO, Event::RunnerGone);
         assert_eq!(show_actions(&actions), expected, "{name}");
     }

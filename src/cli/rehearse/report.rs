@@ -6,8 +6,8 @@ use std::time::Duration;
 use humantime::format_duration;
 use tokio::sync::mpsc::UnboundedReceiver;
 
-use crate::core::{Action, Answer, Event, Exit, Time};
-use crate::daemon::{Observer, Step};
+use crate::core::{Action, Event, Exit, Outcome, Time};
+use crate::daemon::{Observer, Turn};
 use crate::endpoint as script;
 
 /// One heartbeat, as the script and the daemon saw it.
@@ -68,16 +68,16 @@ impl Report {
 }
 
 impl Observer for Report {
-    fn observe(&mut self, step: &Step<'_>) {
+    fn observe(&mut self, step: &Turn<'_>) {
         match step.event {
-            Event::Answered(answer, _) => {
+            Event::HeartbeatEnded(answer, _) => {
                 let taken = match answer {
-                    Answer::Acknowledged { terminate: false } => "acknowledged".to_owned(),
-                    Answer::Acknowledged { terminate: true } => {
+                    Outcome::Acknowledged { terminate: false } => "acknowledged".to_owned(),
+                    Outcome::Acknowledged { terminate: true } => {
                         self.terminate = Some(step.now);
                         "acknowledged, terminate".to_owned()
                     }
-                    Answer::Failed(fault) => format!("{:?}, retried", fault.class).to_lowercase(),
+                    Outcome::Failed(fault) => format!("{:?}, retried", fault.class).to_lowercase(),
                 };
                 self.heartbeats.push(Heartbeat {
                     answered: step.now,

@@ -6,7 +6,6 @@ mod hook;
 mod pid_file;
 mod reaper;
 mod spawn;
-mod sys;
 mod terminal;
 mod tree;
 
@@ -25,7 +24,6 @@ use crate::config::{self, StopScope, Target};
 use crate::core::{self, Event, Exit};
 
 pub(crate) use self::reaper::mark_helpers;
-pub(crate) use self::sys::{count_arrivals, is_ignored, unblock_signals, watch, without_sigttou};
 pub use self::terminal::Terminal;
 pub use self::tree::Process;
 
@@ -82,7 +80,7 @@ impl Refusal {
 impl Runner {
     /// The runner that the settings describe, not started. In a terminal it is to share our job.
     #[must_use]
-    pub fn new(settings: config::Runner, terminal: Option<Terminal>) -> Self {
+    pub fn new(settings: config::RunnerSettings, terminal: Option<Terminal>) -> Self {
         Self {
             target: settings.target,
             stop: Stop {
@@ -97,12 +95,12 @@ impl Runner {
 
     /// Its kind, as the core knows it.
     #[must_use]
-    pub fn kind(&self) -> core::Runner {
+    pub fn kind(&self) -> core::RunnerKind {
         match self.target {
-            Target::None => core::Runner::None,
-            Target::Command(_) => core::Runner::Child,
-            Target::Pid(_) => core::Runner::Attached,
-            Target::PidFile(_) => core::Runner::Followed,
+            Target::None => core::RunnerKind::None,
+            Target::Command(_) => core::RunnerKind::Child,
+            Target::Pid(_) => core::RunnerKind::Attached,
+            Target::PidFile(_) => core::RunnerKind::Followed,
         }
     }
 

@@ -20,7 +20,7 @@ use super::Snapshot;
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// The claim on a task runner id, held for as long as it lives.
-pub struct Instance(tokio::net::UnixListener);
+pub struct Claim(tokio::net::UnixListener);
 
 /// Why a task runner id could not be claimed.
 #[derive(Debug, thiserror::Error)]
@@ -38,7 +38,7 @@ pub enum ClaimError {
     Socket(#[from] io::Error),
 }
 
-impl Instance {
+impl Claim {
     /// Claims `taskrunner_id` on this host. To be called inside of a runtime.
     ///
     /// # Errors
@@ -61,10 +61,10 @@ impl Instance {
     }
 
     /// Waits for somebody who wants to know. Cancel safe.
-    pub async fn asked(&self) -> Asker {
+    pub async fn asked(&self) -> StatusRequest {
         loop {
             match self.0.accept().await {
-                Ok((stream, _)) => return Asker(stream),
+                Ok((stream, _)) => return StatusRequest(stream),
                 // No descriptors for it: not to be tried again at once.
                 Err(_) => sleep(Duration::from_secs(1)).await,
             }
@@ -73,9 +73,9 @@ impl Instance {
 }
 
 /// Somebody who wants to know how we are.
-pub struct Asker(tokio::net::UnixStream);
+pub struct StatusRequest(tokio::net::UnixStream);
 
-impl Asker {
+impl StatusRequest {
     /// Tells them, without waiting: a new socket has room for more than this.
     pub fn tell(&self, snapshot: &Snapshot) {
         if let Ok(text) = serde_json::to_vec(snapshot) {

@@ -1,5 +1,7 @@
 //! `taskbeat rehearse`: the real daemon against the built-in endpoint, and how the runner took it.
 
+mod report;
+
 use std::net::{Ipv4Addr, SocketAddr};
 
 use futures_util::stream;
@@ -8,33 +10,33 @@ use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 use tracing::info;
 
 use self::report::Report;
-use super::{Failure, load, runtime, start_log};
+use super::{CliError, load, runtime, start_log};
 use crate::aws::{Connection, DataPipeline};
 use crate::config::{Options, Settings};
 use crate::core::{Event, Exit};
-use crate::daemon::{Daemon, Journal, Observer, Step};
+use crate::daemon::{Daemon, Journal, Observer, Turn};
 use crate::endpoint::{Endpoint, Script};
 use crate::log::Log;
-use crate::process::{Runner, Terminal};
+use crate::runner::{Runner, Terminal};
 use crate::signals::{Heard, Signals};
-
-mod report;
 
 pub(super) fn rehearse(
     options: &Options,
     script: &Script,
     listen: Option<SocketAddr>,
-) -> Result<Exit, Failure> {
+) -> Result<Exit, CliError> {
     let mut config = load(options)?;
     let runtime = runtime()?;
     let inside = runtime.enter();
     let terminal = Terminal::find();
-    let signals = Signals::catch(terminal.as_ref()).map_err(|error| Failure::internal(&error))?;
+    let signals = Signals::catch(terminal.as_ref()).map_err(|error| CliError::internal(&error))?;
     drop(inside);
     let listen = listen.unwrap_or_else(|| SocketAddr::from((Ipv4Addr::LOCALHOST, 0)));
     let endpoint = runtime
         .block_on(Endpoint::bind(listen, script.clone()))
-        .map_err(|error| Failure::new(Exit::UNAVAILABLE, &format!("--listen {listen}: {error}")))?;
+        .map_err(|error| {
+            CliError::new(Exit::UNAVAILABLE, &format!("--listen {listen}: {error}"))
+        })?;
     let url = format!("http://{}", endpoint.addr());
     config.settings.aws.endpoint_url = Some(url.clone());
     let log = start_log(&config)?;
@@ -99,8 +101,8 @@ struct Curtain {
 }
 
 impl Observer for Curtain {
-    fn observe(&mut self, step: &Step<'_>) {
-        if let Event::Answered(..) = step.event {
+    fn observe(&mut self, step: &Turn<'_>) {
+        if let Event::HeartbeatEnded(..) = step.event {
             self.steps = self.steps.saturating_sub(1);
             if self.steps == 0 && step.agent.state().cause().is_none() {
                 // The loop is gone only when it needs no stop any more.

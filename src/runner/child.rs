@@ -212,7 +212,7 @@ impl Child {
         ];
         all.retain(|process| match self.stop.scope {
             StopScope::Group => groups.contains(&Some(process.group)),
-            StopScope::Process => process.pid == self.leader.pid,
+            StopScope::Leader => process.pid == self.leader.pid,
         });
         all
     }
@@ -228,10 +228,10 @@ impl Child {
                 signal_each(targets.iter().filter(elsewhere), signal);
             }
             // By its id, which is its own until it is reaped: that takes no descriptor.
-            StopScope::Process if running_alone => {
+            StopScope::Leader if running_alone => {
                 let _ = kill_process(self.leader.pid, signal);
             }
-            StopScope::Group | StopScope::Process => signal_each(targets, signal),
+            StopScope::Group | StopScope::Leader => signal_each(targets, signal),
         }
     }
 }

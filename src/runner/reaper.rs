@@ -6,8 +6,8 @@ use std::fs;
 use procfs::process::Process;
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, getpid, waitid};
 
-use super::sys;
 use super::tree::{children, descendants, own_group};
+use crate::sys;
 
 /// In the environment of whatever the SDK starts (`credential_process`), and of nobody else: neither the runner nor
 /// what we were started with has it. Its value is our process id.

@@ -10,9 +10,10 @@ use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, WaitId, WaitIdOptions, pidfd_open, waitid};
 use tokio::io::unix::AsyncFd;
 
+use super::Refusal;
 use super::reaper::HELPER_OF;
-use super::{Refusal, sys};
 use crate::core::Exit;
+use crate::sys;
 
 /// Variables that speak of our own service manager and would mislead others, and the mark of those
 /// that are not the runner's.

@@ -24,7 +24,7 @@ const LAST_SIGNAL: libc::c_int = 64;
 
 /// Lets `command` begin as if a shell had started it: no signal blocked, none ignored. And it does not outlive us: the
 /// kernel sends it SIGKILL when this thread ends, so spawn from the main thread only.
-pub(super) fn as_our_child(command: &mut Command) {
+pub(crate) fn as_our_child(command: &mut Command) {
     let us = getpid();
     // SAFETY: between fork and exec only async-signal-safe calls are allowed. `begin` makes system calls through
     // rustix and calls sigprocmask and signal of the C library, all of which are on the list of signal-safety(7) or
@@ -80,7 +80,7 @@ fn set_mask(how: libc::c_int, signals: &[libc::c_int]) -> io::Result<()> {
 }
 
 /// Sets a variable of our own environment. To be called while there is one thread.
-pub(super) fn set_variable(name: &str, value: &str) {
+pub(crate) fn set_variable(name: &str, value: &str) {
     // SAFETY: only another thread could read or write the environment meanwhile, and there is none yet.
     unsafe { env::set_var(name, value) };
 }

@@ -9,9 +9,9 @@ use rustix::process::{Pid, test_kill_process_group};
 use rustix::termios::{OptionalActions, Termios, tcgetattr, tcgetpgrp, tcsetattr, tcsetpgrp};
 use signal_hook::consts::{SIGHUP, SIGINT};
 
-use super::sys;
 use super::tree::own_group;
 use crate::core::Exit;
+use crate::sys;
 
 /// The terminal that we were started in. Given back when it is dropped.
 ///

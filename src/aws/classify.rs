@@ -6,28 +6,28 @@ use aws_runtime::retries::classifiers::{THROTTLING_ERRORS, TRANSIENT_ERRORS};
 use aws_sdk_datapipeline::error::{ProvideErrorMetadata, SdkError};
 use aws_smithy_runtime_api::http::Response;
 
-use crate::core::{Class, Fault};
+use crate::core::{Failure, FailureClass};
 
 /// Tells the classes apart by what the service said; where it said nothing, the failure is transient.
-pub(super) fn classify<E>(error: &SdkError<E>) -> Fault
+pub(super) fn classify<E>(error: &SdkError<E>) -> Failure
 where
     SdkError<E>: ProvideErrorMetadata,
 {
     let Some(response) = error.raw_response() else {
-        return Fault {
-            class: Class::Transient,
+        return Failure {
+            class: FailureClass::Transient,
             retry_after: None,
         };
     };
     let status = response.status().as_u16();
     let class = match error.code() {
-        Some(code) if THROTTLING_ERRORS.contains(&code) => Class::Throttled,
-        Some(code) if TRANSIENT_ERRORS.contains(&code) => Class::Transient,
-        _ if status == 429 => Class::Throttled,
-        _ if (400..500).contains(&status) => Class::Rejected,
-        _ => Class::Transient,
+        Some(code) if THROTTLING_ERRORS.contains(&code) => FailureClass::Throttled,
+        Some(code) if TRANSIENT_ERRORS.contains(&code) => FailureClass::Transient,
+        _ if status == 429 => FailureClass::Throttled,
+        _ if (400..500).contains(&status) => FailureClass::Rejected,
+        _ => FailureClass::Transient,
     };
-    Fault {
+    Failure {
         class,
         retry_after: retry_after(response),
     }

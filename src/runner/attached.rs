@@ -10,8 +10,8 @@ use rustix::process::{
 use tokio::io::unix::AsyncFd;
 use tracing::error;
 
-use super::sys;
 use super::tree::Process;
+use crate::sys;
 
 /// The process that had the id when we attached.
 pub(super) struct Attached {
