@@ -32,11 +32,14 @@ pub(crate) fn prepare_child(command: &mut Command, ignored: Vec<i32>) {
 fn before_exec(parent: Pid, ignored: &[i32]) -> io::Result<()> {
     unblock_signals()?;
     for signal in 1..=LAST_SIGNAL {
-        if !ignored.contains(&signal) {
-            // SAFETY: SIG_DFL is no handler. Signals that cannot be changed, and those that the C
-            // library reserves, are refused with an error that has no meaning here.
-            unsafe { libc::signal(signal, libc::SIG_DFL) };
-        }
+        let action = if ignored.contains(&signal) {
+            libc::SIG_IGN
+        } else {
+            libc::SIG_DFL
+        };
+        // SAFETY: neither action is a handler. Signals that cannot be changed, and those that the C
+        // library reserves, are refused with an error that has no meaning here.
+        unsafe { libc::signal(signal, action) };
     }
     set_parent_process_death_signal(Some(Signal::KILL))?;
     // If the parent ended before that call, the kernel will not send the signal.
