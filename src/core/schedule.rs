@@ -198,25 +198,24 @@ impl Schedule {
     /// settings do not delay the first attempt under the new ones.
     pub fn reload(&mut self, now: Time, policy: &Policy) {
         self.routine = false;
-        if self.failures == 0 {
-            if let (Next::At(time), Some(acknowledged)) = (self.next, self.acknowledged) {
-                self.next = Next::At(time.min(acknowledged + policy.interval));
-            }
-            return;
-        }
-        if self
+        let too_soon = self
             .reloaded
-            .is_some_and(|reloaded| now - reloaded < RELOAD_PACE)
-        {
-            return;
-        }
-        self.reloaded = Some(now);
+            .is_some_and(|reloaded| now - reloaded < RELOAD_PACE);
+        let retry = self.failures > 0 && !too_soon;
         if let Next::At(time) = self.next {
-            self.next = Next::At(time.min(now));
+            let latest = if retry {
+                now
+            } else {
+                self.started + policy.interval
+            };
+            self.next = Next::At(time.min(latest));
         }
-        self.failures = 0;
-        self.last_failure = None;
-        self.throttling = None;
+        if retry {
+            self.reloaded = Some(now);
+            self.failures = 0;
+            self.last_failure = None;
+            self.throttling = None;
+        }
     }
 
     /// A heartbeat starts. Returns true if it needs a new client: every second time after failures
