@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::failure::{Throttling, backoff};
-use super::{Failure, FailureClass, Policy, Random, Time};
+use super::{Action, Failure, FailureClass, Policy, Random, Time};
 
 /// Contact is lost when no heartbeat was acknowledged for this many intervals: one of them may fail
 /// and be retried without an alarm.
@@ -78,6 +78,22 @@ pub enum Contact {
         /// When the two intervals were over.
         since: Time,
     },
+}
+
+impl Contact {
+    /// The action that announces the change from `before`. The first acknowledgement is none,
+    /// because it is logged as one.
+    pub(super) fn change_from(self, before: Self) -> Option<Action> {
+        match (before, self) {
+            (Self::Pending { .. } | Self::Held { .. }, Self::Lost { .. }) => {
+                Some(Action::ContactLost)
+            }
+            (Self::Lost { since: lost }, Self::Held { since, .. }) => {
+                Some(Action::ContactRegained(since - lost))
+            }
+            (Self::Pending { .. } | Self::Held { .. } | Self::Lost { .. }, _) => None,
+        }
+    }
 }
 
 impl Schedule {
