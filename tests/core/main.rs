@@ -1,6 +1,11 @@
 //! The pure core: every decision, and the laws that hold whatever happens.
 
+mod laws;
+mod month;
+mod soak;
 mod table;
+mod transitions;
+mod world;
 
 use std::time::Duration;
 
@@ -15,5 +20,14 @@ fn policy() -> Policy {
         lost_contact_after: None,
         on_terminate: false,
         after_terminate: AfterTerminate::Exit,
+    }
+}
+
+/// How many random cases a test runs: `full` if `TASKBEAT_TEST_FULL=1` is set, as in CI, else `few`.
+fn count(full: u32, few: u32) -> u32 {
+    if std::env::var("TASKBEAT_TEST_FULL").as_deref() == Ok("1") {
+        full
+    } else {
+        few
     }
 }
