@@ -6,19 +6,19 @@
 //!                        └── LeaderExited, followed ──┤
 //!                                                     │
 //!             terminate, with an on-terminate command ├──▶ OnTerminate
-//!                                                     │         │ CommandEnded, or its grace is over
+//!                                                     │         │ CommandEnded, grace over
 //!    terminate, stop, lost contact, LeaderExited ─────┴─────────┴──▶ Ladder, Rung::Stop
-//!                                                                       │ grace is over, second stop
+//!                                                                       │ grace over, second stop
 //!                                                                       ▼
 //!                                                                    Ladder, Rung::Kill
-//!                                                                       │ RunnerGone, or 5 s are over
+//!                                                                       │ RunnerGone, 5 s over
 //!                                                                       ▼
 //!                                after-terminate = idle ──▶ Idle ── stop ──▶ Stopped
 //! ```
 //!
-//! A step for which no process is left to wait for is skipped, so that its arrow leads to `Stopped`
-//! or `Idle` directly. So do a failed start and a stop in `Starting` or `Waiting`. `terminate` can
-//! come in `Waiting`, too: in response to the last heartbeat of a followed runner that has exited. A
+//! Steps for which no process is left to wait for are skipped: their arrows lead to `Stopped` or
+//! `Idle` directly. So do a failed start and a stop in `Starting` or `Waiting`. `terminate` can come
+//! in `Waiting`, too: in response to the last heartbeat of a followed runner that has exited. A
 //! second stop in `OnTerminate` leads to `Rung::Kill`.
 
 use std::time::Duration;

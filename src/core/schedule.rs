@@ -13,8 +13,8 @@ const CONTACT: u32 = 2;
 /// response at an interval of milliseconds is not an alarm.
 const SHORTEST_CONTACT: Duration = Duration::from_secs(1);
 
-/// Reloads bring a failed heartbeat forward at most once in this time, so that a script that reloads
-/// in a loop cannot flood the service.
+/// Reloads bring a failed heartbeat forward at most once in this time, so that a script that
+/// reloads in a loop cannot flood the service.
 const RELOAD_PACE: Duration = Duration::from_secs(10);
 
 /// The schedule of one daemon's heartbeats.
