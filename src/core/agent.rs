@@ -17,9 +17,9 @@
 //! ```
 //!
 //! Steps for which no process is left to wait for are skipped: their arrows lead to `Stopped` or
-//! `Idle` directly. So do a failed start and a stop in `Starting` or `Waiting`. `terminate` can come
-//! in `Waiting`, too: in response to the last heartbeat of a followed runner that has exited. A
-//! second stop in `OnTerminate` leads to `Rung::Kill`.
+//! `Idle` directly. So do a failed start and a stop in `Starting` or `Waiting`. `terminate` can
+//! also come in `Waiting`, as the response to the last heartbeat of a followed runner that has
+//! exited. A second stop in `OnTerminate` leads to `Rung::Kill`.
 
 use std::time::Duration;
 

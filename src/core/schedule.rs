@@ -214,6 +214,8 @@ impl Schedule {
     /// settings do not delay the first attempt under the new ones.
     pub fn reload(&mut self, now: Time, policy: &Policy) {
         self.routine = false;
+        // The new settings may belong to another account.
+        self.throttling = None;
         let too_soon = self
             .reloaded
             .is_some_and(|reloaded| now - reloaded < RELOAD_PACE);
@@ -230,7 +232,6 @@ impl Schedule {
             self.reloaded = Some(now);
             self.failures = 0;
             self.last_failure = None;
-            self.throttling = None;
         }
     }
 
