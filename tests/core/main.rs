@@ -2,6 +2,7 @@
 
 mod laws;
 mod month;
+mod schedule;
 mod soak;
 mod table;
 mod transitions;
