@@ -111,7 +111,7 @@ fn kinds() -> impl Strategy<Value = RunnerKind> {
 }
 
 /// Lives `life` to its end. Returns each event with the states before and after it.
-pub(crate) fn live(life: Life) -> Vec<(State, Event, State)> {
+pub(crate) fn live(life: &Life) -> Vec<(State, Event, State)> {
     let mut world = World::new(life.kind, life.policy).with_failing_start(life.start_fails);
     let (running, rest) = life.incidents.split_at(life.incidents.len() / 2);
     let (stopping, killing) = rest.split_at(rest.len() / 2);
@@ -140,7 +140,7 @@ proptest! {
 
     #[test]
     fn the_laws_hold(life in lives()) {
-        live(life);
+        live(&life);
     }
 
     #[test]

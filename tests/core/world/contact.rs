@@ -78,12 +78,11 @@ impl ContactLaw {
         };
         let found: Vec<_> = actions.iter().copied().filter(is_edge).collect();
         assert_eq!(found, edges, "the edges of contact");
-        match contact {
-            Contact::Pending { until } => assert_eq!((until, self.lost), (self.until, false)),
-            Contact::Held { until, .. } => {
-                assert_eq!((Some(until), self.lost), (self.until, false))
-            }
-            Contact::Lost { since } => assert_eq!((Some(since), self.lost), (self.until, true)),
-        }
+        let found = match contact {
+            Contact::Pending { until } => (until, false),
+            Contact::Held { until, .. } => (Some(until), false),
+            Contact::Lost { since } => (Some(since), true),
+        };
+        assert_eq!(found, (self.until, self.lost), "the state of contact");
     }
 }
