@@ -266,7 +266,7 @@ fn exit_status(page: &mut Roff, subcommands: &[Command]) -> Result<(), Box<dyn E
     page.control("SH", ["EXIT STATUS"]);
     for subcommand in subcommands {
         page.control("SS", [subcommand.get_name()]);
-        for line in text(subcommand.get_after_help())?.lines().skip(1) {
+        for line in text(subcommand.get_after_long_help())?.lines().skip(1) {
             let (status, cause) = line
                 .trim()
                 .split_once("  ")

@@ -108,7 +108,7 @@ pub const SETTINGS: &[Setting] = &[
         key: "taskrunner-id",
         value: "ID",
         allowed: "1 to 1024 characters, no control characters, no spaces around them",
-        help: "ID of the task runner, unique in the AWS account",
+        help: "ID, unique in the AWS account",
         group: Group::Identity,
         ..ROW
     },
@@ -116,7 +116,7 @@ pub const SETTINGS: &[Setting] = &[
         key: "worker-group",
         value: "NAME",
         allowed: "at most 1024 characters, no `*`, no control characters, no spaces around it",
-        help: "Worker group of the task runner, one exact and case-sensitive name",
+        help: "Worker group, one exact and case-sensitive name",
         group: Group::Identity,
         ..ROW
     },
@@ -125,7 +125,7 @@ pub const SETTINGS: &[Setting] = &[
         value: "NAME",
         default: Some("{hostname}"),
         allowed: "1 to 1024 characters, no control characters, no spaces around them",
-        help: "Public DNS name of the task runner",
+        help: "Public DNS name",
         group: Group::Identity,
         ..ROW
     },
@@ -133,7 +133,7 @@ pub const SETTINGS: &[Setting] = &[
         key: "region",
         value: "REGION",
         allowed: "a region's name in lowercase letters, digits and dashes, such as us-east-1",
-        help: "AWS region; by default what the AWS SDK finds",
+        help: "AWS region; by default the AWS SDK finds it",
         group: Group::Aws,
         aws: &["AWS_REGION", "AWS_DEFAULT_REGION"],
         ..ROW
@@ -142,7 +142,7 @@ pub const SETTINGS: &[Setting] = &[
         key: "profile",
         value: "NAME",
         allowed: "the name of an AWS profile, no control characters, no spaces around it",
-        help: "AWS profile; by default what the AWS SDK finds",
+        help: "AWS profile; by default the AWS SDK finds it",
         group: Group::Aws,
         aws: &["AWS_PROFILE"],
         ..ROW
@@ -151,7 +151,7 @@ pub const SETTINGS: &[Setting] = &[
         key: "endpoint-url",
         value: "URL",
         allowed: "an http or https URL with a host, without user, password, query or fragment",
-        help: "Where heartbeats go; by default to the region's endpoint",
+        help: "Service's URL; by default the region's",
         group: Group::Aws,
         secret: true,
         aws: &["AWS_ENDPOINT_URL_DATA_PIPELINE", "AWS_ENDPOINT_URL"],
@@ -159,10 +159,10 @@ pub const SETTINGS: &[Setting] = &[
     },
     Setting {
         key: "interval",
-        value: "DURATION",
+        value: "TIME",
         default: Some("15m"),
         allowed: "10ms to 15m, such as 15m, 90s or 250ms",
-        help: "Longest time from one heartbeat to the next",
+        help: "Longest heartbeat interval",
         group: Group::Timing,
         ..ROW
     },
@@ -171,24 +171,24 @@ pub const SETTINGS: &[Setting] = &[
         value: "PERCENT",
         default: Some("10%"),
         allowed: "0% to 50%, such as 10% or 2.5%",
-        help: "Largest part of the interval to be early by",
+        help: "Random cut of the interval",
         group: Group::Timing,
         ..ROW
     },
     Setting {
         key: "lost-contact-after",
-        value: "DURATION",
+        value: "TIME",
         allowed: "longer than two intervals and at most 30d, such as 45m",
-        help: "Stop the runner after so long a silence; by default never",
+        help: "Stop the runner when out of contact so long",
         group: Group::Timing,
         ..ROW
     },
     Setting {
         key: "grace",
-        value: "DURATION",
+        value: "TIME",
         default: Some("30s"),
         allowed: "0s to 24h, such as 2m, 30s or 500ms",
-        help: "Time from the stop signal to SIGKILL",
+        help: "Time to stop before SIGKILL",
         group: Group::Runner,
         ..ROW
     },
@@ -198,7 +198,7 @@ pub const SETTINGS: &[Setting] = &[
         default: Some("SIGTERM"),
         allowed: "TERM, INT, HUP, QUIT, USR1, USR2 or KILL, with or without SIG before it",
         choices: &["TERM", "INT", "HUP", "QUIT", "USR1", "USR2", "KILL"],
-        help: "Signal that asks the runner to stop",
+        help: "First signal of a stop",
         group: Group::Runner,
         ..ROW
     },
@@ -208,7 +208,7 @@ pub const SETTINGS: &[Setting] = &[
         default: Some("group"),
         allowed: "group or process",
         choices: &["group", "process"],
-        help: "Who gets the stop signal: group or process",
+        help: "Reach of the stop signal",
         group: Group::Runner,
         ..ROW
     },
@@ -216,7 +216,7 @@ pub const SETTINGS: &[Setting] = &[
         key: "command",
         value: "COMMAND",
         allowed: "a command for /bin/sh -c",
-        help: "Shell command that is the runner; arguments after -- take its place",
+        help: "The runner, unless arguments follow --",
         group: Group::Runner,
         flag: false,
         ..ROW
@@ -225,7 +225,7 @@ pub const SETTINGS: &[Setting] = &[
         key: "pid",
         value: "PID",
         allowed: "the id of a running process",
-        help: "Attach to this process, which somebody else started",
+        help: "Attach to this running process",
         group: Group::Runner,
         ..ROW
     },
@@ -233,7 +233,7 @@ pub const SETTINGS: &[Setting] = &[
         key: "pid-file",
         value: "PATH",
         allowed: "a path",
-        help: "Attach to the process that this file names, now or later",
+        help: "Attach to the process that this file names",
         group: Group::Runner,
         ..ROW
     },
@@ -241,17 +241,17 @@ pub const SETTINGS: &[Setting] = &[
         key: "on-terminate",
         value: "COMMAND",
         allowed: "a command for /bin/sh -c",
-        help: "Shell command to run at terminate, before the runner is stopped",
+        help: "Shell command to run first at terminate",
         group: Group::Runner,
         ..ROW
     },
     Setting {
         key: "after-terminate",
-        value: "WHAT",
+        value: "ACTION",
         default: Some("exit"),
         allowed: "exit or idle",
         choices: &["exit", "idle"],
-        help: "After terminate: exit, or stay idle until SIGTERM",
+        help: "Exit or idle after terminate",
         group: Group::Runner,
         ..ROW
     },
@@ -261,7 +261,7 @@ pub const SETTINGS: &[Setting] = &[
         default: Some("auto"),
         allowed: "auto, text or json",
         choices: &["auto", "text", "json"],
-        help: "Shape of the log on stderr: auto, text or json",
+        help: "Format of the log on stderr",
         group: Group::Logging,
         ..ROW
     },
@@ -271,7 +271,7 @@ pub const SETTINGS: &[Setting] = &[
         default: Some("info"),
         allowed: "off, error, warn, info, debug or trace",
         choices: &["off", "error", "warn", "info", "debug", "trace"],
-        help: "How much to log: off, error, warn, info, debug or trace",
+        help: "Least important level to log",
         group: Group::Logging,
         ..ROW
     },
