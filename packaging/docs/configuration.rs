@@ -45,7 +45,7 @@ pub(crate) fn page() -> Result<Roff, Box<dyn Error>> {
             limits(&mut page, setting);
         }
     }
-    see_also(&mut page, &[("taskbeat", 1)]);
+    see_also(&mut page, &["`taskbeat`(1)"]);
     Ok(page)
 }
 

@@ -17,20 +17,21 @@ pub(crate) fn settings(group: Group) -> impl Iterator<Item = &'static Setting> {
         .filter(move |setting| setting.group == group)
 }
 
-/// The beginning of each page, up to its description.
+pub(crate) const VERSION: &str = concat!("taskbeat ", env!("CARGO_PKG_VERSION"));
+
+/// Keeps words whole and lines ragged, because commands must be readable as they are typed.
+pub(crate) fn ragged(page: &mut Roff) {
+    page.control("nh", []).control("ad", ["l"]);
+}
+
+/// The beginning of a page, up to its description.
 pub(crate) fn begin(name: &str, section: &str, volume: &str, about: &str) -> Roff {
     let mut page = Roff::new();
-    let version = concat!("taskbeat ", env!("CARGO_PKG_VERSION"));
     // No date: the same source makes the same page on every day.
-    page.control(
-        "TH",
-        [&name.to_uppercase(), section, "\"\"", version, volume],
-    )
-    // Commands must not be hyphenated, nor their words spread over the line.
-    .control("nh", [])
-    .control("ad", ["l"])
-    .control("SH", ["NAME"])
-    .text([roman(format!("{name} - {about}"))]);
+    page.control("TH", [name, section, "\"\"", VERSION, volume]);
+    ragged(&mut page);
+    page.control("SH", ["NAME"])
+        .text([roman(format!("{name} - {about}"))]);
     page
 }
 
@@ -48,23 +49,9 @@ pub(crate) fn limits(page: &mut Roff, setting: &Setting) {
     page.control("br", []).text(prose(&text));
 }
 
-/// A section that is a list.
-pub(crate) fn list(page: &mut Roff, title: &str, entries: &[(&str, &str)]) {
-    page.control("SH", [title]);
-    for (head, text) in entries {
-        entry(page, [bold(*head)], text);
-    }
-}
-
-/// The pages to go on with.
-pub(crate) fn see_also(page: &mut Roff, others: &[(&str, u8)]) {
-    page.control("SH", ["SEE ALSO"]);
-    let mut inlines = Vec::new();
-    for (index, (name, section)) in others.iter().enumerate() {
-        let end = if index + 1 < others.len() { ", " } else { "" };
-        inlines.extend([bold(*name), roman(format!("({section}){end}"))]);
-    }
-    page.text(inlines);
+pub(crate) fn see_also(page: &mut Roff, others: &[&str]) {
+    page.control("SH", ["SEE ALSO"])
+        .text(prose(&others.join(", ")));
 }
 
 /// Text in which what stands in backticks is bold.
