@@ -1,53 +1,49 @@
-//! The one table of settings: flags, environment names, file keys, `check` and help are all made from it.
+//! The table of settings. Options, variables, keys of the file, `check`, help texts and
+//! taskbeat.toml(5) are made from it.
 
-/// One setting: a row of [`SETTINGS`].
+use super::values::{AFTER_TERMINATE, Choices, LOG_FORMATS, LOG_LEVELS, STOP_SCOPES, STOP_SIGNALS};
+
+/// A row of [`SETTINGS`].
 #[derive(Debug)]
 pub struct Setting {
-    /// Its name: the flag without `--`, the key in the file, and in capitals the variable's name.
+    /// The option without `--`, the key in the file, and in capitals the end of its variable.
     pub key: &'static str,
-    /// What stands for the value in help texts.
-    pub value: &'static str,
-    /// The value when nobody sets one. None: there is none, or the system or the AWS SDK knows better.
+    /// The placeholder of the value in help texts.
+    pub(crate) value: &'static str,
+    /// The value if no source has one. Without it there is none, or the system or the SDK finds it.
     pub default: Option<&'static str>,
-    /// Which values are allowed; completes the sentence "must be …".
-    pub allowed: &'static str,
-    /// Those values that shells offer, where there are only so many.
-    pub choices: &'static [&'static str],
-    /// What it is for, in one line.
-    pub help: &'static str,
-    /// Where help lists it.
-    pub group: Group,
+    /// The allowed values, if they are a closed list; shells offer them.
+    pub(crate) choices: &'static [&'static str],
+    /// The other allowed values, or a remark on the list.
+    allowed: &'static str,
+    /// One line for `-h`; with the default it fits 45 columns.
+    pub(crate) help: &'static str,
+    pub(crate) group: Group,
     /// Whether the command line has an option for it.
-    pub flag: bool,
+    pub(crate) flag: bool,
     /// Whether the configuration file may hold it.
     pub file: bool,
-    /// Whether a wrong value may hold credentials, which no message may repeat.
-    pub secret: bool,
-    /// Variables of the AWS SDKs that stand in, the first one wins, when flag, environment and file are silent.
-    pub aws: &'static [&'static str],
+    /// Whether its value may hold credentials, which no message may repeat.
+    pub(crate) secret: bool,
+    /// Variables of the AWS SDK that take the place of a value from the command line, the
+    /// environment and the file. The first that is set counts.
+    pub(crate) aws: &'static [&'static str],
 }
 
-/// The headings of the help texts.
+/// The groups of the help texts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Group {
-    /// What concerns the whole program.
+pub(crate) enum Group {
     General,
-    /// Who sends the heartbeats.
     Identity,
-    /// Whom they are sent to, and with which credentials.
     Aws,
-    /// When they are sent.
     Timing,
-    /// What is supervised, and how it is stopped.
     Runner,
-    /// What is said about all this.
     Logging,
 }
 
 impl Group {
-    /// The heading over the group's options; none over those that belong with `--help`.
-    #[must_use]
-    pub const fn heading(self) -> Option<&'static str> {
+    /// None for the options that stand beside `--help`.
+    pub(crate) const fn heading(self) -> Option<&'static str> {
         match self {
             Self::General => None,
             Self::Identity => Some("Identity"),
@@ -60,32 +56,51 @@ impl Group {
 }
 
 impl Setting {
-    /// The environment variable that sets it.
+    /// The allowed values in words that complete "must be".
     #[must_use]
-    pub fn variable(&self) -> String {
-        format!(
-            "{VARIABLE_PREFIX}{}",
-            self.key.to_uppercase().replace('-', "_")
-        )
+    pub fn allowed(&self) -> String {
+        match self.choices {
+            [] => self.allowed.to_owned(),
+            [others @ .., last] => format!("{} or {last}{}", others.join(", "), self.allowed),
+        }
     }
 
-    /// The row of `key`.
+    /// The heading of the group that it belongs to.
     #[must_use]
-    pub fn find(key: &str) -> Option<&'static Self> {
+    pub fn heading(&self) -> Option<&'static str> {
+        self.group.heading()
+    }
+
+    /// The environment variable that sets it.
+    pub(crate) fn variable(&self) -> String {
+        let name = self.key.to_uppercase().replace('-', "_");
+        format!("{VARIABLE_PREFIX}{name}")
+    }
+
+    pub(crate) fn find(key: &str) -> Option<&'static Self> {
         SETTINGS.iter().find(|setting| setting.key == key)
     }
 }
 
-/// What the names of all our environment variables begin with.
 pub(super) const VARIABLE_PREFIX: &str = "TASKBEAT_";
 
-/// What most rows have in common.
+const fn words<T: Copy, const N: usize>(choices: &Choices<T, N>) -> [&'static str; N] {
+    let mut words = [""; N];
+    let mut index = 0;
+    while index < N {
+        words[index] = choices[index].0;
+        index += 1;
+    }
+    words
+}
+
+/// The values that most rows share.
 const ROW: Setting = Setting {
     key: "",
     value: "",
     default: None,
-    allowed: "",
     choices: &[],
+    allowed: "",
     help: "",
     group: Group::General,
     flag: true,
@@ -94,7 +109,7 @@ const ROW: Setting = Setting {
     aws: &[],
 };
 
-/// Every setting, in the order in which help, `check` and messages name them.
+/// Every setting, in the order of help texts, listings and messages.
 pub const SETTINGS: &[Setting] = &[
     Setting {
         key: "config",
@@ -196,8 +211,8 @@ pub const SETTINGS: &[Setting] = &[
         key: "stop-signal",
         value: "SIGNAL",
         default: Some("SIGTERM"),
-        allowed: "TERM, INT, HUP, QUIT, USR1, USR2 or KILL, with or without SIG before it",
-        choices: &["TERM", "INT", "HUP", "QUIT", "USR1", "USR2", "KILL"],
+        choices: &words(&STOP_SIGNALS),
+        allowed: ", with or without SIG before it",
         help: "First signal of a stop",
         group: Group::Runner,
         ..ROW
@@ -206,8 +221,7 @@ pub const SETTINGS: &[Setting] = &[
         key: "stop-scope",
         value: "SCOPE",
         default: Some("group"),
-        allowed: "group or process",
-        choices: &["group", "process"],
+        choices: &words(&STOP_SCOPES),
         help: "Reach of the stop signal",
         group: Group::Runner,
         ..ROW
@@ -249,8 +263,7 @@ pub const SETTINGS: &[Setting] = &[
         key: "after-terminate",
         value: "ACTION",
         default: Some("exit"),
-        allowed: "exit or idle",
-        choices: &["exit", "idle"],
+        choices: &words(&AFTER_TERMINATE),
         help: "Exit or idle after terminate",
         group: Group::Runner,
         ..ROW
@@ -259,8 +272,7 @@ pub const SETTINGS: &[Setting] = &[
         key: "log-format",
         value: "FORMAT",
         default: Some("auto"),
-        allowed: "auto, text or json",
-        choices: &["auto", "text", "json"],
+        choices: &words(&LOG_FORMATS),
         help: "Format of the log on stderr",
         group: Group::Logging,
         ..ROW
@@ -269,8 +281,7 @@ pub const SETTINGS: &[Setting] = &[
         key: "log",
         value: "LEVEL",
         default: Some("info"),
-        allowed: "off, error, warn, info, debug or trace",
-        choices: &["off", "error", "warn", "info", "debug", "trace"],
+        choices: &words(&LOG_LEVELS),
         help: "Least important level to log",
         group: Group::Logging,
         ..ROW

@@ -1,4 +1,4 @@
-//! What is wrong is refused before anything starts, what is right can be looked at.
+//! A wrong configuration is refused before anything starts; a right one can be inspected.
 
 use std::ffi::OsString;
 use std::fs;
@@ -8,11 +8,11 @@ use serde_json::{Value, json};
 
 use crate::harness::{Endpoint, Play, Taskbeat};
 
-/// Refused with status 78 and one line on stderr that holds all of `words`. Neither the runner nor a heartbeat was
-/// started.
-fn is_refused(spoil: impl FnOnce(Taskbeat) -> Taskbeat, words: &[&str]) {
+/// Checks that the changed program exits with 78 and one line on stderr that holds all of `words`,
+/// and starts neither the runner nor a heartbeat.
+fn is_refused(change: impl FnOnce(Taskbeat) -> Taskbeat, words: &[&str]) {
     let endpoint = Endpoint::ok();
-    let finished = spoil(Taskbeat::run(&endpoint))
+    let finished = change(Taskbeat::run(&endpoint))
         .script("echo started")
         .finish();
     assert_eq!(finished.status, 78, "{finished:?}");
@@ -94,14 +94,14 @@ fn an_interval_that_is_too_long_is_refused() {
 }
 
 #[test]
-fn an_unknown_variable_of_ours_is_refused() {
+fn an_unknown_variable_is_refused() {
     is_refused(
         |taskbeat| taskbeat.env("TASKBEAT_INTERVALL", "1m"),
         &["TASKBEAT_INTERVALL", "did you mean TASKBEAT_INTERVAL?"],
     );
 }
 
-/// A configuration file of this text.
+/// The program with a configuration file of this text.
 fn with_file(taskbeat: Taskbeat, text: &str) -> Taskbeat {
     let path = taskbeat.home().join("taskbeat.toml");
     fs::write(&path, text).unwrap();
@@ -137,7 +137,7 @@ fn a_file_that_is_not_there_is_refused() {
 }
 
 #[test]
-fn what_the_sdk_would_panic_on_is_refused() {
+fn a_number_of_attempts_on_which_the_sdk_panics_is_refused() {
     for value in ["0", "-1", "many", ""] {
         is_refused(
             |taskbeat| taskbeat.env("AWS_MAX_ATTEMPTS", value),
@@ -173,7 +173,7 @@ fn a_key_with_spaces_or_line_breaks_is_refused_and_not_repeated() {
 }
 
 #[test]
-fn a_blank_key_is_none() {
+fn a_blank_key_counts_as_unset() {
     let check = || Taskbeat::new("check").flag("--online");
     let blank = check().env("AWS_SESSION_TOKEN", " \n").finish();
     assert_eq!(blank.status, 0, "{blank:?}");
@@ -203,7 +203,7 @@ fn an_endpoint_that_is_no_url_is_refused() {
 }
 
 #[test]
-fn everything_that_is_wrong_is_told_at_once() {
+fn all_errors_are_reported_at_once() {
     let finished = Taskbeat::new("run")
         .set("--interval", "soon")
         .set("--grace", "later")
@@ -217,7 +217,7 @@ fn everything_that_is_wrong_is_told_at_once() {
 }
 
 #[test]
-fn what_another_setting_may_not_be_once_may_not_either() {
+fn once_refuses_the_same_values_as_run() {
     let endpoint = Endpoint::ok();
     let once = Taskbeat::new("once").to(&endpoint.url());
     let finished = once.set("--worker-group", "*").finish();
@@ -247,7 +247,7 @@ fn a_flag_wins_over_a_variable_and_a_variable_over_the_file() {
 }
 
 #[test]
-fn a_command_line_that_cannot_be_understood_makes_the_status_64() {
+fn wrong_usage_makes_the_status_64() {
     for flags in [
         &["--no-such-flag"][..],
         &["--interval"],
@@ -270,7 +270,7 @@ fn a_command_line_that_cannot_be_understood_makes_the_status_64() {
 }
 
 #[test]
-fn help_and_version_are_printed_whatever_else_is_wrong() {
+fn help_and_version_are_printed_despite_other_errors() {
     for subcommand in ["run", "once", "check", "rehearse"] {
         let help = Taskbeat::new(subcommand)
             .without("TASKBEAT_TASKRUNNER_ID")
@@ -288,7 +288,7 @@ fn help_and_version_are_printed_whatever_else_is_wrong() {
 }
 
 #[test]
-fn check_prints_every_value_and_where_it_came_from() {
+fn check_prints_every_value_and_its_origin() {
     let endpoint = Endpoint::ok();
     let check = Taskbeat::new("check")
         .to(&endpoint.url())
@@ -321,7 +321,7 @@ fn check_prints_every_value_and_where_it_came_from() {
 }
 
 #[test]
-fn check_refuses_what_run_refuses() {
+fn check_refuses_the_same_values_as_run() {
     let finished = Taskbeat::new("check").set("--interval", "0s").finish();
     assert_eq!(finished.status, 78, "{finished:?}");
 }
@@ -340,28 +340,32 @@ fn check_online_resolves_credentials_and_sends_nothing() {
 }
 
 #[test]
-fn what_a_source_gives_takes_one_line_and_no_control_over_the_terminal() {
+fn check_online_prints_foreign_text_on_one_line_without_control_characters() {
     let check = Taskbeat::new("check")
         .without("AWS_ACCESS_KEY_ID")
         .without("AWS_SECRET_ACCESS_KEY")
         .without("AWS_REGION");
     let config = check.home().join("config");
-    let said = r#"{"Version":1,"AccessKeyId":"A\u001b\n\rMIDDLE\n\tZ\u0007","SecretAccessKey":"a-secret"}"#;
-    fs::write(check.home().join("said"), said).unwrap();
-    let text = "[default]\nregion = eu\u{1b}[2J-west-1\ncredential_process = cat said\n";
-    fs::write(&config, text).unwrap();
+    let credentials = json!({
+        "Version": 1,
+        "AccessKeyId": "A\u{1b}\n\rMIDDLE\n\tZ\u{7}",
+        "SecretAccessKey": "a-secret",
+    });
+    fs::write(check.home().join("credentials"), credentials.to_string()).unwrap();
+    let profile = "[default]\nregion = eu\u{1b}[2J-west-1\ncredential_process = cat credentials\n";
+    fs::write(&config, profile).unwrap();
     let finished = check
         .env("AWS_CONFIG_FILE", config)
         .flag("--online")
         .finish();
     assert_eq!(finished.status, 0, "{finished:?}");
-    let shown = finished.text();
-    let last = shown.lines().last().unwrap();
+    let text = finished.text();
+    let last = text.lines().last().unwrap();
     assert_eq!(
         last,
         "online: region eu [2J-west-1; access key A … Z , expires never"
     );
-    assert!(!shown.contains("MIDDLE"), "{shown}");
+    assert!(!text.contains("MIDDLE"), "{text}");
 }
 
 #[test]
@@ -376,7 +380,7 @@ fn check_online_without_credentials_makes_the_status_69() {
     assert!(last.contains("credentials"), "{finished:?}");
 }
 
-/// What `once` makes of an answer: its exit status, and what it prints.
+/// The exit status and the output of `once` after this answer.
 fn once(play: Play) -> (i32, String) {
     let endpoint = Endpoint::play([], play);
     let finished = Taskbeat::new("once").to(&endpoint.url()).finish();

@@ -18,28 +18,20 @@ use crate::endpoint::Script;
 
 /// A command, and its options.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Invocation {
-    /// The daemon.
+pub(crate) enum Invocation {
     Run(Options),
-    /// One heartbeat.
     Once(Options),
-    /// The settings, checked and listed.
     Check {
-        /// The settings.
         options: Options,
         /// Whether to resolve credentials, too.
         online: bool,
     },
-    /// The status of the running daemon.
     Status {
         /// Only the identity counts.
         options: Options,
-        /// Whether to print JSON.
         json: bool,
     },
-    /// The daemon against the built-in endpoint.
     Rehearse {
-        /// The settings.
         options: Options,
         /// The endpoint's script.
         script: Script,
@@ -60,7 +52,7 @@ const REHEARSAL: [(&str, &str); 3] = [
 /// # Errors
 ///
 /// A usage error, or a request for help or the version; [`exit`] has the status of each.
-pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Invocation, clap::Error> {
+pub(crate) fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Invocation, clap::Error> {
     let words: Vec<OsString> = words.into_iter().collect();
     let mut command = command();
     let matches = command
@@ -98,7 +90,7 @@ pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Invocation, cl
             let preset = |(key, value): (_, &str)| Preset {
                 key,
                 value: value.into(),
-                by: "rehearse",
+                subcommand: "rehearse",
             };
             options.presets = REHEARSAL.map(preset).into();
             Invocation::Rehearse {
@@ -122,8 +114,7 @@ fn without_bad_advice(mut error: clap::Error) -> clap::Error {
 }
 
 /// The exit status of an error of [`parse`].
-#[must_use]
-pub fn exit(error: &clap::Error) -> Exit {
+pub(crate) fn exit(error: &clap::Error) -> Exit {
     // clap prints help and version to stdout.
     if error.use_stderr() {
         Exit::USAGE
@@ -231,7 +222,8 @@ fn option(setting: &'static Setting, presets: &[(&str, &str)]) -> Arg {
         .help(format!("{}{default}", setting.help))
         .long_help(format!(
             "{}.\nAllowed: {}.\n[env: {variable}]{default}",
-            setting.help, setting.allowed
+            setting.help,
+            setting.allowed()
         ))
         .help_heading(setting.group.heading())
 }

@@ -207,7 +207,7 @@ fn a_rehearsal_has_its_own_defaults() {
     assert_eq!(config.settings.identity.taskrunner_id, "rehearsal");
     assert_eq!(config.settings.policy.interval.as_secs(), 1);
     assert_eq!(config.settings.policy.grace.as_secs(), 5);
-    let listing = crate::config::listing(&config.inputs);
+    let listing = config.listing.to_string();
     assert!(listing.contains("default (rehearse)\n"), "{listing}");
 }
 
