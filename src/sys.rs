@@ -3,6 +3,7 @@
 #![expect(unsafe_code, reason = "these calls have no safe form")]
 
 use std::env;
+use std::ffi::OsStr;
 use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
@@ -83,6 +84,12 @@ fn set_mask(how: libc::c_int, signals: &[libc::c_int]) -> io::Result<()> {
 pub(crate) fn set_variable(name: &str, value: &str) {
     // SAFETY: only another thread could read or write the environment meanwhile, and there is none yet.
     unsafe { env::set_var(name, value) };
+}
+
+/// Removes a variable from the environment. To be called while there is one thread.
+pub(crate) fn remove_variable(name: &OsStr) {
+    // SAFETY: as for `set_variable`.
+    unsafe { env::remove_var(name) };
 }
 
 /// Whether `signal` is ignored, which we can only have inherited.

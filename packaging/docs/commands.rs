@@ -18,11 +18,13 @@ const ENVIRONMENT: &[(&str, &str)] = &[
     (
         "TASKBEAT_...",
         "Each option of the commands, and `TASKBEAT_COMMAND`: the runner, as a command for \
-         /bin/sh -c. Other names with this prefix are refused.",
+         /bin/sh -c. Other names with this prefix are refused, except those that Kubernetes makes \
+         for a Service.",
     ),
     (
         "AWS_...",
-        "Credentials, region, profile and endpoint, as for every AWS SDK.",
+        "Credentials, region, profile and endpoint, as for every AWS SDK. Here and above, an empty \
+         variable counts as unset.",
     ),
     (
         "HTTPS_PROXY, HTTP_PROXY, ALL_PROXY, NO_PROXY",

@@ -25,6 +25,7 @@ use crate::runner::mark_helpers;
 #[must_use]
 pub fn main() -> ExitCode {
     mark_helpers();
+    config::environment::remove_empty();
     let invocation = match args::parse(std::env::args_os()) {
         Ok(invocation) => invocation,
         Err(error) => {

@@ -1,12 +1,16 @@
-//! The environment beyond the settings' own variables: unknown ones are refused, and those that the
-//! AWS SDK would misread.
+//! The environment beyond the settings' own variables: which are ignored, and which are refused
+//! because the AWS SDK would misread them.
 
 use std::collections::BTreeMap;
+use std::env;
 use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
+use std::sync::OnceLock;
 
 use super::errors::Error;
 use super::table::{SETTINGS, Setting, VARIABLE_PREFIX};
 use super::values;
+use crate::sys;
 
 pub(super) type Environment = BTreeMap<OsString, OsString>;
 
@@ -17,6 +21,38 @@ const KEYS: [&str; 3] = [
     "AWS_SECRET_ACCESS_KEY",
     "AWS_SESSION_TOKEN",
 ];
+
+static EMPTY: OnceLock<Vec<OsString>> = OnceLock::new();
+
+/// Removes the empty variables of AWS from the environment, because the SDK would take an empty
+/// `AWS_REGION` for a region. Call it while there is one thread.
+pub(crate) fn remove_empty() {
+    let variables = env::vars_os().filter(|(name, value)| is_unset(name, value));
+    let empty = EMPTY.get_or_init(|| variables.map(|(name, _)| name).collect());
+    for name in empty {
+        sys::remove_variable(name);
+    }
+}
+
+/// The variables that [`remove_empty`] removed. A child gets them back.
+pub(crate) fn removed() -> &'static [OsString] {
+    EMPTY.get().map_or(&[], Vec::as_slice)
+}
+
+/// Whether the variable counts as unset. `docker compose` passes unset variables on as empty ones.
+fn is_unset(name: &OsStr, value: &OsStr) -> bool {
+    let name = name.as_bytes();
+    value.is_empty() && (name.starts_with(b"AWS_") || name.starts_with(VARIABLE_PREFIX.as_bytes()))
+}
+
+pub(super) fn without_empty(
+    variables: impl IntoIterator<Item = (OsString, OsString)>,
+) -> Environment {
+    let variables = variables.into_iter();
+    variables
+        .filter(|(name, value)| !is_unset(name, value))
+        .collect()
+}
 
 pub(super) fn is_true(name: &str, environment: &Environment) -> bool {
     let value = environment.get(OsStr::new(name));
@@ -33,9 +69,17 @@ pub(super) fn errors(environment: &Environment) -> Vec<Error> {
 
 fn unknown(environment: &Environment) -> Vec<Error> {
     let known: Vec<_> = SETTINGS.iter().map(Setting::variable).collect();
-    let names = environment.keys().map(|name| name.to_string_lossy());
-    names
-        .filter(|name| name.starts_with(VARIABLE_PREFIX) && known.iter().all(|known| known != name))
+    let names = || environment.keys().map(|name| name.to_string_lossy());
+    // A Service named `taskbeat-NAME` announces itself by this variable, too.
+    let others = names().filter_map(|name| name.strip_suffix("SERVICE_HOST").map(str::to_owned));
+    let services: Vec<String> = others.chain([VARIABLE_PREFIX.to_owned()]).collect();
+    let of_a_service = |name: &str| {
+        let mut rests = services.iter().filter_map(|one| name.strip_prefix(one));
+        rests.any(values::is_service_variable)
+    };
+    names()
+        .filter(|name| name.starts_with(VARIABLE_PREFIX))
+        .filter(|name| known.iter().all(|known| known != name) && !of_a_service(name))
         .map(|name| Error::unknown(&name, "environment".to_owned(), &known))
         .collect()
 }

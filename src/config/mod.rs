@@ -11,7 +11,7 @@
 //! to a default. A new setting is a row of the table, a field of [`Settings`] and a line of its
 //! reader.
 
-mod environment;
+pub(crate) mod environment;
 mod errors;
 mod file;
 mod host;
@@ -57,7 +57,7 @@ pub(crate) fn load(
     options: &Options,
     environment: impl IntoIterator<Item = (OsString, OsString)>,
 ) -> Result<Config, Errors> {
-    let mut inputs = Inputs::gather(options, &environment.into_iter().collect())?;
+    let mut inputs = Inputs::gather(options, &environment::without_empty(environment))?;
     inputs.fill();
     let settings = Settings::resolve(&inputs)?;
     let listing = Listing::new(&inputs);

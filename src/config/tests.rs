@@ -582,6 +582,73 @@ fn unknown_variables_are_refused() {
 }
 
 #[test]
+fn the_variables_of_a_kubernetes_service_are_ignored() {
+    let is_known = |variables: &[&str]| {
+        let variables = variables.iter().map(|name| (name.into(), "x".into()));
+        load(&flags([("taskrunner-id", "t")]), variables).is_ok()
+    };
+    for name in [
+        "TASKBEAT_PORT",
+        "TASKBEAT_SERVICE_HOST",
+        "TASKBEAT_SERVICE_PORT",
+        "TASKBEAT_SERVICE_PORT_HTTP",
+        "TASKBEAT_SERVICE_PORT_HTTP_ALT",
+        "TASKBEAT_PORT_80_TCP",
+        "TASKBEAT_PORT_80_TCP_ADDR",
+        "TASKBEAT_PORT_80_UDP_PORT",
+        "TASKBEAT_PORT_65535_SCTP_PROTO",
+    ] {
+        assert!(is_known(&[name]), "{name}");
+        let other = name.replace("TASKBEAT", "TASKBEAT_METRICS");
+        let announced = [&other, "TASKBEAT_METRICS_SERVICE_HOST"];
+        assert!(is_known(&announced), "{other}");
+    }
+    for name in [
+        "TASKBEAT_PORTS",
+        "TASKBEAT_SERVICE",
+        "TASKBEAT_SERVICE_HOSTS",
+        "TASKBEAT_PORT_HTTP",
+        "TASKBEAT_PORT_80",
+        "TASKBEAT_PORT_80_TCP_HOST",
+        "TASKBEAT_PORT_65536_TCP",
+        "TASKBEAT_METRICS_PORT",
+        "TASKBEAT_SERVICE_HOST_PORT",
+    ] {
+        assert!(!is_known(&[name]), "{name}");
+    }
+}
+
+#[test]
+fn an_empty_variable_counts_as_unset() {
+    let set = [
+        ("TASKBEAT_TASKRUNNER_ID", "t"),
+        ("AWS_DEFAULT_REGION", "eu-west-1"),
+    ];
+    let expected = load(&Options::default(), environment(set)).unwrap();
+    let names = SETTINGS
+        .iter()
+        .filter(|setting| setting.key != "taskrunner-id");
+    let mut variables: Vec<(OsString, OsString)> = names
+        .map(|setting| (setting.variable().into(), "".into()))
+        .collect();
+    for name in [
+        "AWS_REGION",
+        "AWS_PROFILE",
+        "AWS_ENDPOINT_URL",
+        "AWS_ENDPOINT_URL_DATA_PIPELINE",
+        "AWS_MAX_ATTEMPTS",
+        "TASKBEAT_NO_SUCH_SETTING",
+    ] {
+        variables.push((name.into(), "".into()));
+    }
+    variables.extend(environment(set));
+    assert_eq!(load(&Options::default(), variables).unwrap(), expected);
+    let empty = environment([("TASKBEAT_TASKRUNNER_ID", "")]);
+    let error = load(&Options::default(), empty).unwrap_err().to_string();
+    assert!(error.starts_with("taskrunner-id is not set: "), "{error}");
+}
+
+#[test]
 fn the_variables_of_the_aws_sdk_take_the_place_of_missing_values() {
     let url = "http://127.0.0.1:1";
     let options = flags([("taskrunner-id", "t")]);

@@ -215,3 +215,20 @@ pub(super) fn aws_key(text: &str) -> Option<&str> {
     let plain = text.bytes().all(|byte| byte.is_ascii_graphic());
     (plain || text.trim().is_empty()).then_some(text)
 }
+
+/// Whether Kubernetes ends the name of a variable like this after the name of a Service: `PORT`,
+/// `SERVICE_HOST`, `SERVICE_PORT_HTTP`, `PORT_80_TCP_ADDR`.
+pub(super) fn is_service_variable(rest: &str) -> bool {
+    let words: Vec<&str> = rest.split('_').collect();
+    match words[..] {
+        ["PORT"] | ["SERVICE", "HOST"] | ["SERVICE", "PORT", ..] => true,
+        ["PORT", port, "TCP" | "UDP" | "SCTP"]
+        | [
+            "PORT",
+            port,
+            "TCP" | "UDP" | "SCTP",
+            "ADDR" | "PORT" | "PROTO",
+        ] => port.parse::<u16>().is_ok(),
+        _ => false,
+    }
+}

@@ -12,6 +12,7 @@ use tokio::io::unix::AsyncFd;
 
 use super::Refusal;
 use super::reaper::HELPER_OF;
+use crate::config::environment;
 use crate::core::Exit;
 use crate::sys;
 
@@ -47,6 +48,7 @@ impl Spawned {
         for variable in OURS {
             command.env_remove(variable);
         }
+        command.envs(environment::removed().iter().map(|name| (name, "")));
         sys::as_our_child(&mut command);
         let mut child = command.spawn().map_err(|error| {
             let exit = match Errno::from_io_error(&error) {
