@@ -2,12 +2,13 @@
 
 use std::fs;
 
-use super::placeholders::{Part, Placeholder, parts};
+use super::placeholders::{Part, Placeholder, escape, parts};
 
 /// Written by the system at its first boot; see machine-id(5).
 const MACHINE_ID: &str = "/etc/machine-id";
 
-/// The text with `{hostname}` and `{machine-id}` replaced; the other placeholders stay.
+/// The text with `{hostname}` and `{machine-id}` replaced. It is still a text of placeholders: the
+/// others stay, and literal braces stay doubled.
 ///
 /// # Errors
 ///
@@ -15,8 +16,8 @@ const MACHINE_ID: &str = "/etc/machine-id";
 pub(super) fn fill(text: &str) -> Result<String, String> {
     let parts = parts(text)?;
     let texts = parts.into_iter().map(|part| match part {
-        Part::Text(text) => Ok(text.to_owned()),
-        Part::Placeholder(Placeholder::Hostname) => hostname(),
+        Part::Text(text) => Ok(escape(text)),
+        Part::Placeholder(Placeholder::Hostname) => Ok(escape(&hostname()?)),
         Part::Placeholder(Placeholder::MachineId) => machine_id(),
         Part::Placeholder(
             other @ (Placeholder::InstanceId
@@ -58,7 +59,8 @@ mod tests {
             Ok(id) => assert_eq!(fill("{machine-id}"), Ok(id)),
             Err(reason) => assert!(reason.starts_with(MACHINE_ID), "{reason}"),
         }
-        let unchanged = "{instance-id}/{public-hostname}";
-        assert_eq!(fill(unchanged), Ok(unchanged.into()));
+        for unchanged in ["{instance-id}/{public-hostname}", "{{hostname}}", "a{{}}b"] {
+            assert_eq!(fill(unchanged), Ok(unchanged.into()));
+        }
     }
 }

@@ -51,19 +51,24 @@ pub(crate) enum Part<'a> {
     Placeholder(Placeholder),
 }
 
-/// Takes `text` apart.
+/// Takes `text` apart. `{{` and `}}` are literal braces.
 ///
 /// # Errors
 ///
-/// A brace that belongs to no placeholder: the text of it, and which placeholders there are.
+/// A single brace that belongs to no placeholder: the text of it, and which placeholders there are.
 pub(crate) fn parts(text: &str) -> Result<Vec<Part<'_>>, String> {
     let mut parts = Vec::new();
     let mut rest = text;
     while let Some(brace) = rest.find(['{', '}']) {
         let (before, after) = rest.split_at(brace);
         parts.push(Part::Text(before));
-        let end = after.find('}').map_or(after.len(), |end| end + 1);
-        parts.push(Part::Placeholder(placeholder(&after[..end])?));
+        let (part, end) = if after.starts_with("{{") || after.starts_with("}}") {
+            (Part::Text(&after[..1]), 2)
+        } else {
+            let end = after.find('}').map_or(after.len(), |end| end + 1);
+            (Part::Placeholder(placeholder(&after[..end])?), end)
+        };
+        parts.push(part);
         rest = &after[end..];
     }
     parts.push(Part::Text(rest));
@@ -75,8 +80,13 @@ fn placeholder(braced: &str) -> Result<Placeholder, String> {
     let mut all = Placeholder::ALL.into_iter();
     all.find(|one| one.to_string() == braced).ok_or_else(|| {
         let all = Placeholder::ALL.map(|one| one.to_string()).join(", ");
-        format!("{braced:?} is no placeholder; use one of {all}")
+        format!("{braced:?} is no placeholder; use one of {all}, or {{{{ and }}}} as braces")
     })
+}
+
+/// The text of which [`parts`] makes `literal`.
+pub(super) fn escape(literal: &str) -> String {
+    literal.replace('{', "{{").replace('}', "}}")
 }
 
 #[cfg(test)]
@@ -113,6 +123,30 @@ mod tests {
     }
 
     #[test]
+    fn doubled_braces_are_literal() {
+        let literal = |text: &str| -> String {
+            let texts = parts(text).unwrap().into_iter().map(|part| match part {
+                Part::Text(text) => text.to_owned(),
+                Part::Placeholder(placeholder) => format!("<{}>", placeholder.name()),
+            });
+            texts.collect()
+        };
+        for (text, expected) in [
+            ("job{{1}}", "job{1}"),
+            ("{{", "{"),
+            ("}}{{", "}{"),
+            ("{{hostname}}", "{hostname}"),
+            ("{{{hostname}}}", "{<hostname>}"),
+            ("{{{{hostname}}}}", "{{hostname}}"),
+        ] {
+            assert_eq!(literal(text), expected);
+        }
+        for text in ["", "etl", "a{b}}c{{{", "{hostname}"] {
+            assert_eq!(literal(&escape(text)), text);
+        }
+    }
+
+    #[test]
     fn other_braces_are_refused_by_name() {
         for (text, named) in [
             ("a{host}b", "\"{host}\""),
@@ -120,7 +154,8 @@ mod tests {
             ("{}", "\"{}\""),
             ("a{hostname", "\"{hostname\""),
             ("a}b", "\"}\""),
-            ("{{hostname}}", "\"{{hostname}\""),
+            ("{{hostname}", "\"}\""),
+            ("{{{hostname}}", "\"}\""),
         ] {
             let error = parts(text).unwrap_err();
             assert!(error.starts_with(named), "{text}: {error}");

@@ -27,7 +27,8 @@ pub(crate) struct Settings {
 
 /// The parameters of `ReportTaskRunnerHeartbeat`, each at most 1024 characters (API reference).
 ///
-/// As part of the settings they may hold placeholders of the metadata service.
+/// As part of the settings they are texts for [`parts`](super::parts): they may hold placeholders
+/// of the metadata service, and their literal braces are doubled.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Identity {
     /// `taskrunnerId`, at least one character, unique in the AWS account.

@@ -379,7 +379,8 @@ fn an_unknown_placeholder_is_refused() {
     assert_eq!(
         load(&options, []).unwrap_err().to_string(),
         "taskrunner-id = \"etl-{host}\" (flag --taskrunner-id): \"{host}\" is no placeholder; \
-         use one of {hostname}, {machine-id}, {instance-id}, {public-hostname}, {local-hostname}"
+         use one of {hostname}, {machine-id}, {instance-id}, {public-hostname}, {local-hostname}, \
+         or {{ and }} as braces"
     );
 }
 
@@ -646,6 +647,20 @@ fn an_empty_variable_counts_as_unset() {
     let empty = environment([("TASKBEAT_TASKRUNNER_ID", "")]);
     let error = load(&Options::default(), empty).unwrap_err().to_string();
     assert!(error.starts_with("taskrunner-id is not set: "), "{error}");
+}
+
+#[test]
+fn doubled_braces_of_the_identity_are_literal() {
+    let filled = settings([("taskrunner-id", "job{{1}}"), ("hostname", "{{hostname}}")]).identity;
+    assert_eq!(
+        [&*filled.taskrunner_id, &*filled.hostname],
+        ["job{{1}}", "{{hostname}}"]
+    );
+    // The limit counts a doubled brace once, as it is sent.
+    let id = "{{".repeat(1024);
+    settings([("taskrunner-id", &id)]);
+    let error = load(&flags([("taskrunner-id", &(id + "}}"))]), []).unwrap_err();
+    assert!(error.to_string().contains("1 to 1024 characters"));
 }
 
 #[test]

@@ -131,7 +131,9 @@ pub(super) fn worker_group(text: &str) -> Option<String> {
 /// The API's pattern, less characters that only a mistake puts there: the API also allows newlines,
 /// tabs, the controls from U+007F on, and spaces around the value.
 fn is_api_string(text: &str) -> bool {
-    text.chars().count() <= NAME_LENGTH
+    // Doubled braces are sent as single ones.
+    let sent = text.replace("{{", "{").replace("}}", "}");
+    sent.chars().count() <= NAME_LENGTH
         && text.trim() == text
         && !text
             .chars()

@@ -287,6 +287,21 @@ fn the_variables_of_a_kubernetes_service_are_ignored() {
 }
 
 #[test]
+fn doubled_braces_reach_the_service_as_literal_ones() {
+    let endpoint = Endpoint::play([], Play::Terminate);
+    let taskbeat = Taskbeat::run(&endpoint);
+    let id = taskbeat.id();
+    let finished = taskbeat
+        .set("--taskrunner-id", format!("{id}{{{{1}}}}"))
+        .set("--worker-group", "{{hostname}}")
+        .finish();
+    assert_eq!(finished.status, 0, "{finished:?}");
+    let body = &endpoint.requests()[0].body;
+    assert_eq!(body["taskrunnerId"], format!("{id}{{1}}"));
+    assert_eq!(body["workerGroup"], "{hostname}");
+}
+
+#[test]
 fn an_endpoint_that_is_no_url_is_refused() {
     for url in [
         "127.0.0.1:1",
