@@ -8,6 +8,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::sync::OnceLock;
 
 use super::errors::Error;
+use super::show;
 use super::table::{SETTINGS, Setting, VARIABLE_PREFIX};
 use super::values;
 use crate::sys;
@@ -20,6 +21,14 @@ const KEYS: [&str; 3] = [
     "AWS_ACCESS_KEY_ID",
     "AWS_SECRET_ACCESS_KEY",
     "AWS_SESSION_TOKEN",
+];
+
+/// The SDK's proxies. Of each pair it takes the first that is set, and the last pair only if one
+/// of the others is missing.
+const PROXIES: [[&str; 2]; 3] = [
+    ["HTTP_PROXY", "http_proxy"],
+    ["HTTPS_PROXY", "https_proxy"],
+    ["ALL_PROXY", "all_proxy"],
 ];
 
 static EMPTY: OnceLock<Vec<OsString>> = OnceLock::new();
@@ -64,6 +73,7 @@ pub(super) fn errors(environment: &Environment) -> Vec<Error> {
     let mut errors = unknown(environment);
     errors.extend(attempts(environment));
     errors.extend(KEYS.into_iter().filter_map(|name| key(name, environment)));
+    errors.extend(proxies(environment));
     errors
 }
 
@@ -100,4 +110,24 @@ fn key(name: &'static str, environment: &Environment) -> Option<Error> {
     values::aws_key(&value)
         .is_none()
         .then(|| Error::variable(name, "***".to_owned(), plain))
+}
+
+/// The SDK drops a proxy that it cannot use, and connects directly.
+fn proxies(environment: &Environment) -> Vec<Error> {
+    let set = |names: [&'static str; 2]| {
+        let mut names = names.into_iter();
+        let set = names.find_map(|name| Some((name, environment.get(OsStr::new(name))?)));
+        set.filter(|(_, value)| !value.is_empty())
+    };
+    let [http, https, all] = PROXIES.map(set);
+    let all = all.filter(|_| http.is_none() || https.is_none());
+    let used = [http, https, all].into_iter().flatten();
+    let allowed = "an http or https URL with a host; in its user and password, @ is %40, / is %2F";
+    used.map(|(name, value)| (name, value.to_string_lossy()))
+        .filter(|(_, value)| !values::is_proxy_url(value))
+        .map(|(name, value)| {
+            let value = format!("{:?}", show::redacted(&value));
+            Error::variable(name, value, allowed)
+        })
+        .collect()
 }

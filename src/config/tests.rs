@@ -663,6 +663,84 @@ fn doubled_braces_of_the_identity_are_literal() {
     assert!(error.to_string().contains("1 to 1024 characters"));
 }
 
+/// The errors of this variable alone.
+fn errors_of_variable(name: &str, value: &str) -> String {
+    let result = load(
+        &flags([("taskrunner-id", "t")]),
+        environment([(name, value)]),
+    );
+    result.map_or_else(|errors| errors.to_string(), |_| String::new())
+}
+
+#[test]
+fn an_unusable_proxy_is_refused_without_its_password() {
+    let allowed =
+        "must be an http or https URL with a host; in its user and password, @ is %40, / is %2F";
+    for (value, quoted) in [
+        ("ftp://proxy:3128", "ftp://proxy:3128"),
+        ("socks5://proxy:1080", "socks5://proxy:1080"),
+        ("http://", "http://"),
+        ("http://proxy:port", "http://proxy:port"),
+        ("http://proxy:0", "http://proxy:0"),
+        ("http://pro xy", "http://pro xy"),
+        ("http://$PROXY", "http://$PROXY"),
+        ("\"http://proxy\"", "\\\"http://proxy\\\""),
+        ("'http://proxy'", "'http://proxy'"),
+        (" http://proxy", " http://proxy"),
+        ("http://proxy\n", "http://proxy\\n"),
+        ("/proxy", "/proxy"),
+        ("http://user:p@ss@proxy", "http://***@proxy"),
+        ("http://user:p/ss@proxy", "http://***@proxy"),
+        ("user:p@ss@proxy:3128", "***@proxy:3128"),
+        ("http://user:p#ss@proxy", "http://***"),
+        ("http://user:p?ss@proxy", "http://***"),
+        ("http://user:p\"ss@proxy", "http://***@proxy"),
+        ("http://user:p[ss@proxy", "http://***@proxy"),
+    ] {
+        for name in ["HTTPS_PROXY", "http_proxy", "ALL_PROXY"] {
+            assert_eq!(
+                errors_of_variable(name, value),
+                format!("{name} = \"{quoted}\" (environment {name}): {allowed}")
+            );
+        }
+    }
+}
+
+#[test]
+fn a_usable_or_unused_proxy_is_accepted() {
+    for value in [
+        "",
+        "http://proxy",
+        "HTTPS://proxy:3128/",
+        "proxy",
+        "proxy:3128",
+        "http://[::1]:3128",
+        "http://user:p%40ss%2f@proxy:3128",
+        "http://user:pass:word@proxy",
+        "user@proxy:3128",
+    ] {
+        assert_eq!(errors_of_variable("all_proxy", value), "", "{value}");
+        assert_eq!(errors_of_variable("HTTPS_PROXY", value), "", "{value}");
+    }
+    let (good, bad) = ("http://proxy", "socks5://proxy");
+    for variables in [
+        // The SDK takes the first of each pair, even if it is empty.
+        [("HTTPS_PROXY", good), ("https_proxy", bad), ("NO", "")],
+        [("HTTPS_PROXY", ""), ("https_proxy", bad), ("NO", "")],
+        [
+            ("http_proxy", good),
+            ("HTTPS_PROXY", good),
+            ("ALL_PROXY", bad),
+        ],
+    ] {
+        let options = flags([("taskrunner-id", "t")]);
+        load(&options, environment(variables)).unwrap();
+    }
+    let partly = [("http_proxy", good), ("all_proxy", bad)];
+    let error = load(&flags([("taskrunner-id", "t")]), environment(partly)).unwrap_err();
+    assert!(error.to_string().starts_with("all_proxy = "));
+}
+
 #[test]
 fn the_variables_of_the_aws_sdk_take_the_place_of_missing_values() {
     let url = "http://127.0.0.1:1";
@@ -1076,6 +1154,8 @@ proptest! {
     ) {
         let url = format!("https://{user}:{password}@{host}{path}");
         let message = load(&flags([("endpoint-url", &url)]), []).unwrap_err().to_string();
+        prop_assert!(!message.contains('Z'), "{}", message);
+        let message = errors_of_variable("HTTPS_PROXY", &url);
         prop_assert!(!message.contains('Z'), "{}", message);
     }
 }

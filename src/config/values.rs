@@ -180,6 +180,16 @@ fn is_http_url(text: &str) -> bool {
         && !text.contains('#')
 }
 
+/// Whether the SDK can use the proxy and all of its password. A text without a scheme is http.
+pub(super) fn is_proxy_url(text: &str) -> bool {
+    let (scheme, rest) = text.split_once("://").unwrap_or(("http", text));
+    let (user, address) = rest.split_once('@').unwrap_or(("", rest));
+    // The parser must see the same user: a slash would end it.
+    !user.contains(['/', '?', '#'])
+        && text.parse::<Uri>().is_ok()
+        && is_http_url(&format!("{scheme}://{address}"))
+}
+
 /// Whether a URL, as [`endpoint_url`] allows it, leads to this host.
 pub(super) fn is_loopback(url: &str) -> bool {
     let uri = url.parse::<Uri>().ok();

@@ -287,6 +287,42 @@ fn the_variables_of_a_kubernetes_service_are_ignored() {
 }
 
 #[test]
+fn an_unusable_proxy_is_refused_and_its_password_is_not_repeated() {
+    for (name, value) in [
+        ("HTTPS_PROXY", "http://user:Zp@ssZ@127.0.0.1:1"),
+        ("https_proxy", "ftp://user:ZpassZ@127.0.0.1:1"),
+        ("HTTP_PROXY", "\"http://user:ZpassZ@127.0.0.1:1\""),
+        ("ALL_PROXY", "http://user:ZpassZ@"),
+    ] {
+        is_refused(
+            |taskbeat| taskbeat.env(name, value),
+            &[name, "must be an http or https URL"],
+        );
+        let finished = Taskbeat::new("run").env(name, value).finish();
+        assert!(!finished.stderr.contains('Z'), "{finished:?}");
+    }
+}
+
+#[test]
+fn a_usable_proxy_gets_the_heartbeat_and_its_whole_password() {
+    let proxy = Endpoint::play([], Play::Terminate);
+    let address = proxy.addr();
+    for (name, value) in [
+        ("HTTP_PROXY", format!("http://user:p%40ss%2Fword@{address}")),
+        ("all_proxy", format!("user:p%40ss%2Fword@{address}")),
+    ] {
+        let taskbeat = Taskbeat::new("run").to("http://datapipeline.invalid");
+        let finished = taskbeat.env(name, value).finish();
+        assert_eq!(finished.status, 0, "{finished:?}");
+        let request = proxy.requests().pop().unwrap();
+        assert!(request.line.contains("http://datapipeline.invalid/"));
+        // user:p@ss/word
+        let password = "Basic dXNlcjpwQHNzL3dvcmQ=";
+        assert_eq!(request.header("proxy-authorization"), password);
+    }
+}
+
+#[test]
 fn doubled_braces_reach_the_service_as_literal_ones() {
     let endpoint = Endpoint::play([], Play::Terminate);
     let taskbeat = Taskbeat::run(&endpoint);
