@@ -1,7 +1,10 @@
 //! Reads the configuration file: keys, values and lines, not yet their meaning.
 
-use std::fs;
+use std::fs::OpenOptions;
+use std::io::{self, Read};
+use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 
+use rustix::fs::{OFlags, fcntl_setfl, fstatfs};
 use toml::de::{DeTable, DeValue};
 
 use super::errors::Error;
@@ -26,7 +29,7 @@ pub(super) fn read(setting: &'static Setting, input: &Input) -> Result<Vec<Entry
         Ok(path) => path,
         Err(instead) => return Err(vec![Error::not_allowed(setting, instead.clone(), input)]),
     };
-    match fs::read_to_string(path) {
+    match read_to_string(path) {
         Ok(text) => parse(&text, &show::escaped(path)),
         Err(error) => {
             let problem = format!("must be {}: {error}", setting.allowed());
@@ -34,6 +37,26 @@ pub(super) fn read(setting: &'static Setting, input: &Input) -> Result<Vec<Entry
             Err(vec![Error::value(setting, path, input, problem)])
         }
     }
+}
+
+/// The text of a file that ends. A FIFO is refused, because opening or reading it could block for
+/// ever. A pipe that was inherited open, such as the shell's `<(command)`, is read to its end.
+fn read_to_string(path: &str) -> io::Result<String> {
+    const LONGEST: u64 = 1 << 20;
+    let mut options = OpenOptions::new();
+    let nonblocking = OFlags::NONBLOCK.bits().cast_signed();
+    let file = options.read(true).custom_flags(nonblocking).open(path)?;
+    // The file system of pipes without a name; see PIPEFS_MAGIC in statfs(2).
+    let is_inherited = fstatfs(&file)?.f_type == 0x5049_5045;
+    if file.metadata()?.file_type().is_fifo() && !is_inherited {
+        return Err(io::Error::other("it is a FIFO"));
+    }
+    fcntl_setfl(&file, OFlags::empty())?;
+    let mut text = String::new();
+    if file.take(LONGEST).read_to_string(&mut text)? as u64 == LONGEST {
+        return Err(io::Error::other("it is longer than 1 MiB"));
+    }
+    Ok(text)
 }
 
 /// The entries of a file of this text, in its order.

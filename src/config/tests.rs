@@ -2,11 +2,15 @@
 
 use std::ffi::{OsStr, OsString};
 use std::fs;
+use std::io::Write;
+use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
+use std::thread;
 use std::time::Duration;
 
 use proptest::prelude::*;
+use rustix::fs::{CWD, Mode, mkfifoat};
 use rustix::process::Signal;
 use serde_json::json;
 use tempfile::TempDir;
@@ -480,10 +484,14 @@ fn a_syntax_error_names_the_line_and_not_its_text() {
 fn an_unusable_file_is_refused() {
     let (directory, path, _) = file(b"hostname = '\xFF'");
     let missing = directory.path().join("missing");
+    let fifo = directory.path().join("fifo");
+    mkfifoat(CWD, &fifo, Mode::RUSR | Mode::WUSR).unwrap();
     for (path, reason) in [
         (missing.as_path(), "No such file or directory (os error 2)"),
         (directory.path(), "Is a directory (os error 21)"),
         (path.as_path(), "stream did not contain valid UTF-8"),
+        (fifo.as_path(), "it is a FIFO"),
+        (OsStr::new("/dev/zero").as_ref(), "it is longer than 1 MiB"),
         (
             OsStr::new("").as_ref(),
             "No such file or directory (os error 2)",
@@ -499,6 +507,16 @@ fn an_unusable_file_is_refused() {
             )
         );
     }
+}
+
+#[test]
+fn an_inherited_pipe_is_read_like_a_file() {
+    let (reader, mut writer) = std::io::pipe().unwrap();
+    let path = format!("/dev/fd/{}", reader.as_raw_fd());
+    let writing = thread::spawn(move || writer.write_all(b"taskrunner-id = 'piped'"));
+    let settings = load(&flags([("config", &path)]), []).unwrap().settings;
+    assert_eq!(settings.identity.taskrunner_id, "piped");
+    writing.join().unwrap().unwrap();
 }
 
 #[test]

@@ -4,9 +4,11 @@ use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
+use rustix::fs::{CWD, Mode, mkfifoat};
+use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use crate::harness::{Endpoint, Play, Taskbeat};
+use crate::harness::{Endpoint, Play, Taskbeat, runner};
 
 /// Checks that the changed program exits with 78 and one line on stderr that holds all of `words`,
 /// and starts neither the runner nor a heartbeat.
@@ -134,6 +136,49 @@ fn a_file_that_is_not_there_is_refused() {
         |taskbeat| taskbeat.set("--config", "/nonexistent/taskbeat.toml"),
         &["config", "/nonexistent/taskbeat.toml", "flag --config"],
     );
+}
+
+#[test]
+fn a_fifo_is_refused_as_the_configuration_file() {
+    is_refused(
+        |taskbeat| {
+            let path = taskbeat.home().join("taskbeat.toml");
+            mkfifoat(CWD, &path, Mode::RUSR | Mode::WUSR).unwrap();
+            taskbeat.set("--config", path)
+        },
+        &["config", "taskbeat.toml", "flag --config", "it is a FIFO"],
+    );
+}
+
+#[test]
+fn a_reload_does_not_hang_in_a_fifo() {
+    let endpoint = Endpoint::ok();
+    let taskbeat = with_file(Taskbeat::run(&endpoint), "");
+    let path = taskbeat.home().join("taskbeat.toml");
+    let mut daemon = taskbeat.script(runner::OBEDIENT).start();
+    daemon.wait_for_pid("ready");
+    fs::remove_file(&path).unwrap();
+    mkfifoat(CWD, &path, Mode::RUSR | Mode::WUSR).unwrap();
+    daemon.signal(Signal::HUP);
+    daemon.wait_for_log("it is a FIFO");
+    endpoint.wait_for_more(2);
+    daemon.signal(Signal::TERM);
+    assert_eq!(daemon.wait(), 42);
+}
+
+#[test]
+fn a_pipe_of_the_shell_is_read_as_the_configuration_file() {
+    let check = Taskbeat::new("check").without("TASKBEAT_GRACE").via(&[
+        "bash",
+        "-c",
+        "exec \"$@\" --config <(echo \"grace = '7s'\")",
+        "-",
+    ]);
+    let finished = check.finish();
+    assert_eq!(finished.status, 0, "{finished:?}");
+    let grace = finished.text();
+    let grace = grace.lines().find(|line| line.starts_with("grace "));
+    assert!(grace.unwrap().contains(" 7s "), "{finished:?}");
 }
 
 #[test]
