@@ -68,6 +68,13 @@ pub(super) fn is_true(name: &str, environment: &Environment) -> bool {
     value.is_some_and(|value| value.eq_ignore_ascii_case("true"))
 }
 
+/// Variables by which the SDK looks for an endpoint that Data Pipeline does not have.
+pub(super) fn endpoint_variants(environment: &Environment) -> Vec<&'static str> {
+    let mut variants = vec!["AWS_USE_FIPS_ENDPOINT", "AWS_USE_DUALSTACK_ENDPOINT"];
+    variants.retain(|name| is_true(name, environment));
+    variants
+}
+
 /// Everything that is wrong.
 pub(super) fn errors(environment: &Environment) -> Vec<Error> {
     let mut errors = unknown(environment);

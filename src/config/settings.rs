@@ -58,6 +58,8 @@ pub struct AwsSettings {
     pub profile: Option<String>,
     /// The endpoint of Data Pipeline alone: the SDK's STS and SSO clients must not get it.
     pub endpoint_url: Option<String>,
+    /// Variables that are true and demand an endpoint which Data Pipeline does not have.
+    pub endpoint_variants: Vec<&'static str>,
 }
 
 /// The runner, and how it is stopped.
@@ -136,7 +138,22 @@ impl Settings {
                 "region {region} has no known Data Pipeline endpoint; these have one: {regions}"
             ));
         }
+        for variable in &self.aws.endpoint_variants {
+            warnings.push(format!(
+                "{variable} is true, but Data Pipeline has no such endpoint: \
+                 no heartbeat will arrive"
+            ));
+        }
         let is_loopback = endpoint.is_some_and(values::is_loopback);
+        if let Some(url) = endpoint
+            && values::is_plain_http(url)
+            && !is_loopback
+        {
+            warnings.push(format!(
+                "endpoint {} is plain http: on the way, heartbeats can be read and answers forged",
+                show::escaped(url)
+            ));
+        }
         let interval = self.policy.interval;
         if interval < SENSIBLE_INTERVAL && !is_loopback {
             let interval = humantime::format_duration(interval);
@@ -190,6 +207,7 @@ impl Reader<'_> {
                 region: region?,
                 profile: profile?,
                 endpoint_url: endpoint_url?,
+                endpoint_variants: self.inputs.endpoint_variants.clone(),
             },
             policy: Policy {
                 interval: interval?,

@@ -42,6 +42,8 @@ pub(super) struct Inputs {
     values: BTreeMap<&'static str, Input>,
     /// The runner's command and its arguments. Empty if none was given.
     pub(super) command: Vec<OsString>,
+    /// Variables that demand an endpoint which Data Pipeline does not have.
+    pub(super) endpoint_variants: Vec<&'static str>,
     /// Errors found on the way, to be reported together with those of the values.
     pub(super) errors: Vec<Error>,
 }
@@ -79,6 +81,7 @@ impl Inputs {
         Ok(Self {
             values,
             command: options.command.clone(),
+            endpoint_variants: environment::endpoint_variants(environment),
             errors,
         })
     }

@@ -242,6 +242,7 @@ fn good_values_become_settings() {
             region: Some("us-gov-west-1".into()),
             profile: Some("my profile".into()),
             endpoint_url: Some("HTTPS://[::1]:8443/base".into()),
+            endpoint_variants: Vec::new(),
         },
         policy: Policy {
             interval: Duration::from_secs(90),
@@ -289,6 +290,7 @@ fn the_defaults_are_those_of_the_contract() {
             region: None,
             profile: None,
             endpoint_url: None,
+            endpoint_variants: Vec::new(),
         },
         policy: Policy {
             interval: Duration::from_mins(15),
@@ -656,6 +658,7 @@ fn an_empty_variable_counts_as_unset() {
         "AWS_ENDPOINT_URL",
         "AWS_ENDPOINT_URL_DATA_PIPELINE",
         "AWS_MAX_ATTEMPTS",
+        "AWS_USE_FIPS_ENDPOINT",
         "TASKBEAT_NO_SUCH_SETTING",
     ] {
         variables.push((name.into(), "".into()));
@@ -781,6 +784,7 @@ fn the_variables_of_the_aws_sdk_take_the_place_of_missing_values() {
             region: Some("eu-west-1".into()),
             profile: Some("p".into()),
             endpoint_url: Some(url.into()),
+            endpoint_variants: Vec::new(),
         }
     );
     let both = [
@@ -1083,6 +1087,8 @@ fn probable_mistakes_get_a_warning() {
     let region = "region us-east-2 has no known Data Pipeline endpoint; \
                   these have one: us-east-1, us-west-2, eu-west-1, ap-northeast-1, \
                   ap-southeast-2";
+    let plain = "endpoint http://localhost.example.com/ is plain http: \
+                 on the way, heartbeats can be read and answers forged";
     let interval =
         "interval 59s is short: all runners of an AWS account share one heartbeat per second";
     for (given, warnings) in [
@@ -1119,11 +1125,30 @@ fn probable_mistakes_get_a_warning() {
                 ("interval", "59s"),
                 ("endpoint-url", "http://localhost.example.com/"),
             ],
-            vec![interval],
+            vec![plain, interval],
         ),
     ] {
         assert_eq!(settings(given).warnings(), warnings, "{given:?}");
     }
+}
+
+#[test]
+fn endpoint_variants_that_do_not_exist_get_a_warning() {
+    let warnings = |value| {
+        let variables = [
+            ("TASKBEAT_TASKRUNNER_ID", "t"),
+            ("AWS_USE_FIPS_ENDPOINT", value),
+            ("AWS_USE_DUALSTACK_ENDPOINT", value),
+        ];
+        let config = load(&Options::default(), environment(variables)).unwrap();
+        config.settings.warnings()
+    };
+    let warning = |name| {
+        format!("{name} is true, but Data Pipeline has no such endpoint: no heartbeat will arrive")
+    };
+    let both = ["AWS_USE_FIPS_ENDPOINT", "AWS_USE_DUALSTACK_ENDPOINT"].map(warning);
+    assert_eq!(warnings("TRUE"), both);
+    assert!(warnings("false").is_empty());
 }
 
 #[test]

@@ -202,6 +202,11 @@ pub(super) fn is_loopback(url: &str) -> bool {
     })
 }
 
+pub(super) fn is_plain_http(url: &str) -> bool {
+    url.parse::<Uri>()
+        .is_ok_and(|uri| uri.scheme_str() == Some("http"))
+}
+
 /// A shell command, as the argument vector that runs it.
 pub(super) fn command(text: &str) -> Option<Vec<OsString>> {
     let command = !text.trim().is_empty() && !text.contains('\0');

@@ -383,6 +383,22 @@ fn doubled_braces_reach_the_service_as_literal_ones() {
 }
 
 #[test]
+fn check_warns_of_endpoints_that_are_not_there_or_not_safe() {
+    let finished = Taskbeat::new("check")
+        .set("--endpoint-url", "http://datapipeline.example")
+        .env("AWS_USE_FIPS_ENDPOINT", "true")
+        .finish();
+    assert_eq!(finished.status, 0, "{finished:?}");
+    for start in [
+        "warning: AWS_USE_FIPS_ENDPOINT is true",
+        "warning: endpoint http://datapipeline.example is plain http",
+    ] {
+        let mut lines = finished.stderr.lines();
+        assert!(lines.any(|line| line.starts_with(start)), "{finished:?}");
+    }
+}
+
+#[test]
 fn an_endpoint_that_is_no_url_is_refused() {
     for url in [
         "127.0.0.1:1",
