@@ -9,10 +9,10 @@ use rustix::process::{Pid, Signal};
 use tracing::level_filters::LevelFilter;
 
 use super::errors::{Error, Errors};
-use super::show;
 use super::sources::Inputs;
 use super::table::Setting;
 use super::values::{self, LogFormat, StopScope, choice};
+use super::show;
 use crate::core::Policy;
 
 /// Every setting, checked.

@@ -17,7 +17,7 @@ pub(super) fn quoted(setting: &Setting, value: &str) -> String {
 }
 
 /// The value as one word: in quotes only if it is empty, holds a space or needs escapes.
-pub(super) fn escaped(value: &str) -> String {
+pub(crate) fn escaped(value: &str) -> String {
     let quoted = format!("{value:?}");
     let is_plain = quoted.len() == value.len() + 2 && !value.contains(' ') && !value.is_empty();
     if is_plain { value.to_owned() } else { quoted }

@@ -63,7 +63,7 @@ pub struct Refusal {
 
 impl Refusal {
     fn new(program: &OsStr, exit: Exit, source: io::Error) -> Self {
-        let what = format!("cannot run {}", program.display());
+        let what = format!("cannot run {}", config::escaped(&program.to_string_lossy()));
         Self { what, source, exit }
     }
 
@@ -123,7 +123,7 @@ impl Runner {
             })?),
             Target::PidFile(path) => {
                 Live::PidFile(PidFile::start(path.clone()).map_err(|error| {
-                    let path = path.display();
+                    let path = config::escaped(&path.to_string_lossy());
                     Refusal::attach(format!("cannot attach to the process in {path}"), error)
                 })?)
             }
