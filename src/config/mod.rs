@@ -8,7 +8,7 @@
 //! ```
 //!
 //! Everything wrong is refused before anything starts. No unknown name and no bad value falls back
-//! to a default. A new setting is a row of the table, a field of [`Settings`] and a line of its
+//! to a default. A new setting is a row of the table, a field of `Settings` and a line of its
 //! reader.
 
 pub(crate) mod environment;

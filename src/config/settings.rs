@@ -9,10 +9,10 @@ use rustix::process::{Pid, Signal};
 use tracing::level_filters::LevelFilter;
 
 use super::errors::{Error, Errors};
+use super::show;
 use super::sources::Inputs;
 use super::table::Setting;
 use super::values::{self, LogFormat, StopScope, choice};
-use super::show;
 use crate::core::Policy;
 
 /// Every setting, checked.
@@ -27,7 +27,7 @@ pub(crate) struct Settings {
 
 /// The parameters of `ReportTaskRunnerHeartbeat`, each at most 1024 characters (API reference).
 ///
-/// As part of the settings they are texts for [`parts`](super::parts): they may hold placeholders
+/// As part of the settings they are texts for `parts`: they may hold placeholders
 /// of the metadata service, and their literal braces are doubled.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Identity {
