@@ -3,6 +3,7 @@
 #![expect(unsafe_code, reason = "these calls have no safe form")]
 
 use std::env;
+use std::ffi::OsStr;
 use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
@@ -89,7 +90,7 @@ fn set_mask(how: libc::c_int, signals: &[libc::c_int]) -> io::Result<()> {
 }
 
 /// Sets or removes a variable of taskbeat's own environment. Call it while there is only one thread.
-pub(crate) fn set_variable(name: &str, value: Option<&str>) {
+pub(crate) fn set_variable(name: impl AsRef<OsStr>, value: Option<&str>) {
     // SAFETY: only another thread could read or write the environment meanwhile, and there is none.
     unsafe {
         match value {

@@ -112,7 +112,7 @@ impl Core {
         );
         let time = Time::after_start(now.since_start() / scale);
         agent.handle(time, Event::Due);
-        let actions = agent.handle(time, Event::RunnerUp);
+        let actions = agent.handle(time, Event::RunnerStarted);
         debug_assert_eq!(actions, [Action::Send { renew: false }]);
         Self { agent, scale }
     }

@@ -132,6 +132,7 @@ def test_what_is_installed_works_and_waits_for_its_configuration(machine, kind, 
     assert machine.run("systemctl", "list-units", "--no-legend", "taskbeat*") == ""
     for path in (
         "/usr/share/man/man1/taskbeat.1.gz",
+        "/usr/share/man/man1/taskbeat-run.1.gz",
         "/usr/share/man/man5/taskbeat.toml.5.gz",
         "/usr/share/bash-completion/completions/taskbeat",
         "/usr/share/fish/vendor_completions.d/taskbeat.fish",
