@@ -8,7 +8,7 @@
 //!
 //! A process shares the fate of its topmost ancestor below taskbeat. So whatever those two kinds
 //! start does not belong to the runner either, even if it outlives them: the mark of
-//! [`Process::is_beside_runner`] is inherited.
+//! [`Process::is_beside_runner`] is inherited, unless it clears its environment.
 
 use std::collections::HashSet;
 

@@ -81,7 +81,7 @@ fn another_users_claim_neither_keeps_the_daemon_from_starting_nor_is_believed() 
     let endpoint = Endpoint::ok();
     let program = Taskbeat::run(&endpoint).script(runner::OBEDIENT);
     let id = program.id();
-    let mut forger = forger(&id);
+    let mut listener = forger(&id);
     let daemon = program.start();
     let warning = daemon.wait_for_log("WARN process");
     assert!(
@@ -99,7 +99,7 @@ fn another_users_claim_neither_keeps_the_daemon_from_starting_nor_is_believed() 
     );
     daemon.signal(Signal::TERM);
     assert_eq!(daemon.finish().status, 42);
-    forger.kill().and_then(|()| forger.wait()).unwrap();
+    listener.kill().and_then(|()| listener.wait()).unwrap();
 }
 
 #[test]
