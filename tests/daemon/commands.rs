@@ -59,7 +59,7 @@ fn what_a_command_leaves_in_the_background_is_not_the_runner() {
             .set("--interval", "100ms")
             .set(
                 "--on-terminate",
-                format!("{leave}; until [ -s $LEFT ]; do sleep 0.1; done"),
+                format!("{leave}\nuntil [ -s $LEFT ]; do sleep 0.1; done"),
             )
             .env("LEFT", file.path())
             .script(runner::OBEDIENT)
