@@ -30,7 +30,7 @@ pub(crate) fn hide_facts() {
 }
 
 /// The commands, and those of them that run.
-pub struct Commands {
+pub(crate) struct Commands {
     on_terminate: Option<Vec<OsString>>,
     taskrunner_id: String,
     running: Vec<(CommandName, Option<Spawned>)>,
@@ -38,8 +38,7 @@ pub struct Commands {
 
 impl Commands {
     /// The commands of the settings. None runs.
-    #[must_use]
-    pub fn new(on_terminate: Option<Vec<OsString>>, taskrunner_id: &str) -> Self {
+    pub(crate) fn new(on_terminate: Option<Vec<OsString>>, taskrunner_id: &str) -> Self {
         Self {
             on_terminate,
             taskrunner_id: taskrunner_id.to_owned(),
@@ -49,7 +48,7 @@ impl Commands {
 
     /// Starts a command; `runner` is the runner's leader. Call it on the main thread, because the
     /// command is killed when the thread ends.
-    pub fn start(&mut self, name: CommandName, runner: Option<Pid>) {
+    pub(crate) fn start(&mut self, name: CommandName, runner: Option<Pid>) {
         let argv = match name {
             CommandName::OnTerminate => self.on_terminate.as_deref().unwrap_or_default(),
         };
@@ -66,7 +65,7 @@ impl Commands {
     }
 
     /// Kills a command with its process group. What is left of it is reaped as an orphan.
-    pub fn kill(&mut self, name: CommandName) {
+    pub(crate) fn kill(&mut self, name: CommandName) {
         self.running.retain(|(running, spawned)| {
             if *running == name
                 && let Some(spawned) = spawned
@@ -78,8 +77,7 @@ impl Commands {
     }
 
     /// The children that [`next`](Self::next) reaps.
-    #[must_use]
-    pub fn pids(&self) -> Vec<Pid> {
+    pub(crate) fn pids(&self) -> Vec<Pid> {
         let spawned = self
             .running
             .iter()
@@ -88,7 +86,7 @@ impl Commands {
     }
 
     /// Waits for the end of a command, and reaps it. Cancel safe. Call it again after each SIGCHLD.
-    pub async fn next(&mut self) -> Event {
+    pub(crate) async fn next(&mut self) -> Event {
         let ended = future::poll_fn(|context| {
             for (index, (_, spawned)) in self.running.iter().enumerate() {
                 let Some(spawned) = spawned else {

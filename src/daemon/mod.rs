@@ -3,19 +3,22 @@
 mod journal;
 mod service;
 
+#[cfg(test)]
+mod tests;
+
 use futures_util::{Stream, StreamExt};
 use tokio::select;
 use tokio::task::yield_now;
 use tokio::time::{Duration, Interval, MissedTickBehavior, interval};
 use tracing::error;
 
-pub use journal::Journal;
-pub use service::{NoReload, Reload, Response, Service};
+pub(crate) use journal::Journal;
+pub(crate) use service::{NoReload, Reload, Response, Service};
 
 use crate::clock::Clock;
 use crate::commands::Commands;
 use crate::core::{Action, Agent, Event, Exit, Policy, Random, RunnerKind, State, Time};
-use crate::runner::{Runner, Signalled};
+use crate::runner::{Runner, Signalled, kill_abandoned};
 use crate::signals::{SignalEvent, Stop, is_job_control};
 use crate::status::{Claim, Snapshot, StatusRequest};
 use crate::sys::caught_signal;
@@ -24,49 +27,37 @@ use crate::sys::caught_signal;
 const NO_DEADLINE: Duration = Duration::from_hours(1);
 
 /// The parts of the daemon. Each owns its resource alone.
-pub struct Daemon<S, T, H, R> {
-    /// The settings that the core acts on.
-    pub policy: Policy,
+pub(crate) struct Daemon<S, T, H, R> {
+    pub(crate) policy: Policy,
     /// The runner, not yet started.
-    pub runner: Runner,
-    /// The commands beside the runner.
-    pub commands: Commands,
-    /// Sends the heartbeats.
-    pub service: S,
+    pub(crate) runner: Runner,
+    pub(crate) commands: Commands,
+    pub(crate) service: S,
     /// The stops, caught before anything is started.
-    pub stops: T,
-    /// The other signals.
-    pub signals: H,
+    pub(crate) stops: T,
+    pub(crate) signals: H,
     /// The claim on the taskrunner id, which answers status requests; `None` in a rehearsal.
-    pub claim: Option<Claim>,
+    pub(crate) claim: Option<Claim>,
     /// How often [`Observer::keepalive`] is called; `None` for never.
-    pub keepalive: Option<Duration>,
-    /// Reads the settings again.
-    pub reload: R,
+    pub(crate) keepalive: Option<Duration>,
+    pub(crate) reload: R,
 }
 
 /// One turn of the loop, for the observers.
-pub struct Turn<'a> {
-    /// When it was.
-    pub now: Time,
-    /// What happened.
-    pub event: Event,
+pub(crate) struct Turn<'a> {
+    pub(crate) now: Time,
+    pub(crate) event: Event,
     /// How the newest heartbeat ended.
-    pub response: Option<&'a Response>,
-    /// The actions that were carried out.
-    pub done: &'a [Done],
-    /// The agent after them.
-    pub agent: &'a Agent,
-    /// The runner after them.
-    pub runner: &'a Runner,
+    pub(crate) response: Option<&'a Response>,
+    pub(crate) done: &'a [Done],
+    pub(crate) agent: &'a Agent,
+    pub(crate) runner: &'a Runner,
 }
 
 /// An action that was carried out.
-pub struct Done {
-    /// The action.
-    pub action: Action,
-    /// The processes that were signalled.
-    pub signalled: Vec<Signalled>,
+pub(crate) struct Done {
+    pub(crate) action: Action,
+    pub(crate) signalled: Vec<Signalled>,
 }
 
 impl Turn<'_> {
@@ -82,7 +73,7 @@ impl Turn<'_> {
 }
 
 /// Reports what the daemon does: the log, systemd, a rehearsal.
-pub trait Observer {
+pub(crate) trait Observer {
     /// A turn of the loop is over.
     fn observe(&mut self, turn: &Turn<'_>);
 
@@ -111,7 +102,7 @@ where
     R: Reload<S>,
 {
     /// Runs until the core exits.
-    pub async fn run(mut self, observers: &mut [&mut dyn Observer]) -> Exit {
+    pub(crate) async fn run(mut self, observers: &mut [&mut dyn Observer]) -> Exit {
         let mut clock = Clock::start();
         let mut agent = Agent::new(self.runner.kind(), self.policy);
         let mut timer = timer(NO_DEADLINE);
@@ -175,7 +166,7 @@ where
             }
             if let Some(Action::Exit(exit)) = done.last().map(|done| done.action) {
                 // The process that adopts them next may not reap them.
-                self.runner.kill_abandoned();
+                kill_abandoned();
                 self.clear_away(&agent);
                 return exit;
             }
@@ -254,7 +245,7 @@ where
     fn tidy(&mut self, event: Event, agent: &Agent, next: &mut Option<Event>) {
         let heartbeat_ended = matches!(event, Event::HeartbeatEnded(..));
         if heartbeat_ended {
-            self.runner.kill_abandoned();
+            kill_abandoned();
         }
         if heartbeat_ended || matches!(event, Event::LeaderExited(_)) {
             *next = next.or_else(|| self.clear_away(agent));

@@ -31,7 +31,7 @@ pub(super) fn reap(held: &[Pid], in_flight: bool) {
 ///
 /// A process that has made a session of its own is a daemon (an agent that caches credentials), and
 /// is left alone.
-pub(super) fn kill_abandoned() {
+pub(crate) fn kill_abandoned() {
     let session = |pid: Pid| group_and_session(pid.as_raw_pid()).map(|(_, session)| session);
     let Some(own) = session(getpid()) else {
         return;

@@ -18,11 +18,10 @@ const WALKS: usize = 200;
 
 /// A living process.
 #[derive(Clone, Debug)]
-pub struct Process {
-    /// Its process id.
-    pub pid: Pid,
+pub(crate) struct Process {
+    pub(crate) pid: Pid,
     /// Its name, as in `ps -o comm`.
-    pub name: String,
+    pub(crate) name: String,
     pub(super) parent: i32,
     pub(super) group: i32,
     pub(super) session: i32,
