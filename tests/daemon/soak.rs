@@ -17,7 +17,7 @@ const INTERVAL: Duration = Duration::from_millis(60);
 /// How much more memory and how many more descriptors there may be at the end: what a client holds, and no more with
 /// each fault.
 const MEMORY: u64 = 32 * 1024 * 1024;
-const DESCRIPTORS: usize = 10;
+const DESCRIPTORS: u64 = 10;
 
 /// What it takes of a processor, in ticks of 10 ms, for each heartbeat: most of it goes into new clients.
 const TICKS: u64 = 1;

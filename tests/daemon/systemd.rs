@@ -10,7 +10,7 @@ use taskbeat::status::Snapshot;
 use tempfile::TempDir;
 use tokio::time::Instant;
 
-use crate::harness::{Endpoint, PATIENCE, Play, Taskbeat, runner};
+use crate::harness::{Endpoint, Play, TIMEOUT, Taskbeat, runner};
 
 struct Systemd {
     socket: UnixDatagram,
@@ -34,7 +34,7 @@ impl Systemd {
     }
 
     fn at(path: PathBuf, socket: UnixDatagram, directory: Option<TempDir>) -> Self {
-        socket.set_read_timeout(Some(PATIENCE)).unwrap();
+        socket.set_read_timeout(Some(TIMEOUT)).unwrap();
         Self {
             socket,
             path,
@@ -71,7 +71,7 @@ impl Systemd {
     fn hear_until_line(&self, is_it: impl Fn(&str) -> bool) -> Vec<String> {
         let start = Instant::now();
         let mut heard = Vec::new();
-        while start.elapsed() < PATIENCE {
+        while start.elapsed() < TIMEOUT {
             let datagram = self.hear();
             let found = datagram.lines().any(&is_it);
             heard.push(datagram);
@@ -343,7 +343,7 @@ fn a_loop_that_hangs_does_not_keep_the_watchdog_content() {
         .unwrap();
     let start = Instant::now();
     while systemd.socket.recv(&mut [0; 4096]).is_ok() {
-        assert!(start.elapsed() < PATIENCE, "it goes on");
+        assert!(start.elapsed() < TIMEOUT, "it goes on");
     }
     drop(daemon);
 }
