@@ -1,7 +1,7 @@
 //! The real binary, with real processes, real signals and real loopback sockets.
 //!
 //! No test sleeps as synchronisation: it waits for a request, a line of output or an exit, and
-//! fails after [`harness::TIMEOUT`].
+//! fails after [`harness::TIMEOUT`]. Long tests are short by default, see [`harness::rounds`].
 
 #![expect(
     clippy::unwrap_used,

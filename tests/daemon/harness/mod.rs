@@ -11,8 +11,11 @@ mod server;
 mod stream;
 mod taskbeat;
 mod terminal;
+pub(crate) mod text;
 mod tls;
 
+use std::sync::Mutex;
+use std::thread;
 use std::time::Duration;
 
 pub(crate) use endpoint::{Endpoint, Play};
@@ -21,8 +24,8 @@ pub(crate) use http::{Request, Response};
 pub(crate) use metadata::Metadata;
 pub(crate) use namespace::{missing, pid_namespace};
 pub(crate) use process::{
-    children, descriptors, eventually, group_of, in_session, is_alive, marked, memory, peak_memory,
-    processor_time, signal, state_of, wait_for_end,
+    becomes_true, children, descriptors, eventually, group_of, in_session, is_alive, marked,
+    memory, peak_memory, processor_time, signal, state_of, wait_for_end,
 };
 pub(crate) use server::Server;
 pub(crate) use taskbeat::{Daemon, Finished, Taskbeat};
@@ -31,6 +34,35 @@ pub(crate) use tls::{Authority, Certified, Tls};
 
 /// How long a test waits before it fails. It is a limit against hangs, never a measure of speed.
 pub(crate) const TIMEOUT: Duration = Duration::from_secs(30);
+
+/// The size of a long test: `quick` by default, `full` with `TASKBEAT_TEST_FULL=1`, as in CI.
+///
+/// A quick test still has to fail for the defect that it guards against.
+pub(crate) fn rounds<T>(quick: T, full: T) -> T {
+    match std::env::var("TASKBEAT_TEST_FULL").as_deref() {
+        Ok("1") => full,
+        _ => quick,
+    }
+}
+
+/// Runs `test` with each of the items, on as many threads as keep two cores busy.
+pub(crate) fn in_parallel<I>(items: I, test: impl Fn(I::Item) + Sync)
+where
+    I: IntoIterator<IntoIter: Send, Item: Send>,
+{
+    let items = Mutex::new(items.into_iter());
+    // A lock of its own for each item: a test is not run under it.
+    let next = || items.lock().unwrap().next();
+    thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                while let Some(item) = next() {
+                    test(item);
+                }
+            });
+        }
+    });
+}
 
 /// The prefix of the task runner ids of this run of the tests.
 fn id_prefix() -> String {

@@ -21,7 +21,7 @@ pub(crate) fn eventually(what: &str, holds: impl Fn() -> bool) {
 }
 
 /// Polls until `holds` is true; false if it does not become true within [`TIMEOUT`].
-fn becomes_true(holds: impl Fn() -> bool) -> bool {
+pub(crate) fn becomes_true(holds: impl Fn() -> bool) -> bool {
     let start = Instant::now();
     while !holds() {
         if start.elapsed() > TIMEOUT {

@@ -1,0 +1,13 @@
+//! Texts of the log that tests wait for. A test about one message spells it out itself.
+
+pub(crate) const RUNNER_STARTED: &str = "the runner runs";
+pub(crate) const RUNNER_ENDED: &str = "the runner ended";
+
+pub(crate) const TERMINATE: &str = "heartbeat acknowledged: terminate";
+pub(crate) const FAILED: &str = "heartbeat failed";
+
+/// A stop that changes the cause or the deadline of a ladder, or begins one.
+pub(crate) const STOP: &str = "the operator says stop";
+/// The beginning of a ladder, followed by the names of the processes.
+pub(crate) const STOPPING: &str = ": stopping ";
+pub(crate) const SIGKILL: &str = "SIGKILL to ";
