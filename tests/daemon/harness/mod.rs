@@ -64,6 +64,11 @@ where
     });
 }
 
+/// Lets time pass in which something must not happen. Never a way to wait for something.
+pub(crate) fn let_pass(time: Duration) {
+    thread::sleep(time);
+}
+
 /// The prefix of the task runner ids of this run of the tests.
 fn id_prefix() -> String {
     format!("tr-{}-", std::process::id())

@@ -7,12 +7,13 @@ use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::{Receiver, channel};
 use std::thread;
+use std::time::Duration;
 
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, waitid};
 use tempfile::TempDir;
 
 use super::stream::Stream;
-use super::{Endpoint, TIMEOUT, id_prefix, in_session, runner, signal};
+use super::{Endpoint, TIMEOUT, id_prefix, in_session, runner, signal, text};
 
 /// A command line of taskbeat and its environment, as `std::process::Command` builds them.
 pub(crate) struct Taskbeat {
@@ -203,6 +204,13 @@ impl Daemon {
 
     pub(crate) fn signal(&self, signal: Signal) {
         kill_process(self.pid, signal).unwrap();
+    }
+
+    /// Sends SIGTERM as a second stop: stops within a second of the first count as one.
+    pub(crate) fn stop_again(&self) {
+        self.wait_for_log(text::STOP);
+        thread::sleep(Duration::from_millis(1100));
+        self.signal(Signal::TERM);
     }
 
     /// Waits for a line of stderr that contains `text`, and returns it.

@@ -1,8 +1,10 @@
 //! Texts of the log that tests wait for. A test about one message spells it out itself.
 
+pub(crate) const TASKBEAT_STARTED: &str = "taskbeat starts";
 pub(crate) const RUNNER_STARTED: &str = "the runner runs";
 pub(crate) const RUNNER_ENDED: &str = "the runner ended";
 
+pub(crate) const ACKNOWLEDGED: &str = "heartbeat acknowledged";
 pub(crate) const TERMINATE: &str = "heartbeat acknowledged: terminate";
 pub(crate) const FAILED: &str = "heartbeat failed";
 
@@ -11,3 +13,6 @@ pub(crate) const STOP: &str = "the operator says stop";
 /// The beginning of a ladder, followed by the names of the processes.
 pub(crate) const STOPPING: &str = ": stopping ";
 pub(crate) const SIGKILL: &str = "SIGKILL to ";
+
+pub(crate) const RELOADED: &str = "settings reloaded";
+pub(crate) const RELOAD_REFUSED: &str = "reload refused";
