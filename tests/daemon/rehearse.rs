@@ -45,11 +45,11 @@ fn a_runner_that_stops_within_its_grace_passes() {
     }
     assert_eq!(count(&report, &["started, pid"]), 1, "{report}");
     assert_eq!(count(&report, &["+", "stop signal to sh["]), 1, "{report}");
-    let ended = ["+", "the leader exited, status 42"];
+    let ended = ["+", "leader exited, status 42"];
     assert_eq!(count(&report, &ended), 1, "{report}");
-    let gone = ["+", "nothing of it is left"];
+    let gone = ["+", "no process left"];
     assert_eq!(count(&report, &gone), 1, "{report}");
-    let verdict = "passed: 10 of 10 steps, nobody had to be killed";
+    let verdict = "passed: 10 of 10 steps, no process had to be killed";
     assert_eq!(count(&report, &[verdict]), 1, "{report}");
     // The runner's own output is passed on.
     assert_eq!(count(&report, &["stopped"]), 1, "{report}");
@@ -118,7 +118,7 @@ fn a_runner_that_must_be_killed_fails() {
     let report = finished.text();
     let killed = format!("{}sleep[", text::SIGKILL);
     assert_eq!(count(&report, &["+", &killed]), 1, "{report}");
-    let verdict = ["FAILED: 7 of 7 steps", "it had to be killed"];
+    let verdict = ["FAILED: 7 of 7 steps", "the runner had to be killed"];
     assert_eq!(count(&report, &verdict), 1, "{report}");
 }
 
@@ -128,7 +128,7 @@ fn a_runner_whose_leftover_must_be_killed_fails() {
     let finished = slow_rehearsal().script(script).finish();
     assert_eq!(finished.status, 1, "{finished:?}");
     let report = finished.text();
-    let verdict = ["FAILED: 7 of 7 steps", "it had to be killed"];
+    let verdict = ["FAILED: 7 of 7 steps", "the runner had to be killed"];
     assert_eq!(count(&report, &verdict), 1, "{report}");
 }
 
@@ -152,8 +152,8 @@ fn the_report_names_no_status_of_an_attached_runner() {
     assert_eq!(runner.ended_by(), Some(Signal::TERM.as_raw()));
     assert_eq!(finished.status, 0, "{finished:?}");
     let report = finished.text();
-    assert_eq!(count(&report, &["+", "it ended"]), 1, "{report}");
-    assert_eq!(count(&report, &["ended, status"]), 0, "{report}");
+    assert_eq!(count(&report, &["+", "  exited"]), 1, "{report}");
+    assert_eq!(count(&report, &["exited, status"]), 0, "{report}");
 }
 
 #[test]
@@ -213,6 +213,6 @@ fn another_client_of_the_endpoint_gets_the_script_from_its_beginning() {
     rehearsal.signal(Signal::TERM);
     let finished = rehearsal.finish();
     assert_eq!(finished.status, 1, "{finished:?}");
-    let verdict = "FAILED: 1 of 4 steps, nobody had to be killed";
+    let verdict = "FAILED: 1 of 4 steps, no process had to be killed";
     assert_eq!(count(&finished.text(), &[verdict]), 1, "{finished:?}");
 }

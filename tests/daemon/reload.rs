@@ -151,14 +151,25 @@ fn a_reload_retries_a_failed_heartbeat_at_once() {
         // A failure under the new settings is logged as a new one.
         reloadable.reload(LONG, text::RELOADED);
         reloadable.daemon.wait_for_lines(FAILURE, 2);
+        // At most once in ten seconds.
+        reloadable.daemon.signal(Signal::HUP);
+        reloadable.daemon.wait_for_lines(text::RELOADED, 2);
+        assert_eq!(endpoint.requests().len(), 2);
+        reloadable.stop();
+    }
+}
+
+#[test]
+fn a_reload_ends_a_series_of_failures_at_once() {
+    for fault in [Play::throttle(), Play::deny()] {
+        let endpoint = Endpoint::play([], fault);
+        let reloadable = Reloadable::start(Taskbeat::run(&endpoint), LONG);
+        reloadable.daemon.wait_for_log(FAILURE);
         endpoint.now_play(Play::Ok);
         reloadable.daemon.signal(Signal::HUP);
         reloadable
             .daemon
             .wait_for_log("heartbeats are acknowledged again");
-        // No heartbeat fails now, so nothing is retried.
-        reloadable.daemon.signal(Signal::HUP);
-        reloadable.daemon.wait_for_lines(text::RELOADED, 3);
         reloadable.stop();
     }
 }

@@ -5,7 +5,6 @@ use std::os::fd::AsRawFd;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::path::PathBuf;
-use std::process::Command;
 use std::time::Duration;
 
 use rustix::process::Signal;
@@ -189,7 +188,7 @@ fn stopping_is_not_sent_if_taskbeat_idles_after_terminate() {
         .env("NOTIFY_SOCKET", &notify.path)
         .script(runner::PLAIN)
         .start();
-    let received = notify.receive_until("STATUS=terminated, idle").concat();
+    let received = notify.receive_until("STATUS=idle after terminate").concat();
     assert!(!received.contains("STOPPING"), "{received}");
     daemon.signal(Signal::TERM);
     assert_eq!(daemon.wait(), 0);
@@ -200,11 +199,7 @@ fn an_operators_stop_during_terminate_is_sent_although_taskbeat_was_to_idle() {
     // While the ladder runs, and while the on-terminate command runs before it.
     for (command, status, time) in [
         (None, "stopping the runner", 70..137),
-        (
-            Some("exec sleep 1000"),
-            "the on-terminate command runs",
-            154..214,
-        ),
+        (Some("exec sleep 1000"), "running on-terminate", 154..214),
     ] {
         let notify = NotifySocket::bind();
         let endpoint = Endpoint::ok();
@@ -362,7 +357,6 @@ fn a_reload_that_hangs_blocks_neither_the_watchdog_nor_heartbeats_nor_a_stop() {
     fs::remove_file(&file).unwrap();
     std::os::unix::fs::symlink(pipe, &file).unwrap();
     daemon.signal(Signal::HUP);
-    daemon.signal(Signal::HUP);
     for _ in 0..20 {
         notify.receive_until("WATCHDOG=1");
     }
@@ -371,7 +365,8 @@ fn a_reload_that_hangs_blocks_neither_the_watchdog_nor_heartbeats_nor_a_stop() {
     daemon.wait_for_log(&format!(
         "{refused} could not be read within 10s; a file hangs"
     ));
-    // The second one, for which no further thread is started.
+    // For a second one no further thread is started.
+    daemon.signal(Signal::HUP);
     daemon.wait_for_log(&format!(
         "{refused} are still being read for an earlier reload"
     ));
