@@ -238,14 +238,9 @@ impl Reader<'_> {
         let mut set = ["command", "pid", "pid-file"]
             .into_iter()
             .filter_map(Setting::find)
-            .filter_map(|setting| Some((setting.key, self.inputs.get(setting)?.origin.clone())));
-        if let (Some((key, origin)), Some((other, other_origin))) = (set.next(), set.next()) {
-            self.errors.push(Error::Conflict {
-                key,
-                origin,
-                other,
-                other_origin,
-            });
+            .filter_map(|setting| Some((setting.key, &self.inputs.get(setting)?.origin)));
+        if let (Some(one), Some(other)) = (set.next(), set.next()) {
+            self.errors.push(Error::conflict(one, other));
             return Err(Refused);
         }
         Ok(match (command?, pid?, file?) {
@@ -309,7 +304,7 @@ impl Reader<'_> {
             Err(instead) => instead.clone(),
         };
         self.errors
-            .push(Error::not_allowed(setting, refused, input));
+            .push(Error::not_allowed(setting, &refused, input));
         Err(Refused)
     }
 }
