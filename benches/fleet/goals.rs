@@ -1,4 +1,4 @@
-//! What we promise, checked.
+//! The goals of the schedule, and whether they are met.
 
 use crate::Row;
 use crate::limit;
@@ -6,10 +6,10 @@ use crate::measure::Measure;
 use crate::policies::{INTERVAL, Kind};
 use crate::scenario::{Scenario, play};
 
-/// How many seeds are enough for the fleet that is scaled down, which differs in little but its clock.
+/// The seeds for the fleet that is scaled down. It differs in little but its clock, so a few do.
 const SCALED_SEEDS: usize = 10;
 
-/// Prints each goal of `rows` with the worst that was reached with any of `seeds`. True when all are met.
+/// Prints each goal with the worst value over all `seeds`. True if all goals are met.
 pub(crate) fn check(rows: &[Row], seeds: &[u64]) -> bool {
     let fewer = seeds.get(..SCALED_SEEDS).unwrap_or(seeds);
     let taskbeat = met(rows, Kind::Taskbeat, seeds);
@@ -36,10 +36,11 @@ fn met(rows: &[Row], kind: Kind, seeds: &[u64]) -> bool {
                 }
             }
         }
-        for (Goal { what, found, limit }, seed) in worst {
+        for (Goal { name, found, limit }, seed) in worst {
             let verdict = if found <= limit { "met" } else { "MISSED" };
             println!(
-                "{verdict:<6}  {size:>5} runners, {what}: {found:.2} at worst, with seed {seed}; at most {limit:.2}"
+                "{verdict:<6}  {size:>5} runners, {name}: {found:.2} at worst, with seed {seed}; \
+                 at most {limit:.2}"
             );
             met &= found <= limit;
         }
@@ -47,28 +48,28 @@ fn met(rows: &[Row], kind: Kind, seeds: &[u64]) -> bool {
     met
 }
 
-/// What is promised of a number.
+/// A figure, its name and its limit.
 struct Goal {
-    what: &'static str,
+    name: &'static str,
     found: f64,
     limit: f64,
 }
 
 fn goals(scenario: Scenario, size: u32, measure: &Measure) -> Vec<Goal> {
     let least = limit::least(size).as_secs_f64();
-    let all_heard = measure.all_heard();
-    let times = all_heard.map_or(f64::INFINITY, |after| after.as_secs_f64() / least);
+    let all_acknowledged = measure.all_acknowledged();
+    let times = all_acknowledged.map_or(f64::INFINITY, |after| after.as_secs_f64() / least);
     let recovered = measure.calls_per_recovered();
     let share = limit::fair_share(size, INTERVAL).as_secs_f64();
     let gap = measure.gap(1_000).as_secs_f64() / share;
     let calls = measure.calls_per_acknowledged();
     let goals = match (scenario, size) {
         (Scenario::Boot, 800) => vec![
-            ("all heard after the boot, × least", times, 1.1),
+            ("all acknowledged after the boot, × least", times, 1.1),
             ("calls per runner until then", recovered, 2.0),
         ],
         (Scenario::Outage, 800) => vec![
-            ("all heard after the outage, × least", times, 1.1),
+            ("all acknowledged after the outage, × least", times, 1.1),
             ("calls per runner until then", recovered, 2.0),
         ],
         (Scenario::Steady, 800) => vec![("% throttled", measure.percent_throttled(), 1.0)],
@@ -78,6 +79,6 @@ fn goals(scenario: Scenario, size: u32, measure: &Measure) -> Vec<Goal> {
         ],
         _ => vec![],
     };
-    let goal = |(what, found, limit)| Goal { what, found, limit };
+    let goal = |(name, found, limit)| Goal { name, found, limit };
     goals.into_iter().map(goal).collect()
 }

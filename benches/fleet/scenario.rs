@@ -12,30 +12,30 @@ use crate::limit::Limit;
 use crate::measure::Measure;
 use crate::policies::{Beat, CallResult, INTERVAL, Kind};
 
-/// How long it takes to give up on an answer that does not come.
+/// The limit of a call without a response.
 const TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How long a fleet takes to forget how it was started, and how long it is watched from then.
+/// The time until the start has no more effect on a fleet, and the time it is watched from then on.
 const SETTLING: Duration = Duration::from_hours(4);
 const WATCH: Duration = Duration::from_hours(24);
 
 const OUTAGE: Duration = Duration::from_mins(30);
 
-/// What happens to the fleet.
+/// The events that a fleet lives through.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Scenario {
-    /// All of it boots within five seconds.
+    /// All runners boot within five seconds.
     Boot,
-    /// Nothing reaches the service for half an hour.
+    /// No call reaches the service for half an hour.
     Outage,
-    /// Nothing happens.
+    /// No event.
     Steady,
 }
 
 impl Scenario {
     pub(crate) const ALL: [Self; 3] = [Self::Boot, Self::Outage, Self::Steady];
 
-    /// Within which the runners boot.
+    /// The time in which the runners boot.
     fn boot(self) -> Duration {
         match self {
             Self::Boot => Duration::from_secs(5),
@@ -51,7 +51,7 @@ impl Scenario {
         }
     }
 
-    /// From when a gap is the policy's fault: what lies in the outage nobody could help.
+    /// The start of gaps that count. During the outage no policy could avoid a gap.
     fn blamed(self) -> Time {
         match self {
             Self::Outage => self.outage().end,
@@ -59,7 +59,7 @@ impl Scenario {
         }
     }
 
-    /// When it is measured.
+    /// The time in which the fleet is watched.
     fn watched(self) -> Range<Time> {
         let from = match self {
             Self::Boot => Time::ZERO,
