@@ -40,7 +40,7 @@ const VAGUE: [&str; 7] = [
 /// Folders and files with text; not Cargo.lock, which is generated.
 const TEXT: [&str; 10] = [
     ".ci",
-    "Cargo.toml",
+    "*.toml",
     "benches",
     "config",
     "docs",
