@@ -40,6 +40,7 @@
 pub mod aws;
 pub mod cli;
 pub mod clock;
+pub mod commands;
 pub mod config;
 pub mod core;
 pub mod daemon;
@@ -50,3 +51,4 @@ pub mod signals;
 pub mod status;
 mod sys;
 pub mod systemd;
+mod text;

@@ -1,5 +1,5 @@
-//! What only unsafe code can do: act between fork and exec and in the handler of a signal, set the signal mask, wait for
-//! a descriptor.
+//! System calls that have no safe form: what runs between fork and exec, the signal mask, the
+//! environment, and waiting for a descriptor.
 #![expect(unsafe_code, reason = "these calls have no safe form")]
 
 use std::env;
@@ -9,38 +9,37 @@ use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 use std::ptr;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::time::Duration;
 
-use rustix::process::{Pid, Signal, getpid, getppid, set_parent_process_death_signal};
-use rustix::time::{ClockId, clock_gettime};
-use signal_hook_registry::register_sigaction;
+use rustix::process::{Pid, Signal, getpid, getppid, set_parent_process_death_signal, setsid};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
-/// The last signal number of Linux on every architecture that Rust runs on but MIPS.
-const LAST_SIGNAL: libc::c_int = 64;
+/// The last signal number of Linux on every architecture of Rust but MIPS.
+pub(crate) const LAST_SIGNAL: i32 = 64;
 
-/// Lets `command` begin as if a shell had started it: no signal blocked, none ignored. And it does not outlive us: the
-/// kernel sends it SIGKILL when this thread ends, so spawn from the main thread only.
-pub(crate) fn as_our_child(command: &mut Command) {
-    let us = getpid();
-    // SAFETY: between fork and exec only async-signal-safe calls are allowed. `begin` makes system calls through
-    // rustix and calls sigprocmask and signal of the C library, all of which are on the list of signal-safety(7) or
-    // plain system calls; it allocates nothing and takes no lock.
-    unsafe { command.pre_exec(move || begin(us)) };
+/// Prepares `command` to start as from a shell: no signal blocked, and none ignored but those in
+/// `ignored`. The kernel kills it when taskbeat's thread that started it ends, so spawn from the
+/// main thread only.
+pub(crate) fn prepare_child(command: &mut Command, ignored: Vec<i32>) {
+    let taskbeat = getpid();
+    // SAFETY: between fork and exec only async-signal-safe calls are allowed. `before_exec` makes
+    // system calls through rustix and calls sigprocmask and signal of the C library, all of which
+    // are on the list of signal-safety(7) or plain system calls; it allocates nothing and takes no
+    // lock.
+    unsafe { command.pre_exec(move || before_exec(taskbeat, &ignored)) };
 }
 
-fn begin(parent: Pid) -> io::Result<()> {
+fn before_exec(parent: Pid, ignored: &[i32]) -> io::Result<()> {
     unblock_signals()?;
     for signal in 1..=LAST_SIGNAL {
-        // SAFETY: SIG_DFL runs no code of ours. The signals that cannot be changed, and those the C library keeps to
-        // itself, are refused with an error that means nothing here.
-        unsafe { libc::signal(signal, libc::SIG_DFL) };
+        if !ignored.contains(&signal) {
+            // SAFETY: SIG_DFL is no handler. Signals that cannot be changed, and those that the C
+            // library reserves, are refused with an error that has no meaning here.
+            unsafe { libc::signal(signal, libc::SIG_DFL) };
+        }
     }
     set_parent_process_death_signal(Some(Signal::KILL))?;
-    // A parent that was gone before the kernel was told sends nothing any more.
+    // If the parent ended before that call, the kernel will not send the signal.
     if getppid() == Some(parent) {
         Ok(())
     } else {
@@ -48,23 +47,30 @@ fn begin(parent: Pid) -> io::Result<()> {
     }
 }
 
-/// Unblocks every signal: whoever started us may have left some blocked, and we want to hear them.
+/// Lets `command` lead a session of its own.
+pub(crate) fn in_new_session(command: &mut Command) {
+    // SAFETY: as in `prepare_child`; setsid is a plain system call.
+    unsafe { command.pre_exec(|| setsid().map(drop).map_err(io::Error::from)) };
+}
+
+/// Unblocks every signal, because taskbeat may have been started with some of them blocked.
 pub(crate) fn unblock_signals() -> io::Result<()> {
     set_mask(libc::SIG_SETMASK, &[])
 }
 
-/// Calls `act` while a SIGTTOU would not stop us. Threads that it starts are never stopped by one.
+/// Calls `act` with SIGTTOU blocked, so that it cannot stop taskbeat. A thread that `act` starts
+/// keeps it blocked.
 pub(crate) fn without_sigttou<T>(act: impl FnOnce() -> T) -> io::Result<T> {
     set_mask(libc::SIG_BLOCK, &[libc::SIGTTOU])?;
-    let done = act();
+    let result = act();
     set_mask(libc::SIG_UNBLOCK, &[libc::SIGTTOU])?;
-    Ok(done)
+    Ok(result)
 }
 
 fn set_mask(how: libc::c_int, signals: &[libc::c_int]) -> io::Result<()> {
     let mut set = MaybeUninit::uninit();
-    // SAFETY: sigemptyset initialises the set that it is given, and sigaddset changes it; the mask
-    // is changed for this thread alone, and the old one is not asked for.
+    // SAFETY: sigemptyset initialises the set, sigaddset changes it, and sigprocmask changes the
+    // mask of this thread alone; the old mask is not asked for.
     let status = unsafe {
         libc::sigemptyset(set.as_mut_ptr());
         for signal in signals {
@@ -79,61 +85,33 @@ fn set_mask(how: libc::c_int, signals: &[libc::c_int]) -> io::Result<()> {
     }
 }
 
-/// Sets a variable of our own environment. To be called while there is one thread.
+/// Sets a variable of taskbeat's own environment. Call it while there is only one thread.
 pub(crate) fn set_variable(name: &str, value: &str) {
-    // SAFETY: only another thread could read or write the environment meanwhile, and there is none yet.
+    // SAFETY: only another thread could read or write the environment meanwhile, and there is none.
     unsafe { env::set_var(name, value) };
 }
 
-/// Whether `signal` is ignored, which we can only have inherited.
+/// True if taskbeat was started with `signal` ignored.
 pub(crate) fn is_ignored(signal: libc::c_int) -> bool {
     let mut action = MaybeUninit::<libc::sigaction>::uninit();
-    // SAFETY: with no new action the old one is only copied to where `action` has room for it, and
-    // it is read only if that succeeded.
+    // SAFETY: without a new action the old one is only copied to `action`, which has room for it,
+    // and it is read only if that succeeded.
     unsafe {
         libc::sigaction(signal, ptr::null(), action.as_mut_ptr()) == 0
             && action.assume_init().sa_sigaction == libc::SIG_IGN
     }
 }
 
-/// Counts how often `signal` arrives from processes. One that the same process sends less than `apart` after another that
-/// counted does not count.
-///
-/// Only the handler knows when that is: neither the kernel nor the stream of signals keeps the time.
-pub(crate) fn count_arrivals(signal: libc::c_int, apart: Duration) -> io::Result<Arc<AtomicU32>> {
-    /// The bits of a process id, which is less than 2^22 by proc(5); those above them are the time's.
-    const PID: u32 = 22;
-    let count = Arc::new(AtomicU32::new(0));
-    let (counted, last) = (Arc::clone(&count), AtomicU64::new(0));
-    let apart = u64::try_from(apart.as_millis()).unwrap_or(u64::MAX);
-    let handler = move |info: &libc::siginfo_t| {
-        if info.si_code > 0 {
-            return;
-        }
-        // SAFETY: a signal that a process sent has its id in the siginfo.
-        let sender = u64::from(unsafe { info.si_pid() }.unsigned_abs());
-        let now = Duration::try_from(clock_gettime(ClockId::Monotonic)).unwrap_or_default();
-        let now = u64::try_from(now.as_millis()).unwrap_or(u64::MAX);
-        let is_echo = |last: u64| {
-            last & ((1 << PID) - 1) == sender && now.saturating_sub(last >> PID) < apart
-        };
-        let this = now << PID | sender;
-        let stamped = last.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |last| {
-            (!is_echo(last)).then_some(this)
-        });
-        if stamped.is_ok() {
-            counted.fetch_add(1, Ordering::Relaxed);
-        }
-    };
-    // SAFETY: a handler may only make async-signal-safe calls. This one reads the clock, which is on the list of
-    // signal-safety(7), and changes atomic numbers; it allocates nothing, takes no lock and does not panic.
-    unsafe { register_sigaction(signal, handler) }?;
-    Ok(count)
+/// The signal with the number of one that was caught.
+pub(crate) fn caught_signal(number: i32) -> Signal {
+    // SAFETY: the C library lets no program catch the numbers that it reserves, so `number` is not
+    // one of them, nor 0.
+    unsafe { Signal::from_raw_unchecked(number) }
 }
 
 /// Makes the runtime wait for `fd` to become readable.
 pub(crate) fn watch(fd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
-    // SAFETY: an OwnedFd is open for as long as it lives, always gives the same number, and is closed only when the
-    // AsyncFd that owns it is dropped.
+    // SAFETY: an OwnedFd is open as long as it lives, always has the same number, and is closed
+    // only when the AsyncFd that owns it is dropped.
     Ok(unsafe { AsyncFd::register_with_interest(fd, Interest::READABLE) }?)
 }

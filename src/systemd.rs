@@ -1,6 +1,6 @@
-//! What systemd is told. Without systemd, or with one that does not listen, nothing happens.
+//! Notifications to systemd. Without systemd, or if it does not read them, nothing happens.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::io;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::ffi::OsStrExt;
@@ -11,111 +11,92 @@ use std::time::Duration;
 
 use sd_notify::NotifyState;
 
-use crate::core::{Action, Cause, Event, RunnerKind, State, Time};
+use crate::core::{Action, Cause, Event, LAST_WAIT, Rung, RunnerKind, State};
 use crate::daemon::{Observer, Turn};
 use crate::status::Snapshot;
 
-/// Names systemd's socket in the environment.
+/// The variable that names systemd's socket.
 const SOCKET: &str = "NOTIFY_SOCKET";
 
-/// What is left to do after the ladder, at most: the last lines of the log.
+/// What may be left to do after the ladder: writing the last lines of the log.
 const MARGIN: Duration = Duration::from_secs(10);
 
-/// How often the status is told anew: it speaks of minutes.
+/// How often the status is sent. Its smallest unit is a minute.
 const STATUS_PERIOD: Duration = Duration::from_mins(1);
 
-/// How much systemd may leave unread before what follows is dropped.
+/// How many datagrams may wait for systemd. Further ones are dropped.
 const UNREAD: usize = 64;
 
-/// How long our end waits for what is still unread: a unit that ends before it was ready has failed.
-const LAST_WORDS: Duration = Duration::from_secs(1);
+/// How long taskbeat's exit waits for datagrams that are not sent yet: a unit that ends before it
+/// was ready has failed.
+const LAST_DATAGRAMS: Duration = Duration::from_secs(1);
 
-/// Tells systemd when we are ready, what we are at, and how long a stop may take.
-#[derive(Debug)]
+/// Sends systemd readiness, status, and how long a stop may take.
+#[derive(Debug, Default)]
 pub struct Systemd {
     ready: bool,
     stopping: bool,
     status: String,
-    /// To the thread that sends them; `None` when the end has come.
+    sender: Option<DatagramSender>,
+}
+
+/// A thread that sends datagrams, because a busy systemd makes its senders wait.
+#[derive(Debug)]
+struct DatagramSender {
     datagrams: Option<SyncSender<String>>,
-    /// Disconnected when that thread has sent them all.
+    /// Disconnected when the thread has sent all of them.
     sent: Receiver<()>,
 }
 
 impl Observer for Systemd {
-    fn observe(&mut self, step: &Turn<'_>) {
-        let looking = || {
-            step.runner.kind() == RunnerKind::Followed
-                && step
-                    .done
-                    .iter()
-                    .any(|(action, _)| *action == Action::StartRunner)
-        };
-        if !self.ready && (step.event == Event::RunnerUp || looking()) {
+    fn observe(&mut self, turn: &Turn<'_>) {
+        if self.sender.is_none() {
+            return;
+        }
+        if !self.ready && is_ready(turn) {
             self.ready = true;
             self.notify(&[NotifyState::Ready]);
         }
         if !self.stopping
-            && let Some(left) = stop_time_left(step)
+            && let Some(left) = stop_time_left(turn)
         {
             self.stopping = true;
-            // In one datagram: STOPPING alone would start systemd's own, shorter, timeout.
-            let usec = (left + MARGIN).as_micros();
-            let extend = format!("EXTEND_TIMEOUT_USEC={usec}");
+            // In one datagram: STOPPING=1 alone would start systemd's own, shorter, timeout.
+            let extend = format!("EXTEND_TIMEOUT_USEC={}", (left + MARGIN).as_micros());
             self.notify(&[NotifyState::Stopping, NotifyState::Custom(&extend)]);
         }
-        self.say(&Snapshot::take(
-            step.now,
-            step.agent,
-            step.runner,
-            step.failure,
-        ));
+        self.send_status(&turn.snapshot());
     }
 
-    fn pulse(&mut self, snapshot: &Snapshot) {
+    fn keepalive(&mut self, snapshot: &Snapshot) {
         if watchdog().is_some() {
             self.notify(&[NotifyState::Watchdog]);
         }
-        self.say(snapshot);
+        self.send_status(snapshot);
     }
 }
 
 impl Systemd {
-    /// Begins. The socket of a systemd that is busy makes its writers wait: that is the work of a thread, never of the
-    /// loop.
+    /// Starts to notify the systemd that the environment names, if there is one.
     #[must_use]
     pub fn start() -> Self {
-        let (datagrams, unsent) = sync_channel::<String>(UNREAD);
-        let (sending, sent) = channel();
-        let socket = std::env::var_os(SOCKET).unwrap_or_default();
-        let tell = move || {
-            let _sending: Sender<()> = sending;
-            for datagram in unsent {
-                // Whoever started us may have left a socket's name behind that nobody reads.
-                let _ = send(&socket, &datagram);
-            }
-        };
-        // Without the thread nothing is told, which is no reason to leave the runner without heartbeats.
-        let _ = thread::Builder::new()
-            .name("systemd".to_owned())
-            .spawn(tell);
+        let socket = std::env::var_os(SOCKET).filter(|socket| !socket.is_empty());
         Self {
-            ready: false,
-            stopping: false,
-            status: String::new(),
-            datagrams: Some(datagrams),
-            sent,
+            sender: socket.and_then(DatagramSender::start),
+            ..Self::default()
         }
     }
 
     fn notify(&self, states: &[NotifyState<'_>]) {
         let lines: Vec<_> = states.iter().map(ToString::to_string).collect();
-        if let Some(datagrams) = &self.datagrams {
+        if let Some(DatagramSender { datagrams, .. }) = &self.sender
+            && let Some(datagrams) = datagrams
+        {
             let _ = datagrams.try_send(lines.join("\n"));
         }
     }
 
-    fn say(&mut self, snapshot: &Snapshot) {
+    fn send_status(&mut self, snapshot: &Snapshot) {
         let status = snapshot.line();
         if status != self.status {
             self.notify(&[NotifyState::Status(&status)]);
@@ -124,28 +105,49 @@ impl Systemd {
     }
 }
 
-impl Drop for Systemd {
-    fn drop(&mut self) {
-        self.datagrams = None;
-        let _ = self.sent.recv_timeout(LAST_WORDS);
+impl DatagramSender {
+    /// `None` if the kernel has no free thread: heartbeats are more important.
+    fn start(socket: OsString) -> Option<Self> {
+        let (datagrams, unsent) = sync_channel::<String>(UNREAD);
+        let (sending, sent) = channel();
+        let run = move || {
+            let _sending: Sender<()> = sending;
+            for datagram in unsent {
+                // The variable may be left over, and name a socket that is gone.
+                let _ = send(&socket, &datagram);
+            }
+        };
+        let thread = thread::Builder::new().name("systemd".to_owned());
+        thread.spawn(run).ok()?;
+        Some(Self {
+            datagrams: Some(datagrams),
+            sent,
+        })
     }
 }
 
-/// How often systemd wants to hear of us: twice in the watchdog's time, and often enough for a
-/// status in minutes. Never if there is no systemd.
+impl Drop for DatagramSender {
+    fn drop(&mut self) {
+        self.datagrams = None;
+        let _ = self.sent.recv_timeout(LAST_DATAGRAMS);
+    }
+}
+
+/// How often [`Observer::keepalive`] is to be called: twice in the watchdog's time, and often enough
+/// for a status in minutes. `None` without systemd.
 #[must_use]
-pub fn pulse() -> Option<Duration> {
+pub fn keepalive() -> Option<Duration> {
     std::env::var_os(SOCKET)?;
     let half = watchdog().map(|limit| limit / 2);
     Some(half.unwrap_or(STATUS_PERIOD).min(STATUS_PERIOD))
 }
 
-/// Within which time systemd wants to hear of us, if it does. None at all is no time.
+/// The watchdog's time, if there is one.
 fn watchdog() -> Option<Duration> {
     sd_notify::watchdog_enabled().filter(|limit| !limit.is_zero())
 }
 
-/// Sends `datagram` to the socket of this name, which is a path, or abstract if it begins with an `@`.
+/// Sends `datagram` to the socket of this name: a path, or an abstract name after an `@`.
 fn send(socket: &OsStr, datagram: &str) -> io::Result<()> {
     let address = match socket.as_bytes() {
         [b'@', name @ ..] => SocketAddr::from_abstract_name(name)?,
@@ -155,19 +157,33 @@ fn send(socket: &OsStr, datagram: &str) -> io::Result<()> {
     Ok(())
 }
 
-/// How long the ladder may still take, once one has begun that we end with. One that leaves us idle is no stop to
-/// systemd, which would wait for our end in vain.
-fn stop_time_left(step: &Turn<'_>) -> Option<Duration> {
-    if step.agent.state().cause() == Some(Cause::Terminate) && step.agent.stays_idle() {
+/// True once the runner was started, or is being looked for.
+fn is_ready(turn: &Turn<'_>) -> bool {
+    let looking = turn.runner.kind() == RunnerKind::Followed
+        && turn
+            .done
+            .iter()
+            .any(|done| done.action == Action::StartRunner);
+    looking || turn.event == Event::RunnerStarted
+}
+
+/// How long the rest of the ladder may take, if taskbeat exits after it. Before an idle taskbeat
+/// systemd would wait for an exit in vain.
+fn stop_time_left(turn: &Turn<'_>) -> Option<Duration> {
+    let state = turn.agent.state();
+    if state.cause() == Some(Cause::Terminate) && turn.agent.stays_idle() {
         return None;
     }
-    let grace = step.agent.policy().grace;
-    let last_wait = crate::core::LAST_WAIT;
-    let from_now = |until: Time| until - step.now;
-    match step.agent.state() {
-        State::Hooking { until } => Some(from_now(until) + grace + last_wait),
-        State::Stopping { until, .. } => Some(from_now(until) + last_wait),
-        State::Killing { until, .. } => Some(from_now(until)),
-        State::Starting | State::Waiting | State::Running | State::Idle | State::Stopped => None,
-    }
+    let this_step = state.until()? - turn.now;
+    let later_steps = match state {
+        State::OnTerminate { .. } => turn.agent.policy().grace + LAST_WAIT,
+        State::Ladder { rung, .. } => match rung {
+            Rung::Stop => LAST_WAIT,
+            Rung::Kill => Duration::ZERO,
+        },
+        State::Starting | State::Waiting | State::Running | State::Idle | State::Stopped => {
+            return None;
+        }
+    };
+    Some(this_step + later_steps)
 }

@@ -134,14 +134,14 @@ async fn heartbeat(
         .await;
     let reply = match sent {
         Ok(output) => Response {
-            answer: Outcome::Acknowledged {
+            outcome: Outcome::Acknowledged {
                 terminate: output.terminate(),
             },
             message: String::new(),
             request_id: output.request_id().map(str::to_owned),
         },
         Err(error) => Response {
-            answer: Outcome::Failed(classify::classify(&error)),
+            outcome: Outcome::Failed(classify::classify(&error)),
             message: messages::describe(&error),
             request_id: error.request_id().map(str::to_owned),
         },
@@ -152,7 +152,7 @@ async fn heartbeat(
 /// The service was not even asked.
 fn unheard(message: String) -> Response {
     Response {
-        answer: Outcome::Failed(Failure {
+        outcome: Outcome::Failed(Failure {
             class: FailureClass::Transient,
             retry_after: None,
         }),

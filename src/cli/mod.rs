@@ -8,6 +8,7 @@ mod run;
 mod status;
 
 use std::fmt::Display;
+use std::io::{self, ErrorKind, Write};
 use std::panic;
 use std::process::ExitCode;
 
@@ -19,12 +20,12 @@ use crate::aws::messages;
 use crate::config::{self, Config, Options};
 use crate::core::Exit;
 use crate::log::Log;
-use crate::runner::mark_helpers;
+use crate::runner::mark_beside_runner;
 
 /// Does what the command line says.
 #[must_use]
 pub fn main() -> ExitCode {
-    mark_helpers();
+    mark_beside_runner();
     let invocation = match args::parse(std::env::args_os()) {
         Ok(invocation) => invocation,
         Err(error) => {
@@ -34,7 +35,7 @@ pub fn main() -> ExitCode {
         }
     };
     panic::catch_unwind(|| obey(invocation)).unwrap_or_else(|panic| {
-        eprintln!("taskbeat: {}", messages::panicked(&*panic));
+        print_error(&format_args!("taskbeat: {}", messages::panicked(&*panic)));
         Exit::INTERNAL.into()
     })
 }
@@ -54,7 +55,7 @@ fn obey(invocation: Invocation) -> ExitCode {
     match outcome {
         Ok(exit) => exit.into(),
         Err(error) => {
-            eprintln!("{}", error.message);
+            print_error(&error.message);
             error.exit.into()
         }
     }
@@ -83,6 +84,22 @@ fn load(options: &Options) -> Result<Config, CliError> {
         message: errors.to_string(),
         exit: Exit::CONFIG,
     })
+}
+
+/// Prints to stdout. A reader that has closed it is no error.
+fn print(text: &impl Display) -> Result<(), CliError> {
+    let mut stdout = io::stdout().lock();
+    match write!(stdout, "{text}").and_then(|()| stdout.flush()) {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(CliError::internal(&format!(
+            "cannot write to stdout: {error}"
+        ))),
+        _ => Ok(()),
+    }
+}
+
+/// Prints to stderr. If that fails, nothing else can be done.
+fn print_error(text: &impl Display) {
+    let _ = writeln!(io::stderr(), "{text}");
 }
 
 /// Starts the log and says what is probably a mistake.

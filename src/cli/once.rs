@@ -20,7 +20,7 @@ pub(super) fn once(options: &Options) -> Result<Exit, CliError> {
         service.answer().await
     });
     runtime.shutdown_background();
-    match reply.answer {
+    match reply.outcome {
         Outcome::Acknowledged { terminate } => {
             println!("{}", json!({ "terminate": terminate }));
             Ok(if terminate { Exit::TERMINATE } else { Exit::OK })

@@ -1,26 +1,26 @@
-//! `taskbeat status`: what the running daemon last saw.
+//! `taskbeat status`: prints the state of the running daemon.
 
 use serde_json::json;
 
-use super::{CliError, load};
+use super::{CliError, load, print};
 use crate::config::Options;
 use crate::core::Exit;
-use crate::status::ask;
+use crate::status::{Reply, ask};
 
 pub(super) fn status(options: &Options, json: bool) -> Result<Exit, CliError> {
     let id = load(options)?.settings.identity.taskrunner_id;
-    let snapshot = ask(&id)
-        .map_err(|error| CliError::new(Exit::UNAVAILABLE, &format!("no answer: {error}")))?
-        .ok_or_else(|| {
-            let message = format!("nobody on this host reports taskrunner-id {id:?}");
-            CliError::new(Exit::UNAVAILABLE, &message)
-        })?;
-    if json {
-        println!("{}", json!(snapshot));
-    } else {
-        print!("{snapshot}");
+    let reply = ask(&id).map_err(|error| CliError::new(Exit::UNAVAILABLE, &error))?;
+    match &reply {
+        _ if json => print(&format_args!("{}\n", json!(reply)))?,
+        Reply::Full(snapshot) => print(snapshot)?,
+        Reply::Contact { in_contact } => {
+            let contact = if *in_contact { "yes" } else { "NO" };
+            print(&format_args!(
+                "in contact    {contact} (ask as root or as taskbeat's user for more)\n"
+            ))?;
+        }
     }
-    Ok(if snapshot.in_contact {
+    Ok(if reply.in_contact() {
         Exit::OK
     } else {
         Exit::UNAVAILABLE

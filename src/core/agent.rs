@@ -1,192 +1,76 @@
-//! The agent: every state × event pair, decided.
+//! The agent: what follows from each event in each state.
+//!
+//! ```text
+//! Starting ── Due ──▶ Waiting ── RunnerStarted ──▶ Running
+//!                        ▲                            │
+//!                        └── LeaderExited, followed ──┤
+//!                                                     │
+//!             terminate, with an on-terminate command ├──▶ OnTerminate
+//!                                                     │         │ CommandEnded, or its grace is over
+//!    terminate, stop, lost contact, LeaderExited ─────┴─────────┴──▶ Ladder, Rung::Stop
+//!                                                                       │ grace is over, second stop
+//!                                                                       ▼
+//!                                                                    Ladder, Rung::Kill
+//!                                                                       │ RunnerGone, or 5 s are over
+//!                                                                       ▼
+//!                                after-terminate = idle ──▶ Idle ── stop ──▶ Stopped
+//! ```
+//!
+//! A stop in `Starting` or `Waiting` leads to `Stopped` directly, and so does each step for which
+//! no process is left to wait for. A second stop in `OnTerminate` leads to `Rung::Kill`.
 
-use std::fmt;
 use std::time::Duration;
 
-use super::{AfterTerminate, Exit, Failure, Policy, Random, RunnerKind, Schedule, Time};
+use super::{
+    Action, AfterTerminate, Cause, CommandName, Contact, Event, Exit, LAST_WAIT, Outcome, Policy,
+    Random, Rung, RunnerKind, Schedule, State, Time,
+};
 
-/// How long after SIGKILL we wait for what cannot be killed.
-pub const LAST_WAIT: Duration = Duration::from_secs(5);
+/// Stops that arrive within this time of the first one are the same stop: timeout(1) signals twice,
+/// npm relays the terminal's SIGINT, supervisors repeat themselves.
+const SAME_STOP: Duration = Duration::from_secs(1);
 
-/// What ended a leader that was still there when we stopped waiting for it.
+/// The signal that ended a leader whose exit was not seen in time.
 const SIGKILL: u8 = 9;
 
-/// What happened.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Event {
-    /// The deadline of [`Agent::deadline`] has come.
-    Due,
-    /// The runner runs: it was started, or found.
-    RunnerUp,
-    /// The runner could not be started.
-    RunnerRefused(Exit),
-    /// The runner's leader ended. Others that it left behind may still be there.
-    RunnerEnded(Exit),
-    /// Nothing is left of a runner whose leader ended.
-    RunnerGone,
-    /// The heartbeat in flight has its answer.
-    HeartbeatEnded(Outcome, Random),
-    /// The `on-terminate` command ended.
-    HookEnded,
-    /// The operator wants us to stop.
-    Stop,
-    /// The operator changed the settings.
-    Reloaded(Policy),
-    /// The host was suspended for this long, which no other time here counts.
-    Resumed(Duration),
-    /// A signal that is not ours alone.
-    Job(Job),
-}
-
-/// Signals that go to the runner, too, whatever the state.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Job {
-    /// This one is the runner's alone.
-    Forward(i32),
-    /// Stop, both of us. The signal that the runner is to stop by; none when it had one already.
-    Suspend(Option<i32>),
-    /// Go on, both of us.
-    Continue,
-}
-
-/// What became of a heartbeat.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
-    /// The service took it, and says whether the runner is to terminate.
-    Acknowledged {
-        /// True: the runner is to stop for good.
-        terminate: bool,
-    },
-    /// It was not acknowledged.
-    Failed(Failure),
-}
-
-/// What the shell is to do now.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Action {
-    /// Start the runner, or begin to look for it.
-    StartRunner,
-    /// Send a heartbeat.
-    Send {
-        /// Build a new client first.
-        renew: bool,
-    },
-    /// Forget the heartbeat in flight.
-    Abandon,
-    /// Run the `on-terminate` command.
-    StartHook,
-    /// End the `on-terminate` command.
-    KillHook,
-    /// Send the stop signal to those of the runner that did not get it yet.
-    StopRunner,
-    /// Send SIGKILL to whatever is left of the runner.
-    KillRunner,
-    /// Send this signal to the runner.
-    Forward(i32),
-    /// Send SIGCONT to the runner.
-    Continue,
-    /// Stop ourselves, as job control does, until somebody continues us.
-    Suspend,
-    /// Leave the loop with this status.
-    Exit(Exit),
-}
-
-/// Why the runner is being stopped.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Cause {
-    /// The runner's leader ended by itself; what it left behind is cleared away.
-    Ended,
-    /// The operator said so. The only cause that another one may still replace.
-    Operator,
-    /// The service was silent for too long.
-    LostContact,
-    /// The service said so.
-    Terminate,
-}
-
-/// What the agent is at.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum State {
-    /// Nothing has been started.
-    Starting,
-    /// The runner does not run, and heartbeats would not be true.
-    Waiting,
-    /// The runner runs, the heartbeats go out.
-    Running,
-    /// `terminate` came; the `on-terminate` command has until then.
-    Hooking {
-        /// When the command is ended and the ladder begins.
-        until: Time,
-    },
-    /// The stop signal was sent.
-    Stopping {
-        /// Why.
-        cause: Cause,
-        /// When SIGKILL follows.
-        until: Time,
-    },
-    /// SIGKILL was sent.
-    Killing {
-        /// Why the runner is being stopped.
-        cause: Cause,
-        /// When we stop waiting for what cannot be killed.
-        until: Time,
-    },
-    /// `terminate` was obeyed; all that is left is to wait for the operator.
-    Idle,
-    /// The loop was told to exit.
-    Stopped,
-}
-
-impl State {
-    /// Why the runner is being stopped, if it is.
-    #[must_use]
-    pub fn cause(self) -> Option<Cause> {
-        match self {
-            Self::Hooking { .. } => Some(Cause::Terminate),
-            Self::Stopping { cause, .. } | Self::Killing { cause, .. } => Some(cause),
-            Self::Starting | Self::Waiting | Self::Running | Self::Idle | Self::Stopped => None,
-        }
-    }
-}
-
-/// The whole state of the daemon that decisions depend on.
+/// All that decisions depend on.
 ///
-/// The shell hands it each [`Event`] with the time and carries out the [`Action`]s in their order. It waits no longer
-/// than to [`deadline`](Self::deadline), which follows from the state, so that no timer can be forgotten.
+/// The shell hands each [`Event`] to [`handle`](Self::handle) with its time and carries out the
+/// [`Action`]s in their order. It waits no longer than [`deadline`](Self::deadline), which is
+/// derived from the state, so that no timer can be forgotten.
 #[derive(Clone, Debug)]
 pub struct Agent {
-    runner: RunnerKind,
+    kind: RunnerKind,
     policy: Policy,
     state: State,
     schedule: Schedule,
-    /// The leader's status, once it ended.
-    ended: Option<Exit>,
-    /// True when nothing of the runner is there (any more).
+    /// The leader's exit status.
+    leader_exit: Option<Exit>,
+    /// True while no process of the runner exists.
     gone: bool,
-    /// When the runner was seen to run.
-    since: Option<Time>,
-    /// How many stops the operator asked for.
-    stops: u8,
+    /// When the runner was last started or found.
+    runner_since: Option<Time>,
+    /// When the operator first asked for a stop.
+    first_stop: Option<Time>,
 }
 
 impl Agent {
     /// An agent that has not started anything. Its first deadline is at once.
     #[must_use]
-    pub fn new(runner: RunnerKind, policy: Policy) -> Self {
+    pub fn new(kind: RunnerKind, policy: Policy) -> Self {
         Self {
-            runner,
+            kind,
             policy,
             state: State::Starting,
             schedule: Schedule::new(),
-            ended: None,
+            leader_exit: None,
             gone: true,
-            since: None,
-            stops: 0,
+            runner_since: None,
+            first_stop: None,
         }
     }
 
-    /// What the agent is at.
+    /// The state.
     #[must_use]
     pub fn state(&self) -> State {
         self.state
@@ -204,59 +88,53 @@ impl Agent {
         &self.policy
     }
 
-    /// Whether we stay, idle, once `terminate` was obeyed. An operator who said stop meanwhile does not want us to.
+    /// True if taskbeat stays up, idle, after `terminate`: unless the operator asked for a stop.
     #[must_use]
     pub fn stays_idle(&self) -> bool {
-        self.policy.after_terminate == AfterTerminate::Idle && self.stops == 0
+        self.policy.after_terminate == AfterTerminate::Idle && self.first_stop.is_none()
     }
 
-    /// When the runner was seen to run, the last time.
+    /// When the runner was last started or found.
     #[must_use]
     pub fn runner_since(&self) -> Option<Time> {
-        self.since
+        self.runner_since
     }
 
-    /// When [`Event::Due`] is to come, if nothing else comes first.
-    #[must_use]
-    pub fn deadline(&self) -> Option<Time> {
-        let heartbeat = self.schedule.due();
-        match self.state {
-            State::Starting => Some(Time::ZERO),
-            State::Waiting | State::Idle | State::Stopped => None,
-            State::Running => earliest(heartbeat, self.lost_contact()),
-            State::Hooking { until } => Some(until),
-            State::Stopping { until, .. } | State::Killing { until, .. } => {
-                earliest(heartbeat, Some(until))
-            }
-        }
-    }
-
-    /// True while the service's last word stands: acknowledged within two intervals, or `terminate`,
-    /// after which there are no more heartbeats.
-    #[must_use]
-    pub fn in_contact(&self, now: Time) -> bool {
-        let terminated = self.state.cause() == Some(Cause::Terminate);
-        terminated || self.state == State::Idle || self.schedule.in_contact(now, &self.policy)
-    }
-
-    /// True while the account seems to have more runners than its limit has room for.
+    /// True if the account seems to have more runners than its limit has room for.
     #[must_use]
     pub fn over_limit(&self, now: Time) -> bool {
         self.schedule.over_limit(now, &self.policy)
     }
 
+    /// When [`Event::Due`] is to come, if no other event comes first.
+    #[must_use]
+    pub fn deadline(&self) -> Option<Time> {
+        let (heartbeat, contact) = (self.schedule.due(), self.schedule.contact_deadline());
+        match self.state {
+            State::Starting => Some(Time::ZERO),
+            State::Waiting => contact,
+            State::Running => earliest([heartbeat, contact, self.policy_deadline()]),
+            State::OnTerminate { until } => Some(until),
+            State::Ladder { until, .. } => earliest([heartbeat, contact, Some(until)]),
+            State::Idle | State::Stopped => None,
+        }
+    }
+
     /// Decides what follows from `event` at `now`.
     pub fn handle(&mut self, now: Time, event: Event) -> Vec<Action> {
-        match self.state {
+        let before = self.schedule.contact();
+        let actions = match self.state {
             State::Starting => self.starting(event),
             State::Waiting => self.waiting(now, event),
             State::Running => self.running(now, event),
-            State::Hooking { until } => self.hooking(now, event, until),
-            State::Stopping { cause, until } => self.stopping(now, event, cause, until),
-            State::Killing { cause, until } => self.killing(now, event, cause, until),
+            State::OnTerminate { until } => self.on_terminate(now, event, until),
+            State::Ladder { rung, cause, until } => self.ladder(now, event, rung, cause, until),
             State::Idle => self.idle(event),
-            State::Stopped => self.stopped(event),
-        }
+            State::Stopped => vec![],
+        };
+        self.schedule.check_contact(now);
+        let change = contact_change(before, self.schedule.contact());
+        change.into_iter().chain(actions).collect()
     }
 
     fn starting(&mut self, event: Event) -> Vec<Action> {
@@ -265,68 +143,65 @@ impl Agent {
                 self.state = State::Waiting;
                 vec![Action::StartRunner]
             }
-            Event::Stop => self.exit(Exit::OK),
+            Event::Stop(signal) => self.stop_before_start(signal),
             Event::Reloaded(policy) => self.reload(policy),
-            Event::RunnerUp
-            | Event::RunnerRefused(_)
-            | Event::RunnerEnded(_)
+            Event::RunnerStarted
+            | Event::StartFailed(_)
+            | Event::LeaderExited(_)
             | Event::RunnerGone
             | Event::HeartbeatEnded(..)
-            | Event::HookEnded
+            | Event::CommandEnded(..)
             | Event::Resumed(_) => vec![],
-            Event::Job(job) => self.job(job),
         }
     }
 
     fn waiting(&mut self, now: Time, event: Event) -> Vec<Action> {
         match event {
-            Event::RunnerUp => {
+            Event::RunnerStarted => {
                 self.state = State::Running;
-                self.runner_up(now);
-                self.schedule.begin(now);
+                self.runner_started(now);
+                self.schedule.begin(now, &self.policy);
                 self.heartbeat(now)
             }
-            Event::RunnerRefused(exit) => self.exit(exit),
-            Event::HeartbeatEnded(Outcome::Acknowledged { terminate: true }, _) => {
-                self.terminate(now)
+            Event::StartFailed(exit) => self.exit(exit),
+            Event::HeartbeatEnded(outcome, random) => self.heartbeat_ended(now, outcome, random),
+            Event::Stop(signal) => self.stop_before_start(signal),
+            Event::Reloaded(policy) => {
+                self.schedule.reload(now, &policy);
+                self.reload(policy)
             }
-            Event::Stop => self.exit(Exit::OK),
-            Event::Reloaded(policy) => self.reload(policy),
-            Event::Due
-            | Event::RunnerEnded(_)
-            | Event::RunnerGone
-            | Event::HeartbeatEnded(..)
-            | Event::HookEnded
-            | Event::Resumed(_) => vec![],
-            Event::Job(job) => self.job(job),
+            Event::Resumed(gap) => self.resumed(gap),
+            Event::Due | Event::LeaderExited(_) | Event::RunnerGone | Event::CommandEnded(..) => {
+                vec![]
+            }
         }
     }
 
     fn running(&mut self, now: Time, event: Event) -> Vec<Action> {
         match event {
-            Event::Due if self.lost_contact().is_some_and(|lost| lost <= now) => {
+            Event::Due if is_past(self.policy_deadline(), now) => {
                 self.stop(now, Cause::LostContact)
             }
             Event::Due => self.heartbeat(now),
-            Event::RunnerEnded(exit) => {
-                let abandoned = self.runner_ended(exit);
-                let then = match self.runner {
-                    RunnerKind::Child => self.stop(now, Cause::Ended),
-                    RunnerKind::Followed => {
-                        self.state = State::Waiting;
-                        vec![]
-                    }
-                    RunnerKind::Attached | RunnerKind::None => self.exit(exit),
-                };
-                [abandoned, then].concat()
-            }
-            Event::HeartbeatEnded(Outcome::Acknowledged { terminate: true }, _) => {
-                self.terminate(now)
-            }
-            Event::HeartbeatEnded(answer, random) => self.answered(now, answer, random),
-            Event::Stop => {
-                self.count_stop();
-                match self.runner {
+            Event::LeaderExited(exit) => match self.kind {
+                RunnerKind::Child => {
+                    let abandon = self.leader_exited(exit);
+                    [abandon, self.stop(now, Cause::Ended)].concat()
+                }
+                // A heartbeat in flight was true when it was sent, so its response still counts.
+                RunnerKind::Followed => {
+                    self.gone = true;
+                    self.state = State::Waiting;
+                    vec![]
+                }
+                RunnerKind::Attached | RunnerKind::None => {
+                    [self.leader_exited(exit), self.exit(exit)].concat()
+                }
+            },
+            Event::HeartbeatEnded(outcome, random) => self.heartbeat_ended(now, outcome, random),
+            Event::Stop(_) => {
+                self.count_stop(now);
+                match self.kind {
                     RunnerKind::Child => self.stop(now, Cause::Operator),
                     RunnerKind::None | RunnerKind::Attached | RunnerKind::Followed => {
                         self.exit(Exit::OK)
@@ -338,153 +213,108 @@ impl Agent {
                 self.reload(policy)
             }
             Event::Resumed(gap) => self.resumed(gap),
-            Event::RunnerUp | Event::RunnerRefused(_) | Event::RunnerGone | Event::HookEnded => {
-                vec![]
-            }
-            Event::Job(job) => self.job(job),
+            Event::RunnerStarted
+            | Event::StartFailed(_)
+            | Event::RunnerGone
+            | Event::CommandEnded(..) => vec![],
         }
     }
 
-    fn hooking(&mut self, now: Time, event: Event, until: Time) -> Vec<Action> {
+    fn on_terminate(&mut self, now: Time, event: Event, until: Time) -> Vec<Action> {
+        let kill_command = vec![Action::KillCommand(CommandName::OnTerminate)];
         match event {
-            Event::Due if until <= now => {
-                [vec![Action::KillHook], self.stop(now, Cause::Terminate)].concat()
+            Event::Due if until <= now => [kill_command, self.stop(now, Cause::Terminate)].concat(),
+            Event::CommandEnded(CommandName::OnTerminate, _) => self.stop(now, Cause::Terminate),
+            Event::Stop(_) => {
+                if self.count_stop(now) {
+                    [kill_command, self.kill(now, Cause::Terminate)].concat()
+                } else {
+                    vec![]
+                }
             }
-            Event::HookEnded => self.stop(now, Cause::Terminate),
-            Event::Stop if self.count_stop() => {
-                [vec![Action::KillHook], self.kill(now, Cause::Terminate)].concat()
-            }
-            Event::RunnerUp => {
-                self.runner_up(now);
+            Event::RunnerStarted => {
+                self.runner_started(now);
                 vec![]
             }
-            Event::RunnerEnded(exit) => self.runner_ended(exit),
+            Event::LeaderExited(exit) => self.leader_exited(exit),
             Event::RunnerGone => {
                 self.gone = true;
                 vec![]
             }
             Event::Due
-            | Event::Stop
-            | Event::RunnerRefused(_)
+            | Event::StartFailed(_)
             | Event::HeartbeatEnded(..)
             | Event::Reloaded(_)
             | Event::Resumed(_) => vec![],
-            Event::Job(job) => self.job(job),
         }
     }
 
-    fn stopping(&mut self, now: Time, event: Event, cause: Cause, until: Time) -> Vec<Action> {
+    fn ladder(
+        &mut self,
+        now: Time,
+        event: Event,
+        rung: Rung,
+        cause: Cause,
+        until: Time,
+    ) -> Vec<Action> {
         match event {
-            Event::Due if until <= now => self.kill(now, cause),
+            Event::Due if until <= now => match rung {
+                Rung::Stop => self.kill(now, cause),
+                Rung::Kill => self.finish(cause),
+            },
             Event::Due => self.heartbeat(now),
-            Event::Stop if self.count_stop() => self.kill(now, cause),
-            Event::RunnerEnded(exit) => {
-                // The others get the stop signal, too, if it went to the leader alone so far.
-                let abandoned = self.runner_ended(exit);
-                [abandoned, self.finish_or(Action::StopRunner, cause)].concat()
+            Event::Stop(_) => match (self.count_stop(now), rung) {
+                (true, Rung::Stop) => self.kill(now, cause),
+                (false, Rung::Stop) | (_, Rung::Kill) => vec![],
+            },
+            Event::LeaderExited(exit) => {
+                let abandon = self.leader_exited(exit);
+                // The stop signal may have gone to the leader alone so far.
+                [abandon, self.finish_or(rung.action(), cause)].concat()
             }
             Event::RunnerGone => self.finish(cause),
-            Event::HeartbeatEnded(Outcome::Acknowledged { terminate: true }, _) => {
+            Event::HeartbeatEnded(outcome @ Outcome::Acknowledged { terminate: true }, random) => {
+                self.record(now, outcome, random);
                 self.schedule.end();
                 let cause = cause.risen_to_terminate();
-                self.state = State::Stopping { cause, until };
+                self.state = State::Ladder { rung, cause, until };
                 vec![]
             }
-            Event::HeartbeatEnded(answer, random) => self.answered(now, answer, random),
+            Event::HeartbeatEnded(outcome, random) => self.heartbeat_ended(now, outcome, random),
             Event::Resumed(gap) => self.resumed(gap),
-            Event::Stop
-            | Event::RunnerUp
-            | Event::RunnerRefused(_)
-            | Event::HookEnded
+            Event::RunnerStarted
+            | Event::StartFailed(_)
+            | Event::CommandEnded(..)
             | Event::Reloaded(_) => vec![],
-            Event::Job(job) => self.job(job),
-        }
-    }
-
-    fn killing(&mut self, now: Time, event: Event, cause: Cause, until: Time) -> Vec<Action> {
-        match event {
-            Event::Due if until <= now => self.finish(cause),
-            Event::Due => self.heartbeat(now),
-            Event::RunnerEnded(exit) => {
-                let abandoned = self.runner_ended(exit);
-                [abandoned, self.finish_or(Action::KillRunner, cause)].concat()
-            }
-            Event::RunnerGone => self.finish(cause),
-            Event::HeartbeatEnded(Outcome::Acknowledged { terminate: true }, _) => {
-                self.schedule.end();
-                let cause = cause.risen_to_terminate();
-                self.state = State::Killing { cause, until };
-                vec![]
-            }
-            Event::HeartbeatEnded(answer, random) => self.answered(now, answer, random),
-            Event::Resumed(gap) => self.resumed(gap),
-            // No more than that can be done to the runner, but an operator who says so does not want us to stay.
-            Event::Stop => {
-                self.count_stop();
-                vec![]
-            }
-            Event::RunnerUp | Event::RunnerRefused(_) | Event::HookEnded | Event::Reloaded(_) => {
-                vec![]
-            }
-            Event::Job(job) => self.job(job),
         }
     }
 
     fn idle(&mut self, event: Event) -> Vec<Action> {
         match event {
-            Event::Stop => self.exit(Exit::OK),
-            // One that could not be killed in time, after all.
-            Event::RunnerEnded(exit) => self.runner_ended(exit),
+            Event::Stop(_) => self.exit(Exit::OK),
+            // A process that could not be killed in time has ended after all.
+            Event::LeaderExited(exit) => self.leader_exited(exit),
             Event::Due
-            | Event::RunnerUp
-            | Event::RunnerRefused(_)
+            | Event::RunnerStarted
+            | Event::StartFailed(_)
             | Event::RunnerGone
             | Event::HeartbeatEnded(..)
-            | Event::HookEnded
+            | Event::CommandEnded(..)
             | Event::Reloaded(_)
             | Event::Resumed(_) => vec![],
-            Event::Job(job) => self.job(job),
         }
     }
 
-    fn stopped(&self, event: Event) -> Vec<Action> {
-        match event {
-            Event::Due
-            | Event::RunnerUp
-            | Event::RunnerRefused(_)
-            | Event::RunnerEnded(_)
-            | Event::RunnerGone
-            | Event::HeartbeatEnded(..)
-            | Event::HookEnded
-            | Event::Stop
-            | Event::Reloaded(_)
-            | Event::Resumed(_) => vec![],
-            Event::Job(job) => self.job(job),
-        }
+    fn runner_started(&mut self, now: Time) {
+        self.runner_since = Some(now);
+        self.gone = self.kind == RunnerKind::None;
     }
 
-    /// Signals reach a child only, and only while its leader lives.
-    fn job(&self, job: Job) -> Vec<Action> {
-        let alive = self.runner == RunnerKind::Child && !self.gone && self.ended.is_none();
-        let to_runner = match job {
-            Job::Forward(signal) | Job::Suspend(Some(signal)) => Some(Action::Forward(signal)),
-            Job::Suspend(None) => None,
-            Job::Continue => Some(Action::Continue),
-        };
-        let to_us = matches!(job, Job::Suspend(_)).then_some(Action::Suspend);
-        let to_runner = to_runner.filter(|_| alive);
-        to_runner.into_iter().chain(to_us).collect()
-    }
-
-    fn runner_up(&mut self, now: Time) {
-        self.since = Some(now);
-        self.gone = self.runner == RunnerKind::None;
-    }
-
-    /// The heartbeats end with the leader. Of an attached runner nothing else is ours to look after.
-    fn runner_ended(&mut self, exit: Exit) -> Vec<Action> {
-        self.ended = Some(exit);
-        self.gone = self.runner != RunnerKind::Child;
+    /// Heartbeats stop when the leader exits. For an attached runner, taskbeat tracks only the
+    /// leader.
+    fn leader_exited(&mut self, exit: Exit) -> Vec<Action> {
+        self.leader_exit = Some(exit);
+        self.gone = self.kind != RunnerKind::Child;
         if self.schedule.end() {
             vec![Action::Abandon]
         } else {
@@ -493,7 +323,7 @@ impl Agent {
     }
 
     fn heartbeat(&mut self, now: Time) -> Vec<Action> {
-        if self.schedule.due().is_some_and(|due| due <= now) {
+        if is_past(self.schedule.due(), now) {
             let renew = self.schedule.start(now);
             vec![Action::Send { renew }]
         } else {
@@ -501,20 +331,27 @@ impl Agent {
         }
     }
 
-    fn answered(&mut self, now: Time, answer: Outcome, random: Random) -> Vec<Action> {
-        if self.schedule.in_flight() {
-            match answer {
-                Outcome::Acknowledged { .. } => {
-                    self.schedule.acknowledged(now, &self.policy, random)
-                }
-                Outcome::Failed(fault) => self.schedule.failed(now, &self.policy, fault, random),
-            }
+    fn heartbeat_ended(&mut self, now: Time, outcome: Outcome, random: Random) -> Vec<Action> {
+        self.record(now, outcome, random);
+        if outcome == (Outcome::Acknowledged { terminate: true }) {
+            self.terminate(now)
+        } else {
+            vec![]
         }
-        vec![]
+    }
+
+    fn record(&mut self, now: Time, outcome: Outcome, random: Random) {
+        if !self.schedule.in_flight() {
+            return;
+        }
+        match outcome {
+            Outcome::Acknowledged { .. } => self.schedule.acknowledged(now, &self.policy, random),
+            Outcome::Failed(failure) => self.schedule.failed(now, &self.policy, failure, random),
+        }
     }
 
     fn resumed(&mut self, gap: Duration) -> Vec<Action> {
-        self.schedule.bring_forward(gap);
+        self.schedule.resume(gap);
         vec![]
     }
 
@@ -523,41 +360,49 @@ impl Agent {
         vec![]
     }
 
-    /// When the service will have been silent for too long.
-    fn lost_contact(&self) -> Option<Time> {
+    /// When `lost-contact-after` stops the runner.
+    fn policy_deadline(&self) -> Option<Time> {
         let after = self.policy.lost_contact_after?;
-        Some(self.schedule.heard() + after)
+        let last = self.schedule.acknowledged_at().max(self.runner_since)?;
+        Some(last + after)
     }
 
-    /// Counts a stop of the operator; true from the second one on.
-    fn count_stop(&mut self) -> bool {
-        self.stops = self.stops.saturating_add(1);
-        self.stops >= 2
+    /// Counts a stop. Returns true if it is a second one, and not a duplicate of the first.
+    fn count_stop(&mut self, now: Time) -> bool {
+        let first = *self.first_stop.get_or_insert(now);
+        now - first >= SAME_STOP
+    }
+
+    /// A child that was not started has done no work, which status 0 would deny.
+    fn stop_before_start(&mut self, signal: u8) -> Vec<Action> {
+        self.exit(match self.kind {
+            RunnerKind::Child => Exit::by_signal(signal),
+            RunnerKind::None | RunnerKind::Attached | RunnerKind::Followed => Exit::OK,
+        })
     }
 
     fn terminate(&mut self, now: Time) -> Vec<Action> {
         self.schedule.end();
         if self.policy.on_terminate {
             let until = now + self.policy.grace;
-            self.state = State::Hooking { until };
-            vec![Action::StartHook]
+            self.state = State::OnTerminate { until };
+            vec![Action::StartCommand(CommandName::OnTerminate)]
         } else {
             self.stop(now, Cause::Terminate)
         }
     }
 
-    /// The first step of the ladder.
     fn stop(&mut self, now: Time, cause: Cause) -> Vec<Action> {
-        let until = now + self.policy.grace;
-        self.state = State::Stopping { cause, until };
-        self.finish_or(Action::StopRunner, cause)
+        self.climb(Rung::Stop, cause, now + self.policy.grace)
     }
 
-    /// The second step.
     fn kill(&mut self, now: Time, cause: Cause) -> Vec<Action> {
-        let until = now + LAST_WAIT;
-        self.state = State::Killing { cause, until };
-        self.finish_or(Action::KillRunner, cause)
+        self.climb(Rung::Kill, cause, now + LAST_WAIT)
+    }
+
+    fn climb(&mut self, rung: Rung, cause: Cause, until: Time) -> Vec<Action> {
+        self.state = State::Ladder { rung, cause, until };
+        self.finish_or(rung.action(), cause)
     }
 
     fn finish_or(&mut self, action: Action, cause: Cause) -> Vec<Action> {
@@ -568,7 +413,7 @@ impl Agent {
         }
     }
 
-    /// The ladder is over: nobody is left, or nobody who can be killed.
+    /// The ladder is over: no process is left, or none that can be killed.
     fn finish(&mut self, cause: Cause) -> Vec<Action> {
         match cause {
             Cause::Terminate if self.stays_idle() => {
@@ -578,7 +423,7 @@ impl Agent {
             Cause::Terminate => self.exit(Exit::OK),
             Cause::LostContact => self.exit(Exit::UNAVAILABLE),
             Cause::Ended | Cause::Operator => {
-                self.exit(self.ended.unwrap_or(Exit::by_signal(SIGKILL)))
+                self.exit(self.leader_exit.unwrap_or(Exit::by_signal(SIGKILL)))
             }
         }
     }
@@ -589,30 +434,24 @@ impl Agent {
     }
 }
 
-impl fmt::Display for Cause {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Ended => "its leader ended",
-            Self::Operator => "the operator says stop",
-            Self::LostContact => "contact with the service is lost",
-            Self::Terminate => "the service says terminate",
-        })
-    }
-}
-
-impl Cause {
-    /// Only an operator's stop leaves the exit status open, so only that one gives way.
-    fn risen_to_terminate(self) -> Self {
-        match self {
-            Self::Operator => Self::Terminate,
-            Self::Ended | Self::LostContact | Self::Terminate => self,
+/// The action that announces a change of contact. The first acknowledgement is none: it was logged
+/// as one.
+fn contact_change(before: Contact, after: Contact) -> Option<Action> {
+    match (before, after) {
+        (Contact::Pending { .. } | Contact::Held { .. }, Contact::Lost { .. }) => {
+            Some(Action::ContactLost)
         }
+        (Contact::Lost { since: lost }, Contact::Held { since, .. }) => {
+            Some(Action::ContactRegained(since - lost))
+        }
+        (Contact::Pending { .. } | Contact::Held { .. } | Contact::Lost { .. }, _) => None,
     }
 }
 
-fn earliest(one: Option<Time>, other: Option<Time>) -> Option<Time> {
-    match (one, other) {
-        (Some(one), Some(other)) => Some(one.min(other)),
-        (one, other) => one.or(other),
-    }
+fn is_past(deadline: Option<Time>, now: Time) -> bool {
+    deadline.is_some_and(|deadline| deadline <= now)
+}
+
+fn earliest<const N: usize>(times: [Option<Time>; N]) -> Option<Time> {
+    times.into_iter().flatten().min()
 }

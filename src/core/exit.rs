@@ -1,21 +1,21 @@
-//! Exit statuses: what systemd, Docker and scripts are told.
+//! Exit statuses: how taskbeat reports its end to systemd, Docker and scripts.
 
 /// The exit status of taskbeat.
 ///
-/// The statuses of our own are those of `sysexits.h` where it has one; a child's own status is passed on.
+/// A child's own status is passed on. The others follow `sysexits.h` where it has one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Exit(pub u8);
 
 impl Exit {
-    /// Everything went as intended: `terminate` was obeyed, or the operator stopped us and there was no child.
+    /// `terminate` was obeyed, or an operator stopped taskbeat and there was no child.
     pub const OK: Self = Self(0);
-    /// An attached runner ended by itself; its own status is unknowable to a process that is not its parent.
+    /// An attached runner ended by itself. Only its parent can know its status.
     pub const RUNNER_LOST: Self = Self(1);
-    /// `once`: the service says `terminate`.
+    /// `once`: the service answered `terminate`.
     pub const TERMINATE: Self = Self(10);
     /// The command line is wrong (`EX_USAGE`).
     pub const USAGE: Self = Self(64);
-    /// Contact with the service is lost, or it gave no answer (`EX_UNAVAILABLE`).
+    /// Contact with the service is lost, or there was no answer (`EX_UNAVAILABLE`).
     pub const UNAVAILABLE: Self = Self(69);
     /// A defect of taskbeat or a failing kernel (`EX_SOFTWARE`).
     pub const INTERNAL: Self = Self(70);
@@ -25,18 +25,18 @@ impl Exit {
     pub const REJECTED: Self = Self(77);
     /// The configuration is invalid (`EX_CONFIG`).
     pub const CONFIG: Self = Self(78);
-    /// The command was found but cannot be executed, as a shell reports it.
+    /// The command was found but cannot be executed, as in a shell.
     pub const NOT_EXECUTABLE: Self = Self(126);
-    /// The command was not found, as a shell reports it.
+    /// The command was not found, as in a shell.
     pub const NOT_FOUND: Self = Self(127);
 
-    /// The status a shell gives to a process that signal `number` ended: 128 + n.
+    /// The status that a shell reports for a process that signal `number` ended: 128 + n.
     #[must_use]
     pub const fn by_signal(number: u8) -> Self {
         Self(128u8.saturating_add(number))
     }
 
-    /// Whether it is such a status.
+    /// True for the status of a process that a signal ended.
     #[must_use]
     pub const fn is_by_signal(self) -> bool {
         self.0 > 128

@@ -1,13 +1,19 @@
 //! The pure core: it decides, and knows no AWS, no process, no clock, no logging and no runtime.
 
 mod agent;
+mod event;
 mod exit;
+mod failure;
 mod policy;
 mod schedule;
+mod state;
 mod time;
 
-pub use agent::{Action, Agent, Cause, Event, Job, LAST_WAIT, Outcome, State};
+pub use agent::Agent;
+pub use event::{Action, CommandName, CommandResult, Event, Outcome};
 pub use exit::Exit;
+pub use failure::{Failure, FailureClass, Random};
 pub use policy::{AfterTerminate, Policy, RunnerKind};
-pub use schedule::{Failure, FailureClass, Random, Schedule};
+pub use schedule::{Contact, Schedule};
+pub use state::{Cause, LAST_WAIT, Rung, State};
 pub use time::Time;

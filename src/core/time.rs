@@ -5,8 +5,8 @@ use std::time::Duration;
 
 /// A moment: awake time since the daemon started.
 ///
-/// It counts `CLOCK_MONOTONIC`, which stands still while the host is suspended and which nobody can set; the core
-/// never reads a clock, it is told the time with each event.
+/// It counts `CLOCK_MONOTONIC`, which stands still while the host is suspended and cannot be set.
+/// The core never reads a clock; each event comes with its time.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Time(Duration);
 
@@ -35,7 +35,7 @@ impl Add<Duration> for Time {
     }
 }
 
-/// The time from `earlier` to `self`; zero when `earlier` is later.
+/// The time from `earlier` to `self`; zero if `earlier` is later.
 impl Sub for Time {
     type Output = Duration;
 

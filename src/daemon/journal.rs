@@ -1,41 +1,39 @@
-//! What the daemon says about itself: a line for whatever an operator wants to know, and each thing once.
+//! What is logged, and when: one line for each event that an operator needs, and each once.
 
 use std::time::Duration;
 
-use humantime::format_duration;
 use tracing::{debug, error, info, warn};
 
-use super::{Observer, Response, Turn};
-use crate::core::{Action, Event, Outcome, State, Time};
+use super::{Done, Observer, Response, Turn};
+use crate::core::{Action, CommandName, CommandResult, Event, Exit, Outcome, State, Time};
 use crate::log::Log;
-use crate::runner::Process;
+use crate::text;
 
-/// What it means to be throttled for so long.
-const OVER_LIMIT: &str = "the AWS account is over its limit: 1 heartbeat per second for all of its runners together, \
-    some 850 of them at 15m; until there are fewer, or none with a shorter interval, the service will take some of \
-    them for dead";
+/// What it means that a runner is throttled for hours.
+const OVER_LIMIT: &str = "the AWS account is over its limit of 1 heartbeat per second for all its \
+    runners (about 850 at 15m); the service will consider some of them lost until there are fewer";
 
-/// Turns the steps of the daemon into log lines.
+/// Maximum number of distinct failures logged at WARN per interval. Some messages differ each time.
+const DISTINCT_FAILURES: usize = 8;
+
+/// Turns the turns of the loop into log lines.
 pub struct Journal<'a> {
     log: &'a Log,
-    /// Lines that nobody took, as far as that was message.
+    /// The number of dropped lines that was logged last.
     dropped: usize,
     failing: Option<Failing>,
     over_limit: bool,
 }
 
-/// How many different failures are loud in one interval: some have a word in them that is new each time.
-const LOUD: usize = 8;
-
 /// A series of failed heartbeats.
 #[derive(Debug)]
 struct Failing {
     since: Time,
-    /// The newest failure that was loud; the same one again is not.
+    /// The newest failure that was logged at WARN. The same one again is not.
     newest: String,
-    /// Those that were loud since then: failures that take turns are not loud at each turn.
-    message: Vec<String>,
-    said_since: Time,
+    /// All that were logged at WARN since `period`, so that alternating failures are not repeated.
+    logged: Vec<String>,
+    period: Time,
 }
 
 impl Failing {
@@ -43,75 +41,67 @@ impl Failing {
         Self {
             since: now,
             newest: String::new(),
-            message: Vec::new(),
-            said_since: now,
+            logged: Vec::new(),
+            period: now,
         }
     }
 
-    /// Whether this failure is to be loud.
-    fn is_news(&mut self, message: &str, now: Time, interval: Duration) -> bool {
-        if now - self.said_since >= interval {
-            self.said_since = now;
-            self.message.clear();
+    /// True if this failure is to be logged at WARN.
+    fn is_new(&mut self, message: &str, now: Time, interval: Duration) -> bool {
+        if now - self.period >= interval {
+            self.period = now;
+            self.logged.clear();
         }
-        // How long ago a certificate expired, and which try it was, are no news.
+        // A number alone, such as the age of a certificate, does not make a new failure.
         let message = message.replace(|letter: char| letter.is_ascii_digit(), "");
-        if self.newest == message || self.message.contains(&message) || self.message.len() >= LOUD {
+        if self.newest == message
+            || self.logged.contains(&message)
+            || self.logged.len() >= DISTINCT_FAILURES
+        {
             return false;
         }
         self.newest.clone_from(&message);
-        self.message.push(message);
+        self.logged.push(message);
         true
     }
 }
 
 impl Observer for Journal<'_> {
-    fn observe(&mut self, step: &Turn<'_>) {
-        let dropped = self.log.dropped();
-        if dropped > self.dropped {
-            warn!(
-                "{dropped} log lines were dropped so far: nobody read them, or there was no room"
-            );
-            self.dropped = dropped;
-            // What still fails may have been message in one of them.
-            self.say_again();
-        }
-        match step.event {
-            Event::RunnerUp => {
-                if let Some(pid) = step.runner.pid() {
-                    info!(pid = pid.as_raw_pid(), "the runner runs");
+    fn observe(&mut self, turn: &Turn<'_>) {
+        self.report_dropped();
+        match turn.event {
+            Event::RunnerStarted => {
+                if let Some(pid) = turn.runner.pid() {
+                    info!(pid = pid.as_raw_pid(), "the runner is running");
                 }
             }
-            Event::RunnerEnded(exit) => info!(status = step.status(exit), "the runner ended"),
-            Event::RunnerGone => debug!("nothing of the runner is left"),
+            Event::LeaderExited(exit) => info!(status = turn.status(exit), "the runner exited"),
+            Event::RunnerGone => debug!("no process of the runner is left"),
             Event::HeartbeatEnded(..) => {
-                if let Some(reply) = step.reply {
-                    self.heartbeat(step, reply);
-                    self.limit(step.agent.over_limit(step.now));
+                if let Some(response) = turn.response {
+                    self.heartbeat(turn, response);
+                    self.limit(turn.agent.over_limit(turn.now));
                 }
             }
-            Event::Stop if !begins_ladder(step) => info!("the operator says stop"),
-            // Only a deadline ends the ladder with somebody left who had to go.
-            Event::Due if matches!(step.agent.state(), State::Idle | State::Stopped) => {
-                let left = step.runner.left();
+            Event::CommandEnded(name, result) => command_ended(name, result),
+            Event::Stop(_) if turn.done.is_empty() => info!("stop requested"),
+            // Only a deadline ends the ladder while processes are left.
+            Event::Due if matches!(turn.agent.state(), State::Idle | State::Stopped) => {
+                let left = turn.runner.left();
                 if !left.is_empty() {
-                    error!("cannot be killed: {}", names(&left));
+                    error!("cannot be killed: {}", text::list(left));
                 }
             }
-            Event::Resumed(gap) => info!("the host was suspended for {}", human(gap)),
-            // What fails under the new settings is news; what they mean to the limit, only time can tell.
+            Event::Resumed(gap) => info!("the host was suspended for {}", text::duration(gap)),
+            // A failure under the new settings is a new one.
             Event::Reloaded(_) => {
-                self.say_again();
+                self.log_failures_again();
                 self.over_limit = false;
             }
-            Event::Stop
-            | Event::Due
-            | Event::RunnerRefused(_)
-            | Event::HookEnded
-            | Event::Job(_) => {}
+            Event::Stop(_) | Event::Due | Event::StartFailed(_) => {}
         }
-        for (action, processes) in step.done {
-            narrate(step, *action, processes);
+        for done in turn.done {
+            log_action(turn, done);
         }
     }
 }
@@ -128,38 +118,42 @@ impl<'a> Journal<'a> {
         }
     }
 
-    /// Whatever still fails is news again.
-    fn say_again(&mut self) {
+    fn report_dropped(&mut self) {
+        let dropped = self.log.dropped();
+        if dropped > self.dropped {
+            warn!("dropped {dropped} log lines so far (stderr blocked or disk full)");
+            self.dropped = dropped;
+            // A failure that goes on may have been in one of them.
+            self.log_failures_again();
+        }
+    }
+
+    fn log_failures_again(&mut self) {
         self.failing = self.failing.take().map(|old| Failing::new(old.since));
     }
 
-    fn heartbeat(&mut self, step: &Turn<'_>, reply: &Response) {
-        let id = reply.request_id.as_deref();
-        let next = next_heartbeat(step);
-        match reply.answer {
+    fn heartbeat(&mut self, turn: &Turn<'_>, response: &Response) {
+        let request_id = response.request_id.as_deref();
+        let next = next_heartbeat(turn);
+        match response.outcome {
             Outcome::Acknowledged { terminate } => {
                 if let Some(failing) = self.failing.take() {
-                    let lasted = human(step.now - failing.since);
-                    info!("the service answers again, after {lasted}");
+                    let lasted = text::duration(turn.now - failing.since);
+                    info!("heartbeats are acknowledged again, after {lasted}");
                 }
                 if terminate {
-                    info!(request_id = id, "heartbeat acknowledged: terminate");
+                    info!(request_id, "heartbeat acknowledged: terminate");
                 } else {
-                    info!(request_id = id, "heartbeat acknowledged, {next}");
+                    info!(request_id, "heartbeat acknowledged, {next}");
                 }
             }
             Outcome::Failed(_) => {
-                let failing = self.failing.get_or_insert_with(|| Failing::new(step.now));
-                if failing.is_news(&reply.message, step.now, step.agent.policy().interval) {
-                    warn!(
-                        request_id = id,
-                        "heartbeat failed, {next}: {}", reply.message
-                    );
+                let message = &response.message;
+                let failing = self.failing.get_or_insert_with(|| Failing::new(turn.now));
+                if failing.is_new(message, turn.now, turn.agent.policy().interval) {
+                    warn!(request_id, "heartbeat failed, {next}: {message}");
                 } else {
-                    debug!(
-                        request_id = id,
-                        "heartbeat failed again, {next}: {}", reply.message
-                    );
+                    debug!(request_id, "heartbeat failed again, {next}: {message}");
                 }
             }
         }
@@ -175,73 +169,52 @@ impl<'a> Journal<'a> {
     }
 }
 
-fn narrate(step: &Turn<'_>, action: Action, processes: &[Process]) {
-    let names = names(processes);
-    let rest = human(rest(step));
-    match action {
-        // Whoever pressed Ctrl-C told all of us.
-        Action::StopRunner if processes.is_empty() && step.event == Event::Stop => {
-            info!("the operator says stop: the runner was told, killing after {rest}");
+fn command_ended(name: CommandName, result: CommandResult) {
+    match result {
+        CommandResult::Exited(Exit::OK) => info!("{name} succeeded"),
+        CommandResult::Exited(exit) => warn!(status = exit.0, "{name} failed"),
+        // Logged when it was tried.
+        CommandResult::NotStarted => {}
+    }
+}
+
+fn log_action(turn: &Turn<'_>, done: &Done) {
+    let processes = text::list(&done.signalled);
+    let left = turn.agent.state().until();
+    let left = text::duration(left.map_or(Duration::ZERO, |until| until - turn.now));
+    match done.action {
+        Action::StopRunner if !done.signalled.is_empty() => {
+            if let Some(cause) = turn.agent.state().cause() {
+                info!("{cause}: stop signal to {processes}; SIGKILL in {left}");
+            }
         }
-        Action::StopRunner if !processes.is_empty() => {
-            let cause = step
-                .agent
-                .state()
-                .cause()
-                .map_or_else(String::new, |cause| format!("{cause}: "));
-            info!("{cause}stopping {names}, killing after {rest}");
+        Action::StopRunner if matches!(turn.event, Event::Stop(_)) => {
+            info!("stop requested by Ctrl-C, which the runner received too; SIGKILL in {left}");
         }
-        Action::KillRunner if !processes.is_empty() => warn!("SIGKILL to {names}"),
+        Action::KillRunner if !done.signalled.is_empty() => warn!("SIGKILL to {processes}"),
+        Action::ContactLost => {
+            let acknowledged = turn.agent.schedule().acknowledged_at();
+            let since = acknowledged.map_or_else(
+                || "taskbeat started".to_owned(),
+                |time| text::wall_time(turn.now - time),
+            );
+            warn!("contact lost: no heartbeat was acknowledged since {since}");
+        }
+        Action::ContactRegained(after) => {
+            info!("contact regained after {}", text::duration(after));
+        }
         Action::Exit(exit) => info!(status = exit.0, "exit"),
         Action::Send { renew } => debug!(renew, "heartbeat sent"),
         Action::Abandon => debug!("heartbeat abandoned"),
-        Action::Forward(signal) => debug!(signal, "signal forwarded"),
-        Action::Suspend => info!("stopped by job control"),
-        Action::StartHook => info!("the on-terminate command runs, for {rest} at most"),
-        Action::KillHook => warn!("SIGKILL to the on-terminate command"),
-        Action::StartRunner | Action::StopRunner | Action::KillRunner | Action::Continue => {}
+        Action::StartCommand(name) => info!("{name} started, SIGKILL in {left}"),
+        Action::KillCommand(name) => warn!("SIGKILL to {name}"),
+        Action::StartRunner | Action::StopRunner | Action::KillRunner => {}
     }
 }
 
-/// How long the step of the ladder may still take.
-fn rest(step: &Turn<'_>) -> Duration {
-    match step.agent.state() {
-        State::Hooking { until } | State::Stopping { until, .. } | State::Killing { until, .. } => {
-            until - step.now
-        }
-        State::Starting | State::Waiting | State::Running | State::Idle | State::Stopped => {
-            Duration::ZERO
-        }
-    }
-}
-
-/// The line about the ladder names the cause already.
-fn begins_ladder(step: &Turn<'_>) -> bool {
-    step.done
-        .iter()
-        .any(|(action, _)| *action == Action::StopRunner)
-}
-
-fn next_heartbeat(step: &Turn<'_>) -> String {
-    match step.agent.schedule().due() {
-        Some(due) => format!("next in {}", human(due - step.now)),
+fn next_heartbeat(turn: &Turn<'_>) -> String {
+    match turn.agent.schedule().due() {
+        Some(due) => format!("next in {}", text::duration(due - turn.now)),
         None => "none follows".to_owned(),
     }
-}
-
-fn names(processes: &[Process]) -> String {
-    let names: Vec<_> = processes.iter().map(ToString::to_string).collect();
-    names.join(", ")
-}
-
-/// As precise as people want it: milliseconds under ten seconds, else seconds.
-fn human(duration: Duration) -> String {
-    let unit = if duration < Duration::from_secs(10) {
-        Duration::from_millis(1)
-    } else {
-        Duration::from_secs(1)
-    };
-    let units = duration.as_nanos() / unit.as_nanos();
-    let rounded = unit.saturating_mul(u32::try_from(units).unwrap_or(u32::MAX));
-    format_duration(rounded).to_string()
 }

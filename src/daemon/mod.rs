@@ -1,95 +1,124 @@
-//! The shell: one loop that names the next event, lets the core decide, and carries out what it
-//! decided.
+//! The loop: it waits for the next event, lets the core decide, and carries out the actions.
 
 mod journal;
 mod service;
 
 use futures_util::{Stream, StreamExt};
-use rustix::process::{Signal, getpid, kill_process};
 use tokio::select;
 use tokio::task::yield_now;
-use tokio::time::{Duration, MissedTickBehavior, interval};
+use tokio::time::{Duration, Interval, MissedTickBehavior, interval};
 use tracing::error;
 
 pub use journal::Journal;
-pub use service::{Response, Service};
+pub use service::{NoReload, Reload, Response, Service};
 
 use crate::clock::Clock;
-use crate::core::{self, Action, Agent, Event, Exit, Job, Outcome, Policy, Random, State, Time};
-use crate::runner::{Process, Runner};
-use crate::signals::Heard;
-use crate::status::{Claim, Snapshot};
+use crate::commands::Commands;
+use crate::core::{Action, Agent, Event, Exit, Policy, Random, RunnerKind, State, Time};
+use crate::runner::{Runner, Signalled};
+use crate::signals::{SignalEvent, Stop, is_job_control};
+use crate::status::{Claim, Snapshot, StatusRequest};
+use crate::sys::caught_signal;
 
-/// The timer's period while the core has no deadline: only a number, every event sets it anew.
+/// The period of a timer that is not needed. Each event sets it anew.
 const NO_DEADLINE: Duration = Duration::from_hours(1);
 
-/// What the daemon is made of. Each part owns its resource alone.
-pub struct Daemon<S, H> {
+/// The parts of the daemon. Each owns its resource alone.
+pub struct Daemon<S, T, H, R> {
     /// The settings that the core acts on.
     pub policy: Policy,
     /// The runner, not yet started.
     pub runner: Runner,
-    /// Where heartbeats go.
+    /// The commands beside the runner.
+    pub commands: Commands,
+    /// Sends the heartbeats.
     pub service: S,
-    /// What is heard, from before anything is started.
+    /// The stops, caught before anything is started.
+    pub stops: T,
+    /// The other signals.
     pub signals: H,
-    /// The claim on the task runner id, whose socket answers who asks; none in a rehearsal.
-    pub instance: Option<Claim>,
-    /// How often observers are told how things are, events or not; never when `None`.
-    pub pulse: Option<Duration>,
-    /// Reads the settings again and applies what is not the core's; `None` when they are refused.
-    pub reload: Reload<S>,
+    /// The claim on the taskrunner id, which answers status requests; `None` in a rehearsal.
+    pub claim: Option<Claim>,
+    /// How often [`Observer::keepalive`] is called; `None` for never.
+    pub keepalive: Option<Duration>,
+    /// Reads the settings again.
+    pub reload: R,
 }
 
-/// Reads the settings again.
-pub type Reload<S> = Box<dyn FnMut(&mut S) -> Option<Policy>>;
-
-/// One turn of the loop, for those who tell others about it.
+/// One turn of the loop, for the observers.
 pub struct Turn<'a> {
-    /// When.
+    /// When it was.
     pub now: Time,
     /// What happened.
     pub event: Event,
-    /// The reply, if the event is an answer.
-    pub reply: Option<&'a Response>,
-    /// What was done about it, and to which processes.
-    pub done: &'a [(Action, Vec<Process>)],
-    /// The agent after it.
+    /// How the newest heartbeat ended.
+    pub response: Option<&'a Response>,
+    /// The actions that were carried out.
+    pub done: &'a [Done],
+    /// The agent after them.
     pub agent: &'a Agent,
-    /// The runner after it.
+    /// The runner after them.
     pub runner: &'a Runner,
-    /// Why the newest heartbeat failed, if it did.
-    pub failure: Option<&'a str>,
+}
+
+/// An action that was carried out.
+pub struct Done {
+    /// The action.
+    pub action: Action,
+    /// The processes that were signalled.
+    pub signalled: Vec<Signalled>,
 }
 
 impl Turn<'_> {
-    /// The runner's status, when it ended with `exit`. Of somebody else's process nobody tells us one.
+    /// The runner's exit status, which only a child's parent can know.
     pub(crate) fn status(&self, exit: Exit) -> Option<u8> {
-        (self.runner.kind() == core::RunnerKind::Child).then_some(exit.0)
+        (self.runner.kind() == RunnerKind::Child).then_some(exit.0)
+    }
+
+    /// What the daemon is doing after this turn.
+    pub(crate) fn snapshot(&self) -> Snapshot {
+        snapshot(self.now, self.agent, self.runner, self.response)
     }
 }
 
-/// Somebody who watches the daemon and tells others: the log, systemd, a rehearsal's report.
+/// Reports what the daemon does: the log, systemd, a rehearsal.
 pub trait Observer {
     /// A turn of the loop is over.
-    fn observe(&mut self, step: &Turn<'_>);
+    fn observe(&mut self, turn: &Turn<'_>);
 
-    /// The loop is alive, and this is how things are.
-    fn pulse(&mut self, _: &Snapshot) {}
+    /// The loop is alive, and this is its state.
+    fn keepalive(&mut self, _: &Snapshot) {}
 }
 
-impl<S: Service, H: Stream<Item = Heard> + Unpin> Daemon<S, H> {
-    /// Runs to the end.
+/// Why the loop woke up.
+enum Wake<L> {
+    Event(Event),
+    Stop(Stop),
+    Response(Response),
+    Settings(L),
+    Signal(SignalEvent),
+    Status(StatusRequest),
+    Keepalive,
+    /// A suspension ended: the clock is read again.
+    Alarm,
+}
+
+impl<S, T, H, R> Daemon<S, T, H, R>
+where
+    S: Service,
+    T: Stream<Item = Stop> + Unpin,
+    H: Stream<Item = SignalEvent> + Unpin,
+    R: Reload<S>,
+{
+    /// Runs until the core exits.
     pub async fn run(mut self, observers: &mut [&mut dyn Observer]) -> Exit {
         let mut clock = Clock::start();
         let mut agent = Agent::new(self.runner.kind(), self.policy);
-        let mut timer = interval(NO_DEADLINE);
-        timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut pulse = interval(self.pulse.unwrap_or(NO_DEADLINE));
-        pulse.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut timer = timer(NO_DEADLINE);
+        let mut keepalive = self::timer(self.keepalive.unwrap_or(NO_DEADLINE));
         let mut next = None;
-        let mut failure: Option<String> = None;
-        // Lets the runtime look at its descriptors: a stop that came before us is to be seen first.
+        let mut response = None;
+        // Lets the runtime look at its descriptors, so that a stop that is already there comes first.
         yield_now().await;
         loop {
             let deadline = agent.deadline();
@@ -97,141 +126,188 @@ impl<S: Service, H: Stream<Item = Heard> + Unpin> Daemon<S, H> {
                 Some(time) => timer.reset_at(clock.instant(time)),
                 None => timer.reset(),
             }
-            if next.is_none() {
-                next = clock.gap().map(Event::Resumed);
-            }
-            let mut reply = None;
-            // Biased, so that a stop that is already there comes before a start.
-            let event = select! {
-                biased;
-                Some(event) = async { next.take() } => Some(event),
-                Some(heard) = self.signals.next() => self.meaning(heard, &agent),
-                event = self.runner.next(), if self.is_watched(&agent) => Some(event),
-                told = self.service.answer() => {
-                    let answer = reply.insert(told).answer;
-                    Some(Event::HeartbeatEnded(answer, Random::new(fastrand::f64())))
+            let known = next.take().or_else(|| clock.gap().map(Event::Resumed));
+            let wake = match known {
+                Some(event) => Wake::Event(event),
+                None => {
+                    self.wake(&agent, &clock, deadline, &mut timer, &mut keepalive)
+                        .await
                 }
-                _ = timer.tick() => Some(Event::Due),
-                () = clock.alarm(deadline) => None,
-                _ = pulse.tick(), if self.pulse.is_some() => {
-                    let snapshot = self.snapshot(clock.now(), &agent, failure.as_deref());
+            };
+            let now = clock.now();
+            let event = match wake {
+                Wake::Event(event) => Some(event),
+                Wake::Stop(stop) => Some(self.stop(stop)),
+                Wake::Response(ended) => {
+                    let outcome = response.insert(ended).outcome;
+                    let random = Random::new(fastrand::f64());
+                    Some(Event::HeartbeatEnded(outcome, random))
+                }
+                Wake::Settings(settings) => self.reloaded(settings, &agent),
+                Wake::Signal(signal) => self.signal(signal, &agent),
+                Wake::Status(request) => {
+                    request.reply(&snapshot(now, &agent, &self.runner, response.as_ref()));
+                    None
+                }
+                Wake::Keepalive => {
+                    let snapshot = snapshot(now, &agent, &self.runner, response.as_ref());
                     for observer in observers.iter_mut() {
-                        observer.pulse(&snapshot);
+                        observer.keepalive(&snapshot);
                     }
                     None
                 }
-                // The last: anybody on the host may ask, and as often as they like.
-                asker = asked(self.instance.as_ref()) => {
-                    asker.tell(&self.snapshot(clock.now(), &agent, failure.as_deref()));
-                    None
-                }
+                Wake::Alarm => None,
             };
             let Some(event) = event else { continue };
-            let now = clock.now();
-            let mut done = Vec::new();
-            let mut exit = None;
-            for action in agent.handle(now, event) {
-                let mut processes = Vec::new();
-                match action {
-                    Action::StartRunner => next = self.start(),
-                    Action::Send { renew } => self.service.send(renew),
-                    Action::Abandon => self.service.abandon(),
-                    Action::StartHook => self.runner.start_hook(),
-                    Action::KillHook => self.runner.kill_hook(),
-                    Action::StopRunner => processes = self.runner.stop(),
-                    Action::KillRunner => processes = self.runner.kill(),
-                    Action::Forward(signal) => self.forward(signal),
-                    Action::Continue => self.runner.forward(Signal::CONT),
-                    Action::Suspend => suspend(),
-                    Action::Exit(status) => exit = Some(status),
-                }
-                done.push((action, processes));
-            }
-            if let Some(Response {
-                answer, message, ..
-            }) = &reply
-            {
-                failure = matches!(answer, Outcome::Failed(_)).then(|| message.clone());
-                self.runner.clear_up();
-            }
-            let step = Turn {
+            let actions = agent.handle(now, event).into_iter();
+            let done: Vec<Done> = actions.map(|action| self.act(action, &mut next)).collect();
+            self.tidy(event, &agent, &mut next);
+            let turn = Turn {
                 now,
                 event,
-                reply: reply.as_ref(),
+                response: response.as_ref(),
                 done: &done,
                 agent: &agent,
                 runner: &self.runner,
-                failure: failure.as_deref(),
             };
             for observer in observers.iter_mut() {
-                observer.observe(&step);
+                observer.observe(&turn);
             }
-            if let Some(exit) = exit {
-                // The next one that adopts them may not care.
-                self.runner.clear_up();
+            if let Some(Action::Exit(exit)) = done.last().map(|done| done.action) {
+                // The process that adopts them next may not reap them.
+                self.runner.kill_abandoned();
+                self.clear_away(&agent);
                 return exit;
             }
         }
     }
 
-    /// After `terminate` nobody else's process is our runner any more, even if somebody starts it again.
-    fn is_watched(&self, agent: &Agent) -> bool {
-        agent.state() != State::Idle || self.runner.kind() == core::RunnerKind::Child
-    }
-
-    fn snapshot(&self, now: Time, agent: &Agent, failure: Option<&str>) -> Snapshot {
-        Snapshot::take(now, agent, &self.runner, failure)
-    }
-
-    fn meaning(&mut self, heard: Heard, agent: &Agent) -> Option<Event> {
-        match heard {
-            Heard::Stop { told } => {
-                if told {
-                    self.runner.was_told();
-                }
-                Some(Event::Stop)
-            }
-            Heard::Child => {
-                self.runner.reap_orphans(!agent.schedule().in_flight());
-                None
-            }
-            // Whoever is on the way out has no use for new settings.
-            Heard::Reload if agent.state().cause().is_some() => None,
-            Heard::Reload => (self.reload)(&mut self.service).map(Event::Reloaded),
-            Heard::Forward(signal) => Some(Event::Job(Job::Forward(signal))),
-            Heard::Suspend(signal) => Some(Event::Job(Job::Suspend(signal))),
-            Heard::Continue => Some(Event::Job(Job::Continue)),
-            Heard::Nothing => None,
+    /// Waits for what comes next, in the order of importance.
+    async fn wake(
+        &mut self,
+        agent: &Agent,
+        clock: &Clock,
+        deadline: Option<Time>,
+        timer: &mut Interval,
+        keepalive: &mut Interval,
+    ) -> Wake<R::Settings> {
+        // After `terminate`, a followed runner that is started again is left alone.
+        let watched = agent.state() != State::Idle || self.runner.kind() == RunnerKind::Child;
+        select! {
+            biased;
+            Some(stop) = self.stops.next() => Wake::Stop(stop),
+            event = self.runner.next(), if watched => Wake::Event(event),
+            event = self.commands.next() => Wake::Event(event),
+            response = self.service.answer() => Wake::Response(response),
+            _ = timer.tick() => Wake::Event(Event::Due),
+            () = clock.alarm(deadline) => Wake::Alarm,
+            _ = keepalive.tick(), if self.keepalive.is_some() => Wake::Keepalive,
+            settings = self.reload.settings() => Wake::Settings(settings),
+            // The last two can come at any rate, so they must not starve the others.
+            Some(signal) = self.signals.next() => Wake::Signal(signal),
+            request = status_request(self.claim.as_ref()) => Wake::Status(request),
         }
+    }
+
+    fn stop(&mut self, stop: Stop) -> Event {
+        if stop.from_terminal {
+            self.runner.interrupted_by_terminal();
+        }
+        Event::Stop(stop.signal)
+    }
+
+    fn reloaded(&mut self, settings: R::Settings, agent: &Agent) -> Option<Event> {
+        // Reloads are ignored while stopping.
+        if agent.state().cause().is_some() {
+            return None;
+        }
+        let policy = self.reload.apply(settings, &mut self.service);
+        policy.map(Event::Reloaded)
+    }
+
+    fn signal(&mut self, signal: SignalEvent, agent: &Agent) -> Option<Event> {
+        match signal {
+            SignalEvent::ChildChanged => {
+                if self.runner.kind() == RunnerKind::Child {
+                    self.runner.follow_into_stop();
+                }
+                return self.clear_away(agent);
+            }
+            SignalEvent::Reload => self.reload.begin(),
+            SignalEvent::Forward {
+                signal,
+                from_terminal,
+            } => {
+                if self.runner.kind() == RunnerKind::Child {
+                    if !from_terminal {
+                        self.runner.forward(caught_signal(signal));
+                    }
+                } else if is_job_control(signal) {
+                    self.runner.follow_into_stop();
+                }
+            }
+        }
+        None
+    }
+
+    /// Clears away what a heartbeat or the leader has left behind.
+    fn tidy(&mut self, event: Event, agent: &Agent, next: &mut Option<Event>) {
+        let heartbeat_ended = matches!(event, Event::HeartbeatEnded(..));
+        if heartbeat_ended {
+            self.runner.kill_abandoned();
+        }
+        if heartbeat_ended || matches!(event, Event::LeaderExited(_)) {
+            *next = next.or_else(|| self.clear_away(agent));
+        }
+    }
+
+    fn clear_away(&mut self, agent: &Agent) -> Option<Event> {
+        let in_flight = agent.schedule().in_flight();
+        self.runner.clear_away(&self.commands.pids(), in_flight)
+    }
+
+    /// Carries out an action. `next` is the event that follows at once, if there is one.
+    fn act(&mut self, action: Action, next: &mut Option<Event>) -> Done {
+        let mut signalled = Vec::new();
+        match action {
+            Action::StartRunner => *next = self.start(),
+            Action::Send { renew } => self.service.send(renew),
+            Action::Abandon => self.service.abandon(),
+            Action::StartCommand(name) => self.commands.start(name, self.runner.pid()),
+            Action::KillCommand(name) => self.commands.kill(name),
+            Action::StopRunner => signalled = self.runner.stop(),
+            Action::KillRunner => signalled = self.runner.kill(),
+            Action::ContactLost | Action::ContactRegained(_) | Action::Exit(_) => {}
+        }
+        Done { action, signalled }
     }
 
     fn start(&mut self) -> Option<Event> {
         match self.runner.start() {
-            Ok(true) => Some(Event::RunnerUp),
+            Ok(true) => Some(Event::RunnerStarted),
             Ok(false) => None,
-            Err(refusal) => {
-                error!("{refusal}");
-                Some(Event::RunnerRefused(refusal.exit))
+            Err(error) => {
+                error!("{error}");
+                Some(Event::StartFailed(error.exit))
             }
         }
     }
-
-    fn forward(&self, signal: i32) {
-        if let Some(signal) = Signal::from_named_raw(signal) {
-            self.runner.forward(signal);
-        }
-    }
 }
 
-async fn asked(instance: Option<&Claim>) -> crate::status::StatusRequest {
-    match instance {
-        Some(instance) => instance.asked().await,
+fn snapshot(now: Time, agent: &Agent, runner: &Runner, response: Option<&Response>) -> Snapshot {
+    let failure = response.map(|response| response.message.as_str());
+    Snapshot::take(now, agent, runner, failure)
+}
+
+fn timer(period: Duration) -> Interval {
+    let mut timer = interval(period);
+    timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    timer
+}
+
+async fn status_request(claim: Option<&Claim>) -> StatusRequest {
+    match claim {
+        Some(claim) => claim.request().await,
         None => std::future::pending().await,
     }
-}
-
-/// Stops us where we stand. All deadlines that pass meanwhile have come when we go on.
-fn suspend() {
-    // It cannot fail: the signal and the process exist.
-    let _ = kill_process(getpid(), Signal::STOP);
 }

@@ -1,26 +1,58 @@
-//! What the loop needs of a service.
+//! What the loop needs of its surroundings.
 
-use crate::core::Outcome;
+use crate::core::{Outcome, Policy};
 
-/// Somewhere to send heartbeats to.
+/// Sends heartbeats.
 pub trait Service {
-    /// Sends a heartbeat, with a new client if `renew`. An earlier one that is still in flight is forgotten.
+    /// Sends a heartbeat, with a new client if `renew`. One that is in flight is given up.
     fn send(&mut self, renew: bool);
 
-    /// Forgets the heartbeat in flight.
+    /// Gives up the heartbeat in flight.
     fn abandon(&mut self);
 
-    /// Waits for the answer to the heartbeat in flight; for ever when there is none. Cancel safe.
+    /// Waits for the end of the heartbeat in flight; for ever if there is none. Cancel safe.
     fn answer(&mut self) -> impl Future<Output = Response>;
 }
 
-/// What became of a heartbeat.
+/// How a heartbeat ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Response {
-    /// What counts for decisions.
-    pub answer: Outcome,
-    /// What people want to know when it failed, in one line; empty when it was acknowledged.
+    /// What decisions depend on.
+    pub outcome: Outcome,
+    /// Why it failed, in one line; empty if it was acknowledged.
     pub message: String,
-    /// The service's name for the request.
+    /// The service's id of the request.
     pub request_id: Option<String>,
+}
+
+/// Reads the settings again, outside of the loop.
+pub trait Reload<S> {
+    /// The settings as they were read, or why they cannot be used.
+    type Settings;
+
+    /// Begins to read the settings. If they are being read already, they are read once more.
+    fn begin(&mut self);
+
+    /// Waits until they are read; for ever if they are not being read. Cancel safe.
+    fn settings(&mut self) -> impl Future<Output = Self::Settings>;
+
+    /// Applies all of them, or none. Returns those of the core; `None` if they are refused.
+    fn apply(&mut self, settings: Self::Settings, service: &mut S) -> Option<Policy>;
+}
+
+/// A daemon that ignores reloads.
+pub struct NoReload;
+
+impl<S> Reload<S> for NoReload {
+    type Settings = std::convert::Infallible;
+
+    fn begin(&mut self) {}
+
+    async fn settings(&mut self) -> Self::Settings {
+        std::future::pending().await
+    }
+
+    fn apply(&mut self, settings: Self::Settings, _: &mut S) -> Option<Policy> {
+        match settings {}
+    }
 }

@@ -1,63 +1,73 @@
-//! The runner as our child: its leader, its group, and whatever it leaves behind.
+//! The runner as a child process: its leader, its process group, and its descendants.
 
 use std::collections::HashSet;
 use std::ffi::OsString;
 use std::future;
 
-use rustix::process::{Pid, Signal, getpid, kill_process, kill_process_group, set_child_subreaper};
+use rustix::io::Errno;
+use rustix::process::{
+    Pid, Signal, getpid, kill_process, kill_process_group, set_child_subreaper, test_kill_process,
+};
+use tracing::warn;
 
-use super::spawn::Spawned;
-use super::tree::{Identity, Process, children, descendants, own_group};
-use super::{Refusal, Stop, reaper};
+use super::membership::Membership;
+use super::orphans;
+use super::spawn::{Placement, Spawned, StartError};
+use super::tree::{BESIDE_RUNNER, Process, ProcessKey, Tree, children, group_and_session};
+use super::{Signalled, StopSettings};
 use crate::config::StopScope;
 use crate::core::{Event, Exit};
 
-/// The leader, from its start until nothing is left of what it started.
+/// How often a kill looks for processes that were forked meanwhile.
+const CHASE: usize = 200;
+
+/// The runner, from its leader's start until no process of it is left.
 ///
-/// The leader is reaped last: as long as it is a zombie its id, and so the id of its group, cannot
-/// be reused.
+/// The leader is reaped last: as long as it is a zombie, its id, and so the id of its process group,
+/// cannot be reused.
 pub(super) struct Child {
     leader: Spawned,
-    /// Whether the leader was started in a group of its own, and not in ours.
-    own_group: bool,
-    stop: Stop,
-    /// Who was below us before: the children of whoever became us by exec.
-    others: HashSet<Identity>,
-    /// Who had the stop signal. Nobody gets it twice from us: many programs take the second one as "at
-    /// once".
-    told: HashSet<Identity>,
-    /// Who was told by the terminal but ignores that, as the background jobs of a script do. They
-    /// are the leader's to stop, and ours when it has ended.
-    spared: HashSet<Identity>,
+    placement: Placement,
+    stop: StopSettings,
+    membership: Membership,
+    /// Processes that have the stop signal. None gets it twice, because many programs take the
+    /// second one as "at once".
+    signalled: HashSet<ProcessKey>,
     phase: Phase,
     killing: bool,
 }
 
-/// How often a kill looks for what slipped through.
-const CHASE: usize = 200;
-
 #[derive(Clone, Copy, PartialEq)]
 enum Phase {
     Running,
-    LeaderEnded,
+    /// Running, and Ctrl-C has sent SIGINT to the whole process group.
+    Interrupted,
+    LeaderExited,
     Gone,
 }
 
 impl Child {
-    pub(super) fn start(argv: &[OsString], stop: Stop, own_group: bool) -> Result<Self, Refusal> {
-        // What the runner's children leave behind becomes our child, and not that of PID 1.
-        set_child_subreaper(Some(getpid())).map_err(|error| {
-            let program = argv.first().cloned().unwrap_or_default();
-            Refusal::new(&program, Exit::INTERNAL, error.into())
+    /// Starts the runner. `ignored` are the signals that it ignores from the start.
+    pub(super) fn start(
+        argv: &[OsString],
+        stop: StopSettings,
+        placement: Placement,
+        ignored: Vec<i32>,
+    ) -> Result<Self, StartError> {
+        // Orphans of the runner become children of taskbeat, and not of PID 1.
+        if let Err(error) = set_child_subreaper(Some(getpid())) {
+            warn!("the kernel does not let taskbeat adopt the runner's orphans: {error}");
+        }
+        let earlier = Tree::below_taskbeat();
+        let leader = Spawned::start(argv, placement, ignored, |command| {
+            command.env_remove(BESIDE_RUNNER);
         })?;
-        let others = descendants(&HashSet::new());
         Ok(Self {
-            leader: Spawned::start(argv, own_group)?,
-            own_group,
+            membership: Membership::new(leader.pid, &earlier),
+            leader,
+            placement,
             stop,
-            others: others.iter().map(Process::identity).collect(),
-            told: HashSet::new(),
-            spared: HashSet::new(),
+            signalled: HashSet::new(),
             phase: Phase::Running,
             killing: false,
         })
@@ -68,177 +78,202 @@ impl Child {
     }
 
     pub(super) fn is_running(&self) -> bool {
-        self.phase == Phase::Running
+        matches!(self.phase, Phase::Running | Phase::Interrupted)
     }
 
-    /// The leader's end, then that of the others. `hook` is a child, too, and reaped by its owner. Cancel safe. A caller
-    /// that is told of a SIGCHLD meanwhile calls it again: the others have no descriptor to wait for.
-    pub(super) async fn next(&mut self, hook: Option<Pid>) -> Event {
-        match self.phase {
-            Phase::Running => {
-                let exit = self.leader.ended().await;
-                self.phase = Phase::LeaderEnded;
-                Event::RunnerEnded(exit)
-            }
-            Phase::LeaderEnded => {
-                if self.killing {
-                    self.kill();
-                }
-                // The heartbeats have ended, and so nobody else waits for a child of ours.
-                let held: Vec<Pid> = hook.into_iter().chain([self.leader.pid]).collect();
-                reaper::end_helpers();
-                reaper::reap(&held, true);
-                let mut left = children().into_iter();
-                if left.any(|pid| pid != self.leader.pid && !self.was_before(pid)) {
-                    future::pending::<()>().await;
-                }
-                self.leader.reap();
-                self.phase = Phase::Gone;
-                Event::RunnerGone
-            }
-            Phase::Gone => future::pending().await,
+    /// Waits for the leader's exit. Cancel safe. Call it again after each SIGCHLD.
+    pub(super) async fn leader_exited(&mut self) -> Exit {
+        if !self.is_running() {
+            return future::pending().await;
+        }
+        let exit = self.leader.exited().await;
+        self.phase = Phase::LeaderExited;
+        exit
+    }
+
+    /// True if the leader has stopped (by a signal) since this was last asked.
+    pub(super) fn take_leader_stopped(&self) -> bool {
+        self.is_running() && self.leader.take_stopped()
+    }
+
+    /// After the leader's exit: kills latecomers if the runner is being killed, reaps the dead, and
+    /// tells if nothing is left. `held` are children that their owners reap.
+    pub(super) fn clear_away(&mut self, held: &[Pid]) -> Option<Event> {
+        if self.phase != Phase::LeaderExited {
+            return None;
+        }
+        if self.killing {
+            self.kill();
+        }
+        // Heartbeats have ended, so the SDK waits for no child.
+        orphans::kill_abandoned();
+        let held = [held, &[self.leader.pid]].concat();
+        orphans::reap(&held, false);
+        let mut left = children(getpid()).into_iter();
+        // A child that has died since may have left a child of its own to taskbeat.
+        let may_be_left = |child| {
+            Process::look_up(child).is_none_or(|child| self.membership.includes_child(&child))
+        };
+        if left.any(|child| !held.contains(&child) && may_be_left(child)) {
+            return None;
+        }
+        self.leader.reap();
+        self.phase = Phase::Gone;
+        Some(Event::RunnerGone)
+    }
+
+    /// Ctrl-C has sent SIGINT to taskbeat's process group. If the leader is in it, nothing else is
+    /// sent while it lives, so that its handler can end what it has started.
+    pub(super) fn interrupted_by_terminal(&mut self) {
+        let group = |pid: Pid| group_and_session(pid.as_raw_pid()).map(|(group, _)| group);
+        if self.phase == Phase::Running && group(self.leader.pid) == group(getpid()) {
+            self.phase = Phase::Interrupted;
         }
     }
 
-    /// Sends the stop signal to those it is meant for who did not have it, and names them. It comes
-    /// with SIGCONT, for a stopped process would not see it.
-    pub(super) fn stop(&mut self) -> Vec<Process> {
-        let targets = self.untold();
-        self.signal(&targets, self.stop.signal);
-        self.signal(&self.in_scope(), Signal::CONT);
-        self.told.extend(targets.iter().map(Process::identity));
-        targets
-    }
-
-    /// The terminal has sent its SIGINT to our whole group.
-    pub(super) fn was_told(&mut self) {
-        let ours = own_group();
-        for process in self.untold() {
-            if process.group != ours {
-                continue;
-            }
-            if !process.ignores(Signal::INT) {
-                self.told.insert(process.identity());
-            } else if process.pid != self.leader.pid {
-                self.spared.insert(process.identity());
-            }
+    /// Sends the stop signal to the processes in scope that do not have it. It comes with SIGCONT,
+    /// because a stopped process would not receive it.
+    pub(super) fn stop(&mut self) -> Vec<Signalled> {
+        if self.phase == Phase::Interrupted {
+            let _ = kill_process(self.leader.pid, Signal::CONT);
+            return vec![];
         }
+        let in_scope = self.in_scope();
+        let mut targets = in_scope.clone();
+        targets.retain(|process| !self.signalled.contains(&process.key()));
+        let signalled = self.signal(targets, self.stop.signal);
+        self.signal(in_scope, Signal::CONT);
+        let keys = signalled.iter().map(|signalled| signalled.process.key());
+        self.signalled.extend(keys);
+        signalled
     }
 
-    /// Sends `signal` to those who would get the stop signal.
+    /// Sends `signal` to the leader's process group or to the leader alone, by the stop scope.
     pub(super) fn forward(&self, signal: Signal) {
-        self.signal(&self.in_scope(), signal);
+        if self.is_running() {
+            let group = self.has_own_group() && self.stop.scope == StopScope::Group;
+            let _ = if group {
+                kill_process_group(self.leader.pid, signal)
+            } else {
+                kill_process(self.leader.pid, signal)
+            };
+        }
     }
 
-    /// Sends SIGKILL to everything that is left, and names it. From now on whatever turns up late
-    /// gets it, too.
-    pub(super) fn kill(&mut self) -> Vec<Process> {
+    /// Sends SIGKILL to everything that is left. From now on, latecomers get it as well.
+    pub(super) fn kill(&mut self) -> Vec<Signalled> {
         self.killing = true;
-        let mut left = self.left();
-        if self.own_group && self.phase != Phase::Gone {
-            // Without descriptors to spare nobody is found, and no single one can be signalled.
+        let left = self.left();
+        if self.has_own_group() && self.phase != Phase::Gone {
+            // In one call, so that no fork is missed, and without a descriptor, which may be lacking.
             let _ = kill_process_group(self.leader.pid, Signal::KILL);
         }
-        signal_each(&left, Signal::KILL);
-        for process in self.chase() {
-            if left.iter().all(|named| named.pid != process.pid) {
-                left.push(process);
+        let mut killed = signal_each(left, Signal::KILL);
+        for late in self.chase() {
+            if killed
+                .iter()
+                .all(|known| known.process.pid != late.process.pid)
+            {
+                killed.push(late);
             }
         }
-        left
+        killed
     }
 
-    /// Kills what forks and ends faster than all of /proc can be read: its newest is our child as soon as the one before
-    /// it has ended, and the list of our children is short. The ids are theirs until we reap them.
-    fn chase(&self) -> Vec<Process> {
-        let ours = own_group();
-        let mut caught = Vec::new();
+    /// Kills processes that fork and exit faster than the tree can be read. The newest one becomes a
+    /// child of taskbeat as soon as the one before it has exited, and the list of children is short.
+    fn chase(&self) -> Vec<Signalled> {
+        let mut killed = Vec::new();
         let mut seen = HashSet::new();
         for _ in 0..CHASE {
-            let new = children().into_iter().filter(|pid| seen.insert(*pid));
-            let mut alive = false;
-            for process in new.filter_map(Process::look_up) {
-                if !self.others.contains(&process.identity()) && !self.is_helper(&process, ours) {
-                    alive = true;
-                    let _ = kill_process(process.pid, Signal::KILL);
-                    caught.push(process);
-                }
-            }
-            if !alive {
+            let new = children(getpid())
+                .into_iter()
+                .filter(|pid| seen.insert(*pid));
+            let new: Vec<Process> = new
+                .filter_map(Process::look_up)
+                .filter(|child| self.membership.includes_child(child))
+                .collect();
+            if new.is_empty() {
                 break;
             }
+            // The id of a child cannot be reused before it is reaped.
+            let kill = |process: Process| Signalled {
+                result: kill_process(process.pid, Signal::KILL),
+                process,
+            };
+            killed.extend(new.into_iter().map(kill));
         }
-        caught
+        killed
     }
 
     /// The living processes of the runner.
     pub(super) fn left(&self) -> Vec<Process> {
-        let mut left = descendants(&self.others);
-        let ours = own_group();
-        left.retain(|process| !self.is_helper(process, ours));
-        left
+        let tree = Tree::below_taskbeat();
+        self.membership.select(&tree, Process::is_beside_runner)
     }
 
-    /// Whether it is what the SDK started (`credential_process`), or about to become that. Such are in our own group.
-    fn is_helper(&self, process: &Process, ours: i32) -> bool {
-        let not_the_runners = self.own_group && process.parent == getpid().as_raw_pid();
-        process.group == ours && (not_the_runners || reaper::is_helper(process.pid))
-    }
-
-    /// Whether this child of ours was there before the runner.
-    fn was_before(&self, pid: Pid) -> bool {
-        Process::look_up(pid).is_some_and(|process| self.others.contains(&process.identity()))
-    }
-
-    fn untold(&self) -> Vec<Process> {
-        let mut targets = self.in_scope();
-        targets.retain(|process| !self.told.contains(&process.identity()));
-        if self.phase == Phase::Running {
-            targets.retain(|process| !self.spared.contains(&process.identity()));
-        }
-        targets
-    }
-
-    /// The leader, or its group; once the leader ended, everybody. A leader that has changed its group has two.
+    /// The processes that the stop signal is for: the leader or its process group; once it has
+    /// exited, all. A leader that has changed its group has two.
     fn in_scope(&self) -> Vec<Process> {
-        let mut all = self.left();
-        if self.phase != Phase::Running {
-            return all;
+        let mut processes = self.left();
+        if !self.is_running() {
+            return processes;
         }
-        let leader = all.iter().find(|process| process.pid == self.leader.pid);
-        let groups = [
-            leader.map(|leader| leader.group),
-            self.own_group.then_some(self.leader.pid.as_raw_pid()),
-        ];
-        all.retain(|process| match self.stop.scope {
+        let leader = processes
+            .iter()
+            .find(|process| process.pid == self.leader.pid);
+        let own_group = self.has_own_group().then_some(self.leader.pid.as_raw_pid());
+        let groups = [leader.map(|leader| leader.group), own_group];
+        processes.retain(|process| match self.stop.scope {
             StopScope::Group => groups.contains(&Some(process.group)),
             StopScope::Leader => process.pid == self.leader.pid,
         });
-        all
+        processes
     }
 
-    fn signal(&self, targets: &[Process], signal: Signal) {
-        // Our own group is not ours alone: the shell may have put a whole pipeline into it.
-        let running_alone = self.phase == Phase::Running && self.own_group;
-        match self.stop.scope {
+    fn has_own_group(&self) -> bool {
+        self.placement == Placement::NewGroup
+    }
+
+    /// Signals the leader by its id, which needs no descriptor and cannot be reused.
+    fn signal(&self, targets: Vec<Process>, signal: Signal) -> Vec<Signalled> {
+        let leader = self.leader.pid;
+        // taskbeat's own group may have other members: a shell puts a whole pipeline into it.
+        let whole_group = self.has_own_group() && self.stop.scope == StopScope::Group;
+        let result = match self.is_running() {
+            false => return signal_each(targets, signal),
             // In one call, so that no fork is missed.
-            StopScope::Group if running_alone => {
-                let _ = kill_process_group(self.leader.pid, signal);
-                let elsewhere = |process: &&Process| process.group != self.leader.pid.as_raw_pid();
-                signal_each(targets.iter().filter(elsewhere), signal);
-            }
-            // By its id, which is its own until it is reaped: that takes no descriptor.
-            StopScope::Leader if running_alone => {
-                let _ = kill_process(self.leader.pid, signal);
-            }
-            StopScope::Group | StopScope::Leader => signal_each(targets, signal),
-        }
+            true if whole_group => kill_process_group(leader, signal),
+            true => kill_process(leader, signal),
+        };
+        let reached = |process: &Process| {
+            process.pid == leader || whole_group && process.group == leader.as_raw_pid()
+        };
+        let (reached, elsewhere): (Vec<_>, Vec<_>) = targets.into_iter().partition(reached);
+        let reached = reached.into_iter().map(|process| Signalled {
+            result: result.and_then(|()| may_signal(process.pid)),
+            process,
+        });
+        reached.chain(signal_each(elsewhere, signal)).collect()
     }
 }
 
-/// A process that is gone by now needs no signal.
-fn signal_each<'a>(processes: impl IntoIterator<Item = &'a Process>, signal: Signal) {
-    for process in processes {
-        let _ = process.signal(signal);
+/// The call for the group reports an error only if no member could be signalled.
+fn may_signal(pid: Pid) -> Result<(), Errno> {
+    match test_kill_process(pid) {
+        Err(Errno::PERM) => Err(Errno::PERM),
+        Ok(()) | Err(_) => Ok(()),
     }
+}
+
+/// A process that has exited meanwhile needs no signal.
+fn signal_each(processes: Vec<Process>, signal: Signal) -> Vec<Signalled> {
+    let send = |process: Process| {
+        let result = match process.signal(signal) {
+            Err(Errno::SRCH) => Ok(()),
+            result => result,
+        };
+        Signalled { process, result }
+    };
+    processes.into_iter().map(send).collect()
 }

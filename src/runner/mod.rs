@@ -1,49 +1,47 @@
-//! The runner, whatever kind it is: started or found, watched, stopped, and cleared away.
+//! The runner, of whatever kind: started or found, watched, stopped, and cleared away.
 
 mod attached;
 mod child;
-mod hook;
+mod membership;
+mod orphans;
 mod pid_file;
-mod reaper;
 mod spawn;
 mod terminal;
 mod tree;
 
-use std::ffi::OsStr;
-use std::{future, io};
+use std::{fmt, future};
 
 use rustix::io::Errno;
 use rustix::process::{Pid, Signal};
-use tokio::select;
 
 use self::attached::Attached;
 use self::child::Child;
-use self::hook::Hook;
 use self::pid_file::PidFile;
-use crate::config::{self, StopScope, Target};
-use crate::core::{self, Event, Exit};
+use crate::config::{RunnerSettings, StopScope, Target};
+use crate::core::{Event, Exit, RunnerKind};
 
-pub(crate) use self::reaper::mark_helpers;
+pub(crate) use self::orphans::mark_beside_runner;
+pub use self::spawn::StartError;
+pub(crate) use self::spawn::{Placement, Spawned};
 pub use self::terminal::Terminal;
 pub use self::tree::Process;
 
-/// The runner that heartbeats speak for, and the command that `terminate` runs.
+/// The runner that the heartbeats report on.
 pub struct Runner {
     target: Target,
-    stop: Stop,
+    stop: StopSettings,
     terminal: Option<Terminal>,
     live: Live,
-    hook: Hook,
 }
 
 /// How a runner is asked to stop.
 #[derive(Clone, Copy)]
-struct Stop {
+struct StopSettings {
     signal: Signal,
     scope: StopScope,
 }
 
-/// The runner once it was started.
+/// The runner, once it was started.
 enum Live {
     None,
     Child(Child),
@@ -51,87 +49,78 @@ enum Live {
     PidFile(PidFile),
 }
 
-/// Why the runner could not be started.
-#[derive(Debug, thiserror::Error)]
-#[error("{what}: {source}")]
-pub struct Refusal {
-    what: String,
-    source: io::Error,
-    /// The status that a shell would give; that of an invalid configuration where nothing is run.
-    pub exit: Exit,
+/// A process to which a signal was sent.
+#[derive(Clone, Debug)]
+pub struct Signalled {
+    /// The process.
+    pub process: Process,
+    /// Why the signal could not be sent, if it could not.
+    pub result: Result<(), Errno>,
 }
 
-impl Refusal {
-    fn new(program: &OsStr, exit: Exit, source: io::Error) -> Self {
-        let what = format!("cannot run {}", program.display());
-        Self { what, source, exit }
-    }
-
-    fn attach(what: String, source: io::Error) -> Self {
-        let exit = match Errno::from_io_error(&source) {
-            // It ended before we came, as it may end after.
-            Some(Errno::SRCH) => Exit::RUNNER_LOST,
-            _ => Exit::CONFIG,
-        };
-        Self { what, source, exit }
+impl fmt::Display for Signalled {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.result {
+            Ok(()) => write!(f, "{}", self.process),
+            Err(Errno::PERM) => write!(f, "{} (not permitted)", self.process),
+            Err(error) => write!(f, "{} ({error})", self.process),
+        }
     }
 }
 
 impl Runner {
-    /// The runner that the settings describe, not started. In a terminal it is to share our job.
+    /// The runner that the settings describe, not started.
     #[must_use]
-    pub fn new(settings: config::RunnerSettings, terminal: Option<Terminal>) -> Self {
+    pub fn new(settings: RunnerSettings, terminal: Option<Terminal>) -> Self {
         Self {
             target: settings.target,
-            stop: Stop {
+            stop: StopSettings {
                 signal: settings.stop_signal,
                 scope: settings.stop_scope,
             },
             terminal,
             live: Live::None,
-            hook: Hook::new(settings.on_terminate),
         }
     }
 
     /// Its kind, as the core knows it.
     #[must_use]
-    pub fn kind(&self) -> core::RunnerKind {
+    pub fn kind(&self) -> RunnerKind {
         match self.target {
-            Target::None => core::RunnerKind::None,
-            Target::Command(_) => core::RunnerKind::Child,
-            Target::Pid(_) => core::RunnerKind::Attached,
-            Target::PidFile(_) => core::RunnerKind::Followed,
+            Target::None => RunnerKind::None,
+            Target::Command(_) => RunnerKind::Child,
+            Target::Pid(_) => RunnerKind::Attached,
+            Target::PidFile(_) => RunnerKind::Followed,
         }
     }
 
-    /// Starts it, or begins to look for it; true when it runs. Call it on the main thread: a child
-    /// is killed when the thread that started it ends.
+    /// Starts it, or begins to look for it. Returns true if it runs. Call it on the main thread,
+    /// because a child is killed when the thread that started it ends.
     ///
     /// # Errors
     ///
-    /// The command was not found, cannot be executed, or the kernel has no process to spare; the
-    /// process to attach to is not there, or not ours to signal.
-    pub fn start(&mut self) -> Result<bool, Refusal> {
+    /// The command was not found or cannot be executed, or the kernel has no free process; the
+    /// process to attach to does not exist, or taskbeat may not signal it.
+    pub fn start(&mut self) -> Result<bool, StartError> {
         self.live = match &self.target {
             Target::None => Live::None,
             Target::Command(argv) => {
-                let shared = self.terminal.as_ref().is_some_and(Terminal::shares_job);
-                Live::Child(Child::start(argv, self.stop, !shared)?)
+                let terminal = self.terminal.as_ref();
+                let placement = if terminal.is_some_and(Terminal::shares_group) {
+                    Placement::SameGroup
+                } else {
+                    Placement::NewGroup
+                };
+                let ignored = terminal.map(Terminal::ignored_signals).unwrap_or_default();
+                Live::Child(Child::start(argv, self.stop, placement, ignored)?)
             }
-            Target::Pid(pid) => Live::Attached(Attached::to(*pid).map_err(|error| {
-                Refusal::attach(format!("cannot attach to process {pid}"), error)
-            })?),
-            Target::PidFile(path) => {
-                Live::PidFile(PidFile::start(path.clone()).map_err(|error| {
-                    let path = path.display();
-                    Refusal::attach(format!("cannot attach to the process in {path}"), error)
-                })?)
-            }
+            Target::Pid(pid) => Live::Attached(attach(*pid)?),
+            Target::PidFile(path) => Live::PidFile(PidFile::new(path.clone())),
         };
         Ok(!matches!(self.live, Live::PidFile(_)))
     }
 
-    /// The id of its leader, while there is one.
+    /// The id of its leader, while that runs.
     #[must_use]
     pub fn pid(&self) -> Option<Pid> {
         match &self.live {
@@ -143,55 +132,48 @@ impl Runner {
         }
     }
 
-    /// What happens to it next. Cancel safe; to be called again after each SIGCHLD.
+    /// Waits for the runner's next start or exit. Cancel safe. Call it again after each SIGCHLD.
     pub async fn next(&mut self) -> Event {
-        let hook = self.hook.pid();
-        let runner = async {
-            match &mut self.live {
-                Live::None => future::pending().await,
-                Live::Child(child) => {
-                    let event = child.next(hook).await;
-                    if let (Event::RunnerEnded(exit), Some(terminal)) = (event, &mut self.terminal)
-                    {
-                        terminal.runner_ended(exit);
-                    }
-                    event
+        match &mut self.live {
+            Live::None => future::pending().await,
+            Live::Child(child) => {
+                let exit = child.leader_exited().await;
+                if let Some(terminal) = &mut self.terminal {
+                    terminal.runner_exited(exit);
                 }
-                Live::Attached(attached) => {
-                    attached.ended().await;
-                    self.live = Live::None;
-                    Event::RunnerEnded(Exit::RUNNER_LOST)
-                }
-                Live::PidFile(file) => file.next().await,
+                Event::LeaderExited(exit)
             }
-        };
-        select! {
-            event = runner => event,
-            event = self.hook.next() => event,
+            Live::Attached(attached) => {
+                attached.exited().await;
+                self.live = Live::None;
+                Event::LeaderExited(Exit::RUNNER_LOST)
+            }
+            Live::PidFile(file) => file.next().await,
         }
     }
 
-    /// Sends the stop signal to those of it that did not have it, and names them.
-    pub fn stop(&mut self) -> Vec<Process> {
-        let signal = self.stop.signal;
+    /// Sends the stop signal to the processes that do not have it.
+    pub fn stop(&mut self) -> Vec<Signalled> {
         if let Live::Child(child) = &mut self.live {
             return child.stop();
         }
-        self.signal_attached(&[signal, Signal::CONT])
+        let signalled = self.signal_attached(self.stop.signal);
+        self.signal_attached(Signal::CONT);
+        signalled
     }
 
-    /// Sends SIGKILL to whatever is left of it, and names that.
-    pub fn kill(&mut self) -> Vec<Process> {
+    /// Sends SIGKILL to every process that is left.
+    pub fn kill(&mut self) -> Vec<Signalled> {
         if let Live::Child(child) = &mut self.live {
             return child.kill();
         }
-        self.signal_attached(&[Signal::KILL])
+        self.signal_attached(Signal::KILL)
     }
 
-    /// The terminal has sent its signal to the child, too.
-    pub fn was_told(&mut self) {
+    /// The terminal has sent its SIGINT to the child, too.
+    pub fn interrupted_by_terminal(&mut self) {
         if let Live::Child(child) = &mut self.live {
-            child.was_told();
+            child.interrupted_by_terminal();
         }
     }
 
@@ -202,45 +184,49 @@ impl Runner {
         }
     }
 
-    /// What is left of it.
+    /// Stops taskbeat, as job control does, if its leader has stopped, or if it has none.
+    pub fn follow_into_stop(&self) {
+        let follows = match &self.live {
+            Live::Child(child) => child.take_leader_stopped(),
+            Live::None | Live::Attached(_) | Live::PidFile(_) => true,
+        };
+        if let (true, Some(terminal)) = (follows, &self.terminal) {
+            terminal.suspend();
+        }
+    }
+
+    /// The processes that are left.
     #[must_use]
     pub fn left(&self) -> Vec<Process> {
         match &self.live {
             Live::None => vec![],
             Live::Child(child) => child.left(),
-            Live::Attached(_) | Live::PidFile(_) => self
-                .attached()
-                .map(|attached| attached.process.clone())
-                .into_iter()
-                .collect(),
+            Live::Attached(_) | Live::PidFile(_) => {
+                let attached = self.attached().into_iter();
+                attached.map(|attached| attached.process.clone()).collect()
+            }
         }
     }
 
-    /// Starts the `on-terminate` command.
-    pub fn start_hook(&mut self) {
-        self.hook.start();
+    /// Reaps dead children, and tells if no process of an exited runner is left. `held` are children
+    /// that their owners reap.
+    pub fn clear_away(&mut self, held: &[Pid], in_flight: bool) -> Option<Event> {
+        match &mut self.live {
+            Live::Child(child) if !child.is_running() => child.clear_away(held),
+            Live::Child(child) => {
+                orphans::reap(&[held, &[child.pid()]].concat(), in_flight);
+                None
+            }
+            Live::None | Live::Attached(_) | Live::PidFile(_) => {
+                orphans::reap(held, in_flight);
+                None
+            }
+        }
     }
 
-    /// Ends the `on-terminate` command.
-    pub fn kill_hook(&mut self) {
-        self.hook.kill();
-    }
-
-    /// Reaps what others left behind and the kernel gave to us. Children in our own process group may
-    /// be the SDK's, while it waits for them; `idle` says that it does not.
-    pub fn reap_orphans(&self, idle: bool) {
-        let leader = match &self.live {
-            Live::Child(child) => Some(child.pid()),
-            Live::None | Live::Attached(_) | Live::PidFile(_) => None,
-        };
-        let held: Vec<Pid> = leader.into_iter().chain(self.hook.pid()).collect();
-        reaper::reap(&held, idle);
-    }
-
-    /// With no heartbeat in flight, ends what the SDK has given up, and reaps whatever is dead.
-    pub fn clear_up(&self) {
-        reaper::end_helpers();
-        self.reap_orphans(true);
+    /// After a heartbeat: kills what the SDK started for it and has given up.
+    pub fn kill_abandoned(&self) {
+        orphans::kill_abandoned();
     }
 
     fn attached(&self) -> Option<&Attached> {
@@ -251,18 +237,26 @@ impl Runner {
         }
     }
 
-    fn signal_attached(&self, signals: &[Signal]) -> Vec<Process> {
-        let Some(attached) = self.attached() else {
-            return vec![];
-        };
-        let mut told = vec![];
-        for signal in signals {
-            let reached = attached.signal(*signal);
-            // One that the first signal ended at once was told, too.
-            if told.is_empty() {
-                told = reached;
-            }
-        }
-        told
+    fn signal_attached(&self, signal: Signal) -> Vec<Signalled> {
+        let attached = self.attached().into_iter();
+        attached
+            .filter_map(|attached| attached.signal(signal))
+            .collect()
     }
+}
+
+fn attach(pid: Pid) -> Result<Attached, StartError> {
+    let attached = Attached::to(pid).and_then(|attached| {
+        attached.check_permission()?;
+        Ok(attached)
+    });
+    attached.map_err(|error| StartError {
+        what: format!("cannot attach to process {pid}"),
+        exit: match Errno::from_io_error(&error) {
+            // It exited before taskbeat attached, as it may exit after.
+            Some(Errno::SRCH) => Exit::RUNNER_LOST,
+            _ => Exit::CONFIG,
+        },
+        reason: error.to_string(),
+    })
 }

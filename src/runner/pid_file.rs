@@ -1,169 +1,250 @@
-//! The process that a file names, and after its end the next one that it names.
+//! The process that a pid file names, and after its exit the next one that it names.
 
+use std::fmt;
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use procfs::ticks_per_second;
 use rustix::fs::fstat;
+use rustix::io::Errno;
 use rustix::process::Pid;
 use rustix::time::{ClockId, clock_gettime};
-use tokio::time::{Interval, MissedTickBehavior, interval};
-use tracing::info;
+use tokio::task::{JoinHandle, spawn_blocking};
+use tokio::time::{Instant, Interval, MissedTickBehavior, interval, timeout_at};
+use tracing::{error, info, warn};
 
 use super::attached::Attached;
 use super::tree::Process;
 use crate::core::{Event, Exit};
 
-/// How often the file is read while nobody is attached.
+/// How often the file is read while the runner does not run.
 const POLL: Duration = Duration::from_millis(500);
 
-/// The longest file that is read, in bytes: a process id is much shorter.
+/// The longest part of the file that is read, in bytes. A process id is much shorter.
 const LONGEST: u64 = 4096;
 
-/// How much younger than the file a process may look: its start is known to a tick of the clock.
-const TOLERANCE: Duration = Duration::from_secs(1);
+/// Reading takes longer only if the file system hangs.
+const READ_LIMIT: Duration = Duration::from_secs(10);
 
-/// A runner that is named by a file.
+/// How much later than the file a process may seem to have started. The file's time is wall time,
+/// which may have been stepped since; the process's start is boot time.
+const TOLERANCE: Duration = Duration::from_mins(5);
+
+/// A runner that a pid file names.
 pub(super) struct PidFile {
     path: PathBuf,
     poll: Interval,
+    reading: Option<Reading>,
     attached: Option<Attached>,
-    /// What the file held when it was read last.
-    content: String,
-    /// Why nobody was attached when it was read last, to be said once.
-    reason: Option<String>,
+    /// The text that was read last.
+    last: Option<String>,
+    /// Why the runner did not run when the file was read last, so that it is logged once.
+    absence: Option<String>,
+    /// True before the file was read for the first time.
+    first: bool,
 }
 
-/// Why the file names no runner.
+/// The file is read on a thread of its own, because a file system may hang.
+struct Reading {
+    thread: JoinHandle<io::Result<Content>>,
+    /// When it is reported as hanging; `None` once it was.
+    until: Option<Instant>,
+}
+
+/// The file as it was read.
+struct Content {
+    text: String,
+    age: Duration,
+}
+
+/// Why the file names no running process.
 #[derive(Debug, thiserror::Error)]
 enum Absence {
-    #[error("{0}")]
-    Unreadable(io::Error),
-    #[error("it is empty")]
+    #[error("does not exist")]
+    Missing,
+    #[error("is empty")]
     Empty,
-    #[error("it does not begin with a process id")]
-    Malformed,
-    #[error("it may still be being written")]
+    #[error("has no line end yet, so it may still be written")]
     Unfinished,
-    #[error("it names process {0}, which is younger than the file")]
+    #[error("cannot be read: {0}")]
+    Unreadable(io::Error),
+    #[error("cannot be read within 10 s; its file system may hang")]
+    Hangs,
+    #[error("does not begin with a process id")]
+    Malformed,
+    #[error("is stale (process {0} started after it was written)")]
     Stale(Pid),
-    #[error("it names process {0}: {1}")]
+    #[error("names process {0}, which does not run")]
+    NotRunning(Pid),
+    #[error("names process {0}: {1}")]
     Unattachable(Pid, io::Error),
 }
 
+impl Absence {
+    /// True while the runner may simply not have been started yet.
+    fn is_expected(&self) -> bool {
+        match self {
+            Self::Missing | Self::Empty | Self::Unfinished | Self::NotRunning(_) => true,
+            Self::Unreadable(_)
+            | Self::Hangs
+            | Self::Malformed
+            | Self::Stale(_)
+            | Self::Unattachable(..) => false,
+        }
+    }
+}
+
 impl PidFile {
-    /// Reads the file for the first time.
-    ///
-    /// # Errors
-    ///
-    /// The process that it names may not be signalled by us, which waiting does not change.
-    pub(super) fn start(path: PathBuf) -> io::Result<Self> {
+    pub(super) fn new(path: PathBuf) -> Self {
         let mut poll = interval(POLL);
         poll.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut file = Self {
+        Self {
             path,
             poll,
+            reading: None,
             attached: None,
-            content: String::new(),
-            reason: None,
-        };
-        match file.look() {
-            Err(Absence::Unattachable(_, error))
-                if error.kind() == io::ErrorKind::PermissionDenied =>
-            {
-                Err(error)
-            }
-            _ => {
-                // The next look comes at once: too soon to tell that nobody goes on writing.
-                file.content.clear();
-                Ok(file)
-            }
+            last: None,
+            absence: None,
+            first: true,
         }
     }
 
-    /// The runner, while there is one.
+    /// The runner, while it runs.
     pub(super) fn attached(&self) -> Option<&Attached> {
         self.attached.as_ref()
     }
 
-    /// The runner's start or end. Cancel safe.
+    /// Waits for the runner's start or exit. Cancel safe.
+    ///
+    /// A process that taskbeat may not signal when the file is first read is a failed start, because
+    /// waiting would not help.
     pub(super) async fn next(&mut self) -> Event {
         if let Some(attached) = &self.attached {
-            attached.ended().await;
+            attached.exited().await;
             self.attached = None;
-            return Event::RunnerEnded(Exit::RUNNER_LOST);
+            return Event::LeaderExited(Exit::RUNNER_LOST);
         }
         loop {
-            self.poll.tick().await;
-            match self.look() {
+            if self.reading.is_none() {
+                self.poll.tick().await;
+            }
+            let content = self.read().await;
+            let first = std::mem::take(&mut self.first);
+            match content.and_then(|content| self.attach(&content)) {
                 Ok(attached) => {
                     self.attached = Some(attached);
-                    self.reason = None;
-                    return Event::RunnerUp;
+                    self.absence = None;
+                    return Event::RunnerStarted;
                 }
-                Err(absence) => self.say(&absence),
+                Err(Absence::Unattachable(pid, reason))
+                    if first && reason.kind() == io::ErrorKind::PermissionDenied =>
+                {
+                    let path = self.path.display();
+                    error!("cannot attach to process {pid}, which {path} names: {reason}");
+                    return Event::StartFailed(Exit::CONFIG);
+                }
+                Err(absence) => self.log(&absence),
             }
         }
     }
 
-    fn look(&mut self) -> Result<Attached, Absence> {
-        // One that is a named pipe must not keep us waiting for its writer.
-        let mut file = File::options()
-            .read(true)
-            .custom_flags(libc::O_NONBLOCK)
-            .open(&self.path)
-            .map_err(Absence::Unreadable)?;
-        let mut content = String::new();
-        Read::by_ref(&mut file)
-            .take(LONGEST)
-            .read_to_string(&mut content)
-            .map_err(Absence::Unreadable)?;
-        // Without its line's end it may be half of a longer number, unless nobody goes on writing.
-        let settled = content.contains('\n') || content == self.content;
-        self.content.clone_from(&content);
-        let line = content.lines().next().unwrap_or_default().trim();
+    /// Reads the file. Cancel safe: a read that hangs is awaited again, so that one thread hangs at
+    /// most.
+    async fn read(&mut self) -> Result<Content, Absence> {
+        let reading = self.reading.get_or_insert_with(|| {
+            let path = self.path.clone();
+            Reading {
+                thread: spawn_blocking(move || read(&path)),
+                until: Some(Instant::now() + READ_LIMIT),
+            }
+        });
+        let content = match reading.until {
+            Some(until) => timeout_at(until, &mut reading.thread).await,
+            None => Ok((&mut reading.thread).await),
+        };
+        let Ok(content) = content else {
+            reading.until = None;
+            return Err(Absence::Hangs);
+        };
+        self.reading = None;
+        match content.unwrap_or_else(|panic| Err(io::Error::other(panic))) {
+            Ok(content) => Ok(content),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Err(Absence::Missing),
+            Err(error) => Err(Absence::Unreadable(error)),
+        }
+    }
+
+    fn attach(&mut self, content: &Content) -> Result<Attached, Absence> {
+        let last = self.last.replace(content.text.clone());
+        let line = content.text.lines().next().unwrap_or_default().trim();
         if line.is_empty() {
             return Err(Absence::Empty);
         }
         let digits = line.bytes().all(|byte| byte.is_ascii_digit());
         let number = line.parse().ok().filter(|_| digits);
         let pid = number.and_then(Pid::from_raw).ok_or(Absence::Malformed)?;
-        if !settled {
+        // Without its line end it may be a part of a longer number, unless it stays as it is.
+        if !content.text.contains('\n') && last.as_ref() != Some(&content.text) {
             return Err(Absence::Unfinished);
         }
-        let attached = Attached::to(pid).map_err(|error| Absence::Unattachable(pid, error))?;
-        if is_younger(&attached.process, &file) {
+        let attached = Attached::to(pid).map_err(|error| match Errno::from_io_error(&error) {
+            Some(Errno::SRCH) => Absence::NotRunning(pid),
+            _ => Absence::Unattachable(pid, error),
+        })?;
+        // Decided before permissions: the id may have been reused by another user's process.
+        if age(&attached.process) + TOLERANCE < content.age {
             return Err(Absence::Stale(pid));
         }
+        let permitted = attached.check_permission();
+        permitted.map_err(|error| Absence::Unattachable(pid, error))?;
         Ok(attached)
     }
 
-    fn say(&mut self, absence: &Absence) {
+    fn log(&mut self, absence: &Absence) {
         let reason = absence.to_string();
-        if self.reason.as_ref() != Some(&reason) {
-            info!("no runner by {}: {reason}", self.path.display());
-            self.reason = Some(reason);
+        if self.absence.as_ref() != Some(&reason) {
+            let line = fmt::from_fn(|f| {
+                write!(
+                    f,
+                    "waiting for the runner: {} {reason}",
+                    self.path.display()
+                )
+            });
+            if absence.is_expected() {
+                info!("{line}");
+            } else {
+                warn!("{line}");
+            }
+            self.absence = Some(reason);
         }
     }
 }
 
-/// A process that started after the file was written cannot be the one that the file means.
-///
-/// Ages are compared, because only the file's time is that of the wall clock.
-fn is_younger(process: &Process, file: &File) -> bool {
-    let Ok(stat) = fstat(file) else {
-        return false;
-    };
-    let now = |clock| Duration::try_from(clock_gettime(clock)).unwrap_or_default();
+fn read(path: &Path) -> io::Result<Content> {
+    // A named pipe must not wait for its writer.
+    let file = File::options()
+        .read(true)
+        .custom_flags(libc::O_NONBLOCK)
+        .open(path)?;
+    let mut text = String::new();
+    (&file).take(LONGEST).read_to_string(&mut text)?;
+    let stat = fstat(&file)?;
     let written = Duration::new(
         u64::try_from(stat.st_mtime).unwrap_or(0),
         u32::try_from(stat.st_mtime_nsec).unwrap_or(0),
     );
+    let age = now(ClockId::Realtime).saturating_sub(written);
+    Ok(Content { text, age })
+}
+
+fn age(process: &Process) -> Duration {
     let started = Duration::from_millis(process.started * 1000 / ticks_per_second().max(1));
-    let file_age = now(ClockId::Realtime).saturating_sub(written);
-    let process_age = now(ClockId::Boottime).saturating_sub(started);
-    process_age + TOLERANCE < file_age
+    now(ClockId::Boottime).saturating_sub(started)
+}
+
+fn now(clock: ClockId) -> Duration {
+    Duration::try_from(clock_gettime(clock)).unwrap_or_default()
 }

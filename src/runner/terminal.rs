@@ -1,91 +1,116 @@
-//! The controlling terminal, in which the runner and we are one job.
+//! The controlling terminal, in which taskbeat and the runner are one job.
 
-use std::collections::HashMap;
 use std::fs::File;
 
-use procfs::process::{Stat, all_processes};
 use rustix::io::Errno;
-use rustix::process::{Pid, test_kill_process_group};
+use rustix::process::{Pid, Signal, getpid, kill_process, test_kill_process_group};
 use rustix::termios::{OptionalActions, Termios, tcgetattr, tcgetpgrp, tcsetattr, tcsetpgrp};
-use signal_hook::consts::{SIGHUP, SIGINT};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT};
 
-use super::tree::own_group;
+use super::tree::{group_and_session, parent_of};
 use crate::core::Exit;
 use crate::sys;
 
-/// The terminal that we were started in. Given back when it is dropped.
+/// The terminal in which taskbeat was started. It is given back when this is dropped.
 ///
-/// In it the runner shares our process group: the kernel then sends Ctrl-C and Ctrl-Z to both of
-/// us, the runner may read, and the shell that started us sees one job.
+/// In it the runner shares taskbeat's process group: the kernel sends Ctrl-C and Ctrl-Z to both, the
+/// runner may read, and the shell sees one job.
 #[derive(Debug)]
 pub struct Terminal {
     file: File,
-    shares_job: bool,
-    /// How it was set when we came.
+    shares_group: bool,
+    /// The settings at taskbeat's start.
     modes: Option<Termios>,
-    /// Whether a signal ended the runner, which then had no time to put it right.
+    /// True if a signal ended the runner, which then could not restore the terminal.
     spoiled: bool,
 }
 
 impl Terminal {
-    /// The terminal that controls us; none for those who ignore its hang-up (`nohup`): they and
-    /// their runner are to outlive it.
+    /// The terminal that controls taskbeat; `None` without one.
     #[must_use]
     pub fn find() -> Option<Self> {
         let file = File::open("/dev/tty").ok()?;
         let modes = tcgetattr(&file).ok();
-        (!sys::is_ignored(SIGHUP)).then_some(Self {
+        let foreground = tcgetpgrp(&file).ok().map(Pid::as_raw_pid) == Some(own_group());
+        // nohup, and a script that starts taskbeat in the background, keep the terminal's signals
+        // away from it. Then only a runner in the foreground shares the group, because it may read.
+        let kept_away = sys::is_ignored(SIGHUP) || sys::is_ignored(SIGINT);
+        Some(Self {
             file,
-            // A script that puts us into the background makes us ignore its Ctrl-C, and so it is not for the runner.
-            shares_job: !sys::is_ignored(SIGINT),
+            shares_group: foreground || !kept_away,
             modes,
             spoiled: false,
         })
     }
 
-    /// Whether the runner is in one job with us.
-    pub(crate) fn shares_job(&self) -> bool {
-        self.shares_job
+    /// True if the runner is in taskbeat's process group.
+    pub(crate) fn shares_group(&self) -> bool {
+        self.shares_group
     }
 
-    /// The runner ended. A shell puts the terminal right after a job that a signal ended, but to the shell that started
-    /// us nothing like that has happened.
-    pub(super) fn runner_ended(&mut self, exit: Exit) {
+    /// The terminal's signals that taskbeat was started to ignore. A runner in its group ignores
+    /// them as well, as without taskbeat.
+    pub(super) fn ignored_signals(&self) -> Vec<i32> {
+        let signals = [SIGHUP, SIGINT, SIGQUIT].into_iter();
+        signals
+            .filter(|signal| self.shares_group && sys::is_ignored(*signal))
+            .collect()
+    }
+
+    /// Records the runner's exit. A shell restores the terminal after a job that a signal ended, but
+    /// the job that it sees is taskbeat.
+    pub(super) fn runner_exited(&mut self, exit: Exit) {
         self.spoiled = exit.is_by_signal();
     }
 
-    /// Whether somebody would continue our job if the terminal stopped it: the kernel's rule for
-    /// Ctrl-Z, which spares a job of which no member is the child of a shell of its session.
-    pub(crate) fn has_job_control() -> bool {
-        let group = own_group();
-        let all = all_processes().into_iter().flatten().flatten();
-        let all: HashMap<i32, Stat> = all
-            .filter_map(|process| Some((process.pid, process.stat().ok()?)))
-            .collect();
-        let mut members = all.values().filter(|process| process.pgrp == group);
-        members.any(|member| {
-            all.get(&member.ppid)
-                .is_some_and(|parent| parent.session == member.session && parent.pgrp != group)
-        })
+    /// Stops taskbeat, as the rest of its job, until a shell continues it. Deadlines that pass
+    /// meanwhile are due then. Without a shell that could continue it, nothing happens.
+    pub(super) fn suspend(&self) {
+        if self.shares_group && has_job_control() {
+            // It cannot fail: the signal and the process exist.
+            let _ = kill_process(getpid(), Signal::STOP);
+        }
     }
 }
 
+/// True if taskbeat's process group is not orphaned: the parent of one of its members is in another
+/// group of the same session, as a shell is. The kernel stops no other job for Ctrl-Z.
+fn has_job_control() -> bool {
+    let Some(own) = group_and_session(getpid().as_raw_pid()) else {
+        return false;
+    };
+    let mut process = getpid().as_raw_pid();
+    while let Some(parent) = parent_of(process)
+        && let Some((group, session)) = group_and_session(parent)
+    {
+        if group != own.0 {
+            return session == own.1;
+        }
+        process = parent;
+    }
+    false
+}
+
+fn own_group() -> i32 {
+    group_and_session(getpid().as_raw_pid()).map_or(0, |(group, _)| group)
+}
+
 impl Drop for Terminal {
-    /// A runner that was a shell leaves the terminal to a group that is gone; whoever shares our
-    /// group could not read any more.
+    /// A runner that was a shell leaves the terminal to a process group that is gone. Other members
+    /// of taskbeat's group could not read any more.
     fn drop(&mut self) {
-        let (Ok(front), Some(ours)) = (tcgetpgrp(&self.file), Pid::from_raw(own_group())) else {
+        let (Ok(front), Some(own)) = (tcgetpgrp(&self.file), Pid::from_raw(own_group())) else {
             return;
         };
-        // A group of another user is there, too, though it cannot be signalled.
+        // Another user's group exists, although it cannot be signalled.
         let abandoned = test_kill_process_group(front) == Err(Errno::SRCH);
-        if !abandoned && front != ours {
+        if !abandoned && front != own {
             return;
         }
-        // From the background this stops the caller, unless it does not want to hear of it.
+        // From the background these calls would stop taskbeat.
         let _ = sys::without_sigttou(|| {
             if abandoned {
-                let _ = tcsetpgrp(&self.file, ours);
+                let _ = tcsetpgrp(&self.file, own);
             }
             if let (true, Some(modes)) = (self.spoiled, &self.modes) {
                 let _ = tcsetattr(&self.file, OptionalActions::Now, modes);

@@ -1,46 +1,58 @@
-//! The processes below us, as /proc shows them.
+//! The processes below taskbeat, as /proc shows them.
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;
+use std::fs;
 
-use procfs::process::{Stat, all_processes};
+use procfs::process::Stat;
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal, getpid, pidfd_open, pidfd_send_signal};
 
-/// A living process. A process id can be reused; together with the start time it cannot.
+/// Marks processes beside the runner in their environment; its value is taskbeat's process id.
+/// taskbeat's own environment has it, so that what the SDK starts (`credential_process`) inherits
+/// it, and so do the commands beside the runner; the runner does not.
+pub(crate) const BESIDE_RUNNER: &str = "_TASKBEAT_BESIDE_RUNNER";
+
+/// How often the tree is walked until nothing new appears.
+const WALKS: usize = 200;
+
+/// A living process.
 #[derive(Clone, Debug)]
 pub struct Process {
-    /// Its id.
+    /// Its process id.
     pub pid: Pid,
     /// Its name, as in `ps -o comm`.
     pub name: String,
     pub(super) parent: i32,
     pub(super) group: i32,
+    pub(super) session: i32,
     /// Clock ticks from the host's boot to its start.
     pub(super) started: u64,
 }
 
+/// Identifies a process as long as the host is up: an id can be reused, but not with the same start
+/// time. It survives exec, adoption and a change of the process group.
+pub(super) type ProcessKey = (Pid, u64);
+
 impl fmt::Display for Process {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Whoever made it chose its name, and may have put a line of a log into it.
+        // A process chooses its name, which may contain line breaks.
         write!(f, "{}[{}]", self.name.escape_debug(), self.pid.as_raw_pid())
     }
 }
 
 impl Process {
-    /// What stays the same through exec, adoption and a change of group.
-    pub(super) fn identity(&self) -> Identity {
+    pub(super) fn key(&self) -> ProcessKey {
         (self.pid, self.started)
     }
 
-    /// The process with this id; `None` when there is none or it is dead already.
+    /// The process with this id; `None` if there is none or it is dead already.
     pub(super) fn look_up(pid: Pid) -> Option<Self> {
-        let process = procfs::process::Process::new(pid.as_raw_pid()).ok()?;
-        Self::from_stat(process.stat().ok()?)
+        Self::from_stat(stat(pid.as_raw_pid())?)
     }
 
     fn from_stat(stat: Stat) -> Option<Self> {
-        // A zombie with more than one thread has lost its first thread only.
+        // A zombie with more than one thread has only lost its first thread.
         let dead = matches!(stat.state, 'Z' | 'X' | 'x') && stat.num_threads <= 1;
         let pid = Pid::from_raw(stat.pid).filter(|_| !dead)?;
         Some(Self {
@@ -48,59 +60,104 @@ impl Process {
             name: stat.comm,
             parent: stat.ppid,
             group: stat.pgrp,
+            session: stat.session,
             started: stat.starttime,
         })
     }
 
-    /// Whether it ignores `signal`.
-    pub(super) fn ignores(&self, signal: Signal) -> bool {
-        procfs::process::Process::new(self.pid.as_raw_pid())
-            .and_then(|process| process.status())
-            .is_ok_and(|status| status.sigign >> (signal.as_raw() - 1) & 1 == 1)
-    }
-
-    /// Sends `signal` to this very process, and to no other that got its id meanwhile.
+    /// Sends `signal` to this process, and to no other that got its id meanwhile.
     pub(super) fn signal(&self, signal: Signal) -> Result<(), Errno> {
         let pidfd = pidfd_open(self.pid, PidfdFlags::empty())?;
-        // The descriptor holds whichever process had the id when it was opened; only now is the comparison final.
-        if Self::look_up(self.pid).is_some_and(|now| now.identity() == self.identity()) {
+        // The descriptor holds the process that had the id when it was opened, so compare after.
+        if Self::look_up(self.pid).is_some_and(|now| now.key() == self.key()) {
             pidfd_send_signal(pidfd, signal)
         } else {
             Err(Errno::SRCH)
         }
     }
+
+    /// True if taskbeat or the SDK started it, or a process that they started.
+    pub(super) fn is_beside_runner(&self) -> bool {
+        let file = |name| format!("/proc/{}/{name}", self.pid.as_raw_pid());
+        let mark = format!("{BESIDE_RUNNER}={}", getpid().as_raw_pid());
+        let marked = fs::read(file("environ")).is_ok_and(|variables| {
+            let mut variables = variables.split(|byte| *byte == 0);
+            variables.any(|variable| variable == mark.as_bytes())
+        });
+        // Before its exec, a child is still a copy of taskbeat.
+        let executable = |path: &str| fs::read_link(path).ok();
+        marked
+            || executable(&file("exe"))
+                .is_some_and(|copy| Some(copy) == executable("/proc/self/exe"))
+    }
 }
 
-/// A process for as long as the host is up.
-pub(super) type Identity = (Pid, u64);
+fn stat(pid: i32) -> Option<Stat> {
+    procfs::process::Process::new(pid).ok()?.stat().ok()
+}
 
-/// Every living process below us: children, their children, and so on, but for `others` and those below them.
-pub(super) fn descendants(others: &HashSet<Identity>) -> Vec<Process> {
-    let mut children: HashMap<i32, Vec<Process>> = HashMap::new();
-    // A process that ended while we read is no descendant any more.
-    for stat in all_processes().into_iter().flatten() {
-        let stat = stat.and_then(|process| process.stat());
-        if let Some(process) = stat.ok().and_then(Process::from_stat) {
-            children.entry(process.parent).or_default().push(process);
-        }
-    }
-    let mut found = Vec::new();
-    let mut parents = vec![getpid().as_raw_pid()];
-    while let Some(parent) = parents.pop() {
-        for child in children.remove(&parent).unwrap_or_default() {
-            if !others.contains(&child.identity()) {
-                parents.push(child.pid.as_raw_pid());
-                found.push(child);
+/// Some living processes, each with its parent.
+pub(super) struct Tree(HashMap<Pid, Process>);
+
+impl Tree {
+    /// All processes below taskbeat.
+    ///
+    /// A child of a process that ends moves to taskbeat, at the end of its list of children. So the
+    /// walk is repeated until it finds nothing new.
+    pub(super) fn below_taskbeat() -> Self {
+        let mut seen = HashSet::new();
+        let mut found = HashMap::new();
+        for _ in 0..WALKS {
+            let before = seen.len();
+            let mut walked = HashSet::new();
+            let mut parents = vec![getpid()];
+            while let Some(parent) = parents.pop() {
+                for child in children(parent) {
+                    if seen.insert(child)
+                        && let Some(process) = Process::look_up(child)
+                    {
+                        found.insert(child, process);
+                    }
+                    if walked.insert(child) {
+                        parents.push(child);
+                    }
+                }
+            }
+            if seen.len() == before {
+                break;
             }
         }
+        Self(found)
     }
-    found
+
+    #[cfg(test)]
+    pub(super) fn made_of(processes: impl IntoIterator<Item = Process>) -> Self {
+        Self(
+            processes
+                .into_iter()
+                .map(|process| (process.pid, process))
+                .collect(),
+        )
+    }
+
+    pub(super) fn processes(&self) -> impl Iterator<Item = &Process> {
+        self.0.values()
+    }
+
+    /// The process and its ancestors in this tree, upwards.
+    pub(super) fn lineage<'a>(&'a self, process: &'a Process) -> impl Iterator<Item = &'a Process> {
+        // A parent whose id was reused could make a circle.
+        std::iter::successors(Some(process), |process| {
+            Pid::from_raw(process.parent).and_then(|parent| self.0.get(&parent))
+        })
+        .take(self.0.len())
+    }
 }
 
-/// Our children, dead or alive. Whatever is below us is one of them or below one of them, even if it changes faster than
-/// all of /proc can be read: the kernel adds to the end of this list, and nobody leaves it before we reap them.
-pub(super) fn children() -> Vec<Pid> {
-    let tasks = procfs::process::Process::myself().and_then(|us| us.tasks());
+/// The children of a process, dead or alive: those of all of its threads.
+pub(super) fn children(parent: Pid) -> Vec<Pid> {
+    let tasks =
+        procfs::process::Process::new(parent.as_raw_pid()).and_then(|parent| parent.tasks());
     let children = tasks
         .into_iter()
         .flatten()
@@ -110,10 +167,13 @@ pub(super) fn children() -> Vec<Pid> {
     children.flatten().filter_map(pid).collect()
 }
 
-/// Our own process group; 0 when it was made outside of our PID namespace, which system call
-/// wrappers do not expect.
-pub(super) fn own_group() -> i32 {
-    procfs::process::Process::myself()
-        .and_then(|us| us.stat())
-        .map_or(0, |stat| stat.pgrp)
+/// The process group and session of `pid`; 0 if they were made outside of taskbeat's PID namespace,
+/// which wrappers of the system calls do not expect.
+pub(super) fn group_and_session(pid: i32) -> Option<(i32, i32)> {
+    stat(pid).map(|stat| (stat.pgrp, stat.session))
+}
+
+/// The parent of `pid`.
+pub(super) fn parent_of(pid: i32) -> Option<i32> {
+    stat(pid).map(|stat| stat.ppid)
 }

@@ -1,7 +1,7 @@
-//! One instance per task runner on a host, and what it tells those who ask.
+//! The status of a running daemon: what it is, and how it is asked for.
 
 mod snapshot;
 mod socket;
 
-pub use self::snapshot::Snapshot;
-pub use self::socket::{Claim, ClaimError, StatusRequest, ask};
+pub use self::snapshot::{Phase, Snapshot, StopCause};
+pub use self::socket::{AskError, Claim, ClaimError, Reply, StatusRequest, ask};

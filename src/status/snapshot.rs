@@ -1,68 +1,140 @@
-//! What there is to know about a daemon at one moment.
+//! The state of a daemon at one moment, which `status`, systemd and programs show.
 
 use std::fmt;
 use std::time::Duration;
 
-use humantime::format_duration;
 use rustix::process::Pid;
 use serde::{Deserialize, Serialize};
 
-use crate::core::{Agent, State, Time};
+use crate::core::{Agent, Cause, Contact, Rung, State, Time};
 use crate::runner::Runner;
+use crate::text;
 
-/// What the daemon last saw. Times are relative to the moment of the question.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-// A daemon that was started before an upgrade knows less than whoever asks it.
-#[serde(default)]
+/// The state of a daemon. Times are relative to the moment at which it was taken.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Snapshot {
-    /// The daemon's process.
+    /// The daemon's process id.
     pub pid: u32,
     /// How long the daemon has been running, awake.
     pub uptime_seconds: f64,
-    /// What it is at.
-    pub state: String,
-    /// True while the service's last word stands: acknowledged within two intervals, or terminated.
+    /// What it is doing.
+    pub state: Phase,
+    /// Why the runner is being stopped, if it is.
+    pub stop_cause: Option<StopCause>,
+    /// True while heartbeats are acknowledged, each within two intervals, and after `terminate`.
     pub in_contact: bool,
-    /// When the present contact began, or the last one if there is none.
+    /// When the present contact began; `None` if there is none.
     pub contact_began_seconds_ago: Option<f64>,
-    /// When it was lost: two intervals after the last acknowledged heartbeat; none while there is contact, and before
-    /// the first.
+    /// When contact was lost; `None` if it was not.
     pub contact_lost_seconds_ago: Option<f64>,
     /// When the last acknowledged heartbeat started.
     pub acknowledged_seconds_ago: Option<f64>,
-    /// How many heartbeats failed since.
+    /// How many heartbeats have failed since.
     pub failures: u32,
     /// Why the newest of them failed.
     pub failure: Option<String>,
-    /// True when throttles have come for three intervals: the account has more runners than its limit has room for.
+    /// True if the account has more runners than its limit has room for.
     pub over_limit: bool,
-    /// When the next heartbeat starts; none while one is in flight, or none is to follow.
+    /// When the next heartbeat starts; `None` while one is in flight and if none is to follow.
     pub next_heartbeat_in_seconds: Option<f64>,
-    /// The runner's process.
+    /// The runner's process id.
     pub runner_pid: Option<i32>,
-    /// For how long it has been running.
+    /// How long the runner has been running.
     pub runner_uptime_seconds: Option<f64>,
 }
 
+/// What a daemon is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Phase {
+    /// The runner has not been started.
+    Starting,
+    /// Waiting for a runner that another supervisor starts.
+    Waiting,
+    /// The runner runs.
+    Running,
+    /// The `on-terminate` command runs.
+    OnTerminate,
+    /// The stop signal was sent to the runner.
+    Stopping,
+    /// SIGKILL was sent to the runner.
+    Killing,
+    /// `terminate` was obeyed, and taskbeat stays up.
+    Idle,
+    /// taskbeat is about to exit.
+    Exiting,
+    /// A state of a newer taskbeat.
+    #[serde(other)]
+    Unknown,
+}
+
+/// Why a runner is being stopped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum StopCause {
+    /// The leader exited by itself.
+    LeaderExited,
+    /// The operator asked for it.
+    Operator,
+    /// The policy for lost contact demands it.
+    LostContact,
+    /// The service answered `terminate`.
+    Terminate,
+    /// A cause of a newer taskbeat.
+    #[serde(other)]
+    Unknown,
+}
+
+impl From<State> for Phase {
+    fn from(state: State) -> Self {
+        match state {
+            State::Starting => Self::Starting,
+            State::Waiting => Self::Waiting,
+            State::Running => Self::Running,
+            State::OnTerminate { .. } => Self::OnTerminate,
+            State::Ladder { rung, .. } => match rung {
+                Rung::Stop => Self::Stopping,
+                Rung::Kill => Self::Killing,
+            },
+            State::Idle => Self::Idle,
+            State::Stopped => Self::Exiting,
+        }
+    }
+}
+
+impl From<Cause> for StopCause {
+    fn from(cause: Cause) -> Self {
+        match cause {
+            Cause::Ended => Self::LeaderExited,
+            Cause::Operator => Self::Operator,
+            Cause::LostContact => Self::LostContact,
+            Cause::Terminate => Self::Terminate,
+        }
+    }
+}
+
 impl Snapshot {
-    /// What can be said at `now`.
+    /// The state at `now`. `failure` is why the newest heartbeat failed.
     #[must_use]
     pub fn take(now: Time, agent: &Agent, runner: &Runner, failure: Option<&str>) -> Self {
         let schedule = agent.schedule();
-        let began = schedule.contact_since();
         let ago = |time: Time| (now - time).as_secs_f64();
-        let in_contact = agent.in_contact(now);
-        let lost = schedule.contact_ends(agent.policy());
+        let (began, lost) = match schedule.contact() {
+            Contact::Pending { .. } => (None, None),
+            Contact::Held { since, .. } => (Some(ago(since)), None),
+            Contact::Lost { since } => (None, Some(ago(since))),
+        };
         let pid = runner.pid().map(Pid::as_raw_pid);
         let failing = schedule.failures() > 0;
         Self {
             pid: std::process::id(),
             uptime_seconds: now.since_start().as_secs_f64(),
-            state: describe(agent.state()),
-            in_contact,
-            contact_began_seconds_ago: began.map(ago),
-            contact_lost_seconds_ago: lost.filter(|_| !in_contact).map(ago),
-            acknowledged_seconds_ago: began.map(|_| ago(schedule.heard())),
+            state: agent.state().into(),
+            stop_cause: agent.state().cause().map(StopCause::from),
+            in_contact: schedule.in_contact(),
+            contact_began_seconds_ago: began,
+            contact_lost_seconds_ago: lost,
+            acknowledged_seconds_ago: schedule.acknowledged_at().map(ago),
             failures: schedule.failures(),
             failure: failure.filter(|_| failing).map(str::to_owned),
             over_limit: agent.over_limit(now),
@@ -71,20 +143,16 @@ impl Snapshot {
             runner_uptime_seconds: agent.runner_since().filter(|_| pid.is_some()).map(ago),
         }
     }
-}
 
-impl Snapshot {
-    /// All of it in one line, for `systemctl status`. systemd is told once a minute, so minutes are the smallest unit.
+    /// The snapshot in one line, for `systemctl status`. It is sent once a minute, so a minute is
+    /// its smallest unit.
     #[must_use]
     pub fn line(&self) -> String {
         let mut parts = Vec::new();
-        let running = self.state == describe(State::Running);
-        if !running {
-            parts.push(self.state.clone());
+        if self.state != Phase::Running {
+            parts.push(self.describe_state());
         }
-        if let Some(heartbeats) = self.heartbeats(running) {
-            parts.push(heartbeats);
-        }
+        parts.extend(self.describe_heartbeats());
         if self.over_limit {
             parts.push("the AWS account is over its limit".to_owned());
         }
@@ -92,13 +160,20 @@ impl Snapshot {
             let up = coarse(self.runner_uptime_seconds.unwrap_or_default());
             parts.push(format!("runner pid {pid} up {up}"));
         }
-        // The longest comes last.
+        // The longest part comes last.
         parts.extend(self.failure.clone());
         parts.join("; ")
     }
 
-    /// How the heartbeats fare; nothing if there is nothing to tell.
-    fn heartbeats(&self, running: bool) -> Option<String> {
+    fn describe_state(&self) -> String {
+        match (self.state, self.stop_cause) {
+            (Phase::Stopping | Phase::Killing, Some(cause)) => format!("{}: {cause}", self.state),
+            (state, _) => state.to_string(),
+        }
+    }
+
+    fn describe_heartbeats(&self) -> Option<String> {
+        let running = self.state == Phase::Running;
         let acknowledged = self.acknowledged_seconds_ago.map(coarse);
         let so_far = match (self.failures, acknowledged) {
             (0, Some(ago)) => format!("acknowledged {ago} ago"),
@@ -118,56 +193,69 @@ impl Snapshot {
         };
         Some(match self.next_heartbeat_in_seconds.map(coarse) {
             Some(next) => format!("{so_far}, next in {next}"),
-            None if running => format!("{so_far}, waiting for an answer"),
+            None if running => format!("{so_far}, waiting for a response"),
             None => so_far,
+        })
+    }
+
+    fn describe_contact(&self) -> String {
+        let (began, lost) = (
+            self.contact_began_seconds_ago,
+            self.contact_lost_seconds_ago,
+        );
+        match (self.in_contact, began, lost) {
+            (true, Some(began), _) => format!("yes, for {}", human(began)),
+            (true, None, _) => "yes".to_owned(),
+            (false, _, Some(lost)) => format!("NO, lost for {}", human(lost)),
+            (false, _, None) => "NO, not yet".to_owned(),
+        }
+    }
+}
+
+impl fmt::Display for Phase {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Starting => "starting",
+            Self::Waiting => "waiting for the runner",
+            Self::Running => "running",
+            Self::OnTerminate => "running on-terminate",
+            Self::Stopping => "stopping the runner",
+            Self::Killing => "killing the runner",
+            Self::Idle => "idle after terminate",
+            Self::Exiting => "exiting",
+            Self::Unknown => "unknown",
         })
     }
 }
 
-/// A state, in words for people.
-fn describe(state: State) -> String {
-    match state {
-        State::Starting => "starting".to_owned(),
-        State::Waiting => "waiting for the runner".to_owned(),
-        State::Running => "running".to_owned(),
-        State::Hooking { .. } => "the on-terminate command runs".to_owned(),
-        State::Stopping { cause, .. } => format!("stopping the runner: {cause}"),
-        State::Killing { cause, .. } => format!("killing the runner: {cause}"),
-        State::Idle => "terminated, idle".to_owned(),
-        State::Stopped => "exiting".to_owned(),
+impl fmt::Display for StopCause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::LeaderExited => "the leader exited",
+            Self::Operator => "stop requested",
+            Self::LostContact => "contact lost",
+            Self::Terminate => "terminate received",
+            Self::Unknown => "unknown cause",
+        })
     }
 }
 
 impl fmt::Display for Snapshot {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let ago =
-            |time: Option<f64>| time.map_or("never".to_owned(), |s| format!("{} ago", human(s)));
-        let contact = match (
-            self.in_contact,
-            self.contact_began_seconds_ago,
-            self.contact_lost_seconds_ago,
-        ) {
-            (true, Some(began), _) => format!("yes, for {}", human(began)),
-            (true, None, _) => "yes".to_owned(),
-            (false, _, Some(lost)) => format!("NO, for {}", human(lost)),
-            (false, _, None) => "NO, never yet".to_owned(),
-        };
-        writeln!(
-            f,
-            "state         {}, pid {}, up {}",
-            self.state,
-            self.pid,
-            human(self.uptime_seconds)
-        )?;
-        writeln!(f, "in contact    {contact}")?;
-        writeln!(f, "acknowledged  {}", ago(self.acknowledged_seconds_ago))?;
+        let (state, up) = (self.describe_state(), human(self.uptime_seconds));
+        writeln!(f, "state         {state}, pid {}, up {up}", self.pid)?;
+        writeln!(f, "in contact    {}", self.describe_contact())?;
+        let acknowledged = self
+            .acknowledged_seconds_ago
+            .map_or("never".to_owned(), |ago| format!("{} ago", human(ago)));
+        writeln!(f, "acknowledged  {acknowledged}")?;
         if let Some(failure) = &self.failure {
             writeln!(f, "failing       {} in a row: {failure}", self.failures)?;
         }
         if self.over_limit {
             writeln!(
                 f,
-                "limit         the account is over it: 1 heartbeat per second for all of its runners"
+                "limit         the AWS account is over it: 1 heartbeat per second for all its runners"
             )?;
         }
         let next = self
@@ -182,17 +270,16 @@ impl fmt::Display for Snapshot {
     }
 }
 
-/// Whole seconds, as people want them.
-fn human(seconds: f64) -> String {
-    let seconds = Duration::try_from_secs_f64(seconds).unwrap_or_default();
-    format_duration(Duration::from_secs(seconds.as_secs())).to_string()
+fn duration(seconds: f64) -> Duration {
+    Duration::try_from_secs_f64(seconds).unwrap_or_default()
 }
 
-/// The largest unit that fits, as in `12 min`: one line has no room for more.
+/// Whole seconds.
+fn human(seconds: f64) -> String {
+    let seconds = Duration::from_secs(duration(seconds).as_secs());
+    humantime::format_duration(seconds).to_string()
+}
+
 fn coarse(seconds: f64) -> String {
-    let units = [(86_400.0, "d"), (3600.0, "h"), (60.0, "min")];
-    match units.into_iter().find(|(unit, _)| seconds >= *unit) {
-        Some((unit, name)) => format!("{:.0} {name}", (seconds / unit).floor()),
-        None => "less than 1 min".to_owned(),
-    }
+    text::coarse(duration(seconds))
 }

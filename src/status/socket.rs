@@ -1,58 +1,130 @@
-//! The local socket of a task runner id: whoever listens there is the one instance, and answers.
+//! The local socket of a taskrunner id: its listener is the only instance, and answers `status`.
 //!
-//! Its name is in the abstract namespace, where binding is exclusive and the kernel lets go of it
-//! with its owner: no stale lock, nothing on disk. The namespace belongs to the network namespace,
-//! so containers with networks of their own do not see each other.
+//! Its name is in the abstract namespace, where binding is exclusive and ends with the process: no
+//! stale lock, nothing on disk. The namespace is that of the network, so containers with networks of
+//! their own do not see each other.
+//!
+//! Such a socket has no owner and no permissions: any user can bind the name first, and any user can
+//! connect. So both sides check the user id of the other one, which the kernel reports.
 
-use std::io::{self, Read};
+use std::io::{self, ErrorKind, Read};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
 use std::time::Duration;
 
 use rustix::net::sockopt::socket_peercred;
-use rustix::net::{self, AddressFamily, SocketAddrUnix, SocketFlags, SocketType, socket_with};
+use rustix::net::{
+    self, AddressFamily, SocketAddrUnix, SocketFlags, SocketType, UCred, socket_with,
+};
+use rustix::process::{Uid, geteuid};
+use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use super::Snapshot;
 
-/// How long an instance may take to answer. It does so between two events.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// How long an instance may take to answer. It answers between two events.
+const LIMIT: Duration = Duration::from_secs(5);
 
-/// The claim on a task runner id, held for as long as it lives.
+/// The longest reply that is read, in bytes. Real ones have less than 2 kB.
+const LONGEST: u64 = 64 * 1024;
+
+/// The user ids of service accounts: those of the system, and those of systemd's `DynamicUser=`.
+const SERVICE_ACCOUNTS: [std::ops::RangeInclusive<u32>; 2] = [1..=999, 61_184..=65_519];
+
+/// The claim on a taskrunner id. It ends when this is dropped.
 pub struct Claim(tokio::net::UnixListener);
 
-/// Why a task runner id could not be claimed.
+/// Why a taskrunner id could not be claimed.
 #[derive(Debug, thiserror::Error)]
 pub enum ClaimError {
-    /// Somebody else has it.
-    #[error("another instance on this host reports taskrunner-id {id:?}: process {pid}")]
+    /// Another instance, of root or of the same user, has it.
+    #[error("another taskbeat on this host reports taskrunner-id {id:?} (process {pid})")]
     Taken {
-        /// The task runner id.
+        /// The taskrunner id.
         id: String,
-        /// The process that has it.
-        pid: String,
+        /// The instance's process id; 0 if it is in another PID namespace.
+        pid: i32,
+    },
+    /// A process of another user listens, which may be no taskbeat at all.
+    #[error(
+        "{owner} has claimed taskrunner-id {id:?} on this host; heartbeats are sent all the same, \
+         but `taskbeat status` does not work"
+    )]
+    Foreign {
+        /// The taskrunner id.
+        id: String,
+        /// The process and its user.
+        owner: String,
     },
     /// The kernel refused.
     #[error("cannot claim the taskrunner-id: {0}")]
     Socket(#[from] io::Error),
 }
 
+/// Why there is no status.
+#[derive(Debug, thiserror::Error)]
+pub enum AskError {
+    /// No instance reports this taskrunner id.
+    #[error("no taskbeat is running on this host for taskrunner-id {0:?}")]
+    NotRunning(String),
+    /// The process that listens belongs to a user that cannot be trusted.
+    #[error(
+        "the status of taskrunner-id {id:?} is not trusted: it comes from user id {uid} (process \
+         {pid}); ask as that user if it runs taskbeat"
+    )]
+    Untrusted {
+        /// The taskrunner id.
+        id: String,
+        /// The user of the process that listens.
+        uid: u32,
+        /// The process that listens.
+        pid: i32,
+    },
+    /// The instance does not answer: it is stopped or busy.
+    #[error("taskbeat does not answer (process stopped or too many requests)")]
+    NoAnswer,
+    /// The reply makes no sense.
+    #[error("taskbeat's reply cannot be read: {0}")]
+    Unreadable(String),
+}
+
+/// What a daemon replies.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Reply {
+    /// Everything, for root and the daemon's own user.
+    Full(Box<Snapshot>),
+    /// What any other user may know.
+    Contact {
+        /// As in [`Snapshot`].
+        in_contact: bool,
+    },
+}
+
+impl Reply {
+    /// True while the daemon is in contact.
+    #[must_use]
+    pub fn in_contact(&self) -> bool {
+        match self {
+            Self::Full(snapshot) => snapshot.in_contact,
+            Self::Contact { in_contact } => *in_contact,
+        }
+    }
+}
+
 impl Claim {
-    /// Claims `taskrunner_id` on this host. To be called inside of a runtime.
+    /// Claims `taskrunner_id` on this host. Call it inside a runtime.
     ///
     /// # Errors
     ///
-    /// Another process has it, or there are no free descriptors.
-    pub fn claim(taskrunner_id: &str) -> Result<Self, ClaimError> {
+    /// Another process has it, or no descriptor is free.
+    pub fn new(taskrunner_id: &str) -> Result<Self, ClaimError> {
         let address = SocketAddr::from_abstract_name(name(taskrunner_id))?;
         let listener = match UnixListener::bind_addr(&address) {
             Ok(listener) => listener,
-            Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
-                return Err(ClaimError::Taken {
-                    id: taskrunner_id.to_owned(),
-                    pid: owner(taskrunner_id).unwrap_or_else(|_| "unknown".to_owned()),
-                });
+            Err(error) if error.kind() == ErrorKind::AddrInUse => {
+                return Err(taken(taskrunner_id));
             }
             Err(error) => return Err(error.into()),
         };
@@ -60,55 +132,134 @@ impl Claim {
         Ok(Self(tokio::net::UnixListener::from_std(listener)?))
     }
 
-    /// Waits for somebody who wants to know. Cancel safe.
-    pub async fn asked(&self) -> StatusRequest {
+    /// Waits for a status request. Cancel safe.
+    pub async fn request(&self) -> StatusRequest {
         loop {
             match self.0.accept().await {
                 Ok((stream, _)) => return StatusRequest(stream),
-                // No descriptors for it: not to be tried again at once.
+                // No descriptor is free. Do not retry at once.
                 Err(_) => sleep(Duration::from_secs(1)).await,
             }
         }
     }
 }
 
-/// Somebody who wants to know how we are.
+/// A connection over which `status` waits for a reply.
 pub struct StatusRequest(tokio::net::UnixStream);
 
 impl StatusRequest {
-    /// Tells them, without waiting: a new socket has room for more than this.
-    pub fn tell(&self, snapshot: &Snapshot) {
-        if let Ok(text) = serde_json::to_vec(snapshot) {
+    /// Replies without waiting: a new socket has room for more than this.
+    pub fn reply(&self, snapshot: &Snapshot) {
+        let user = socket_peercred(&self.0).map(|peer| peer.uid);
+        let reply = if user.is_ok_and(|user| user.is_root() || user == geteuid()) {
+            Reply::Full(Box::new(snapshot.clone()))
+        } else {
+            Reply::Contact {
+                in_contact: snapshot.in_contact,
+            }
+        };
+        if let Ok(text) = serde_json::to_vec(&reply) {
             let _ = self.0.try_write(&text);
         }
     }
 }
 
-/// Asks the instance that reports `taskrunner_id` how it is; `None` when there is none.
+/// Asks the instance that reports `taskrunner_id` for its status.
 ///
 /// # Errors
 ///
-/// It does not answer within 5 seconds, or nothing that makes sense.
-pub fn ask(taskrunner_id: &str) -> io::Result<Option<Snapshot>> {
-    let mut stream = match connect(taskrunner_id) {
+/// There is none, it cannot be trusted, or it does not answer within 5 seconds.
+pub fn ask(taskrunner_id: &str) -> Result<Reply, AskError> {
+    let id = taskrunner_id.to_owned();
+    let stream = match connect(taskrunner_id) {
         Ok(stream) => stream,
-        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => return Ok(None),
-        Err(error) => return Err(error),
+        Err(error) if error.kind() == ErrorKind::ConnectionRefused => {
+            return Err(AskError::NotRunning(id));
+        }
+        Err(_) => return Err(AskError::NoAnswer),
     };
-    stream.set_read_timeout(Some(PATIENCE))?;
-    let mut text = String::new();
-    stream.read_to_string(&mut text)?;
-    Ok(Some(serde_json::from_str(&text)?))
+    let peer = socket_peercred(&stream).map_err(|_| AskError::NoAnswer)?;
+    if !is_trusted(peer.uid) {
+        return Err(AskError::Untrusted {
+            id,
+            uid: peer.uid.as_raw(),
+            pid: pid_of(&peer),
+        });
+    }
+    let text = read(stream).map_err(|error| {
+        if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) {
+            AskError::NoAnswer
+        } else {
+            AskError::Unreadable(error.to_string())
+        }
+    })?;
+    let mut reply =
+        serde_json::from_slice(&text).map_err(|error| AskError::Unreadable(error.to_string()))?;
+    if let Reply::Full(snapshot) = &mut reply
+        && let Some(failure) = &mut snapshot.failure
+    {
+        *failure = failure.replace(char::is_control, " ");
+    }
+    Ok(reply)
 }
 
-/// The process that listens. The kernel tells it to whoever connects.
-fn owner(taskrunner_id: &str) -> io::Result<String> {
-    let stream = connect(taskrunner_id)?;
-    let peer = socket_peercred(&stream)?;
-    Ok(peer.pid.as_raw_pid().to_string())
+/// Reads until the end, within the limits of time and size for the whole reply.
+fn read(mut stream: UnixStream) -> io::Result<Vec<u8>> {
+    let until = Instant::now() + LIMIT;
+    let mut text = Vec::new();
+    let mut part = [0; 4096];
+    loop {
+        let left = until.saturating_duration_since(Instant::now());
+        // A timeout of zero would mean none.
+        stream.set_read_timeout(Some(left.max(Duration::from_millis(1))))?;
+        match stream.read(&mut part)? {
+            0 => return Ok(text),
+            _ if left.is_zero() => return Err(ErrorKind::TimedOut.into()),
+            length => text.extend_from_slice(&part[..length]),
+        }
+        if text.len() as u64 > LONGEST {
+            return Err(io::Error::other("it is too long"));
+        }
+    }
 }
 
-/// Connects at once, or not at all: nobody waits behind others whom an instance that is stopped does not answer.
+/// True if a process of this user can be taken for the daemon: other users could have bound the name
+/// first.
+fn is_trusted(user: Uid) -> bool {
+    let service = SERVICE_ACCOUNTS
+        .iter()
+        .any(|range| range.contains(&user.as_raw()));
+    user.is_root() || user == geteuid() || service
+}
+
+/// Why the id is taken. Only root and the same user can keep taskbeat from starting. An instance
+/// that cannot even be asked for its user is one of thousands of unanswered connections, which no
+/// taskbeat lets happen.
+fn taken(taskrunner_id: &str) -> ClaimError {
+    let id = taskrunner_id.to_owned();
+    let peer = connect(taskrunner_id).and_then(|stream| Ok(socket_peercred(&stream)?));
+    match peer {
+        Ok(peer) if peer.uid.is_root() || peer.uid == geteuid() => ClaimError::Taken {
+            id,
+            pid: pid_of(&peer),
+        },
+        Ok(peer) => ClaimError::Foreign {
+            id,
+            owner: format!("process {} of user id {}", pid_of(&peer), peer.uid.as_raw()),
+        },
+        Err(_) => ClaimError::Foreign {
+            id,
+            owner: "an unknown process".to_owned(),
+        },
+    }
+}
+
+/// The process id of the peer; 0 if it is in another PID namespace.
+fn pid_of(peer: &UCred) -> i32 {
+    peer.pid.as_raw_pid()
+}
+
+/// Connects at once, or not at all: a stopped instance lets connections wait for ever.
 fn connect(taskrunner_id: &str) -> io::Result<UnixStream> {
     let name = SocketAddrUnix::new_abstract_name(name(taskrunner_id).as_bytes())?;
     let socket = socket_with(
@@ -123,7 +274,7 @@ fn connect(taskrunner_id: &str) -> io::Result<UnixStream> {
     Ok(stream)
 }
 
-/// An id may be longer than a socket's name, so the name holds its hash.
+/// The socket's name. An id may be longer than a name, so the name holds its hash.
 fn name(taskrunner_id: &str) -> String {
     let mut name = "taskbeat/".to_owned();
     for byte in Sha256::digest(taskrunner_id) {

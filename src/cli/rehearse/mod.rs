@@ -1,24 +1,26 @@
-//! `taskbeat rehearse`: the real daemon against the built-in endpoint, and how the runner took it.
+//! `taskbeat rehearse`: runs the real daemon against the built-in endpoint, and reports the result.
 
 mod report;
 
 use std::net::{Ipv4Addr, SocketAddr};
 
 use futures_util::stream;
+use signal_hook::consts::SIGTERM;
 use tokio::select;
-use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
-use tracing::info;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tracing::{info, warn};
 
-use self::report::Report;
-use super::{CliError, load, runtime, start_log};
+use self::report::{Report, Reporter};
+use super::{CliError, load, print, runtime, start_log};
 use crate::aws::{Connection, DataPipeline};
+use crate::commands::Commands;
 use crate::config::{Options, Settings};
 use crate::core::{Event, Exit};
-use crate::daemon::{Daemon, Journal, Observer, Turn};
-use crate::endpoint::{Endpoint, Script};
+use crate::daemon::{Daemon, Journal, NoReload, Observer, Turn};
+use crate::endpoint::{Endpoint, Script, Step};
 use crate::log::Log;
 use crate::runner::{Runner, Terminal};
-use crate::signals::{Heard, Signals};
+use crate::signals::{self, Signals, Stop, Stops};
 
 pub(super) fn rehearse(
     options: &Options,
@@ -29,7 +31,8 @@ pub(super) fn rehearse(
     let runtime = runtime()?;
     let inside = runtime.enter();
     let terminal = Terminal::find();
-    let signals = Signals::catch(terminal.as_ref()).map_err(|error| CliError::internal(&error))?;
+    let (stops, signals) =
+        signals::catch(terminal.as_ref()).map_err(|error| CliError::internal(&error))?;
     drop(inside);
     let listen = listen.unwrap_or_else(|| SocketAddr::from((Ipv4Addr::LOCALHOST, 0)));
     let endpoint = runtime
@@ -40,73 +43,93 @@ pub(super) fn rehearse(
     let url = format!("http://{}", endpoint.addr());
     config.settings.aws.endpoint_url = Some(url.clone());
     let log = start_log(&config)?;
+    if !listen.ip().is_loopback() {
+        warn!("any host that reaches {listen} can use the endpoint, which checks no credentials");
+    }
     info!("endpoint {url} plays {script}");
-    let runner = Runner::new(config.settings.runner.clone(), terminal);
-    let playing = play(config.settings, endpoint, script, runner, signals, &log);
-    let report = runtime.block_on(playing);
+    let rehearsal = Rehearsal {
+        runner: Runner::new(config.settings.runner.clone(), terminal),
+        settings: config.settings,
+        stops,
+        signals,
+    };
+    let report = runtime.block_on(rehearsal.play(endpoint, script, &log));
     runtime.shutdown_background();
     // The last lines of the log come before the report.
     drop(log);
-    print!("{report}");
-    Ok(if report.passed() { Exit::OK } else { Exit(1) })
+    print(&report)?;
+    Ok(if report.passed { Exit::OK } else { Exit(1) })
 }
 
-async fn play(
+struct Rehearsal {
     settings: Settings,
-    endpoint: Endpoint,
-    script: &Script,
     runner: Runner,
+    stops: Stops,
     signals: Signals,
-    log: &Log,
-) -> Report {
-    let connection = Connection::rehearsal(settings.aws, settings.policy.interval);
-    // Other clients of the endpoint play scripts of their own.
-    let (us, (played, plays)) = (settings.identity.taskrunner_id.clone(), unbounded_channel());
+}
+
+impl Rehearsal {
+    async fn play(self, endpoint: Endpoint, script: &Script, log: &Log) -> Report {
+        let settings = self.settings;
+        let id = settings.identity.taskrunner_id.clone();
+        let (playing, played) = serve(endpoint, id.clone());
+        let connection = Connection::rehearsal(settings.aws, settings.policy.interval);
+        let steps = script.steps().len();
+        let (stop, mut last_stop) = unbounded_channel();
+        let last_stop = stream::poll_fn(move |context| last_stop.poll_recv(context));
+        let daemon = Daemon {
+            policy: settings.policy,
+            commands: Commands::new(settings.runner.on_terminate, &id),
+            runner: self.runner,
+            service: DataPipeline::new(connection, settings.identity),
+            stops: stream::select(self.stops, last_stop),
+            signals: self.signals,
+            claim: None,
+            keepalive: None,
+            // A rehearsal is over before its settings change.
+            reload: NoReload,
+        };
+        let mut journal = Journal::new(log);
+        let mut reporter = Reporter::new(steps, settings.policy.grace, played);
+        let mut stopper = Stopper { steps, stop };
+        let observers: &mut [&mut dyn Observer] = &mut [&mut journal, &mut reporter, &mut stopper];
+        let exit = select! {
+            exit = daemon.run(observers) => exit,
+            () = playing => Exit::INTERNAL,
+        };
+        reporter.report(exit)
+    }
+}
+
+/// Plays the endpoint, and passes on the steps that the heartbeats of `id` meet. Other clients of
+/// the endpoint play scripts of their own.
+fn serve(endpoint: Endpoint, id: String) -> (impl Future<Output = ()>, UnboundedReceiver<Step>) {
+    let (sender, played) = unbounded_channel();
     let playing = endpoint.serve(move |play| {
-        if play.heartbeat.taskrunner_id == us {
-            // Nobody listens only when the rehearsal is over.
-            let _ = played.send(play.step);
+        if play.heartbeat.taskrunner_id == id {
+            // It fails only when the rehearsal is over.
+            let _ = sender.send(play.step);
         }
     });
-    let service = DataPipeline::new(connection, settings.identity);
-    let (stop, mut stopped) = unbounded_channel();
-    let curtain_calls = stream::poll_fn(move |context| stopped.poll_recv(context));
-    let steps = script.steps().len();
-    let mut journal = Journal::new(log);
-    let mut report = Report::new(steps, settings.policy.grace, plays);
-    let mut curtain = Curtain { steps, stop };
-    let daemon = Daemon {
-        policy: settings.policy,
-        runner,
-        service,
-        signals: stream::select(signals, curtain_calls),
-        instance: None,
-        pulse: None,
-        // A rehearsal is over before its settings change.
-        reload: Box::new(|_| None),
-    };
-    let observers: &mut [&mut dyn Observer] = &mut [&mut journal, &mut report, &mut curtain];
-    let exit = select! {
-        exit = daemon.run(observers) => exit,
-        () = playing => Exit::INTERNAL,
-    };
-    report.exit(exit);
-    report
+    (playing, played)
 }
 
-/// Stops the daemon as an operator would when the last step was played and was no `terminate`.
-struct Curtain {
+/// Stops the daemon, as an operator would, after the last step of a script without `terminate`.
+struct Stopper {
     steps: usize,
-    stop: UnboundedSender<Heard>,
+    stop: UnboundedSender<Stop>,
 }
 
-impl Observer for Curtain {
-    fn observe(&mut self, step: &Turn<'_>) {
-        if let Event::HeartbeatEnded(..) = step.event {
+impl Observer for Stopper {
+    fn observe(&mut self, turn: &Turn<'_>) {
+        if let Event::HeartbeatEnded(..) = turn.event {
             self.steps = self.steps.saturating_sub(1);
-            if self.steps == 0 && step.agent.state().cause().is_none() {
-                // The loop is gone only when it needs no stop any more.
-                let _ = self.stop.send(Heard::Stop { told: false });
+            if self.steps == 0 && turn.agent.state().cause().is_none() {
+                // It fails only when the loop has ended.
+                let _ = self.stop.send(Stop {
+                    signal: u8::try_from(SIGTERM).unwrap_or_default(),
+                    from_terminal: false,
+                });
             }
         }
     }

@@ -1,174 +1,246 @@
-//! What a rehearsal shows at its end.
+//! The report of a rehearsal: how the daemon took each heartbeat, and what happened to the runner.
 
 use std::fmt;
 use std::time::Duration;
 
 use humantime::format_duration;
+use serde::Serialize;
 use tokio::sync::mpsc::UnboundedReceiver;
 
-use crate::core::{Action, Event, Exit, Outcome, Time};
+use crate::core::{Action, Event, Exit, FailureClass, Outcome, Time};
 use crate::daemon::{Observer, Turn};
-use crate::endpoint as script;
+use crate::endpoint::Step;
+
+/// The result of a rehearsal. Times are seconds since its start.
+#[derive(Debug, Serialize)]
+pub(super) struct Report {
+    /// True if every step was played and no process had to be killed.
+    pub(super) passed: bool,
+    steps: usize,
+    played: usize,
+    killed: bool,
+    grace_seconds: f64,
+    exit_status: u8,
+    heartbeats: Vec<Beat>,
+    /// When the last response with `terminate` arrived.
+    terminate_at: Option<f64>,
+    runner: Vec<Entry>,
+}
 
 /// One heartbeat, as the script and the daemon saw it.
-struct Heartbeat {
-    answered: Time,
-    /// What the endpoint did; `None` when it was not reached.
-    step: Option<script::Step>,
-    taken: String,
+#[derive(Debug, Serialize)]
+struct Beat {
+    ended_at: f64,
+    /// The step of the script; `None` if the endpoint was not reached.
+    step: Option<&'static str>,
+    result: BeatResult,
 }
 
-/// How the daemon and the runner took each step of the script.
-pub(super) struct Report {
-    steps: usize,
-    grace: Duration,
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+enum BeatResult {
+    Acknowledged,
+    Terminate,
+    Transient,
+    Throttled,
+    Rejected,
+}
+
+/// What happened to the runner.
+#[derive(Debug, Serialize)]
+struct Entry {
+    at: f64,
+    #[serde(flatten)]
+    what: What,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(tag = "event", rename_all = "kebab-case")]
+enum What {
+    Started { pid: i32 },
+    LeaderExited { status: Option<u8> },
+    Gone,
+    StopRequested,
+    StopSignal { process: String },
+    Sigkill { process: String },
+}
+
+/// Collects the report.
+pub(super) struct Reporter {
+    report: Report,
     /// The steps as the endpoint plays them.
-    plays: UnboundedReceiver<script::Step>,
-    heartbeats: Vec<Heartbeat>,
-    /// The last answer that said terminate.
-    terminate: Option<Time>,
-    /// What happened to the runner, and when.
-    runner: Vec<(Time, String)>,
-    killed: bool,
-    exit: Option<Exit>,
+    steps: UnboundedReceiver<Step>,
 }
 
-impl Report {
-    pub(super) fn new(
-        steps: usize,
-        grace: Duration,
-        plays: UnboundedReceiver<script::Step>,
-    ) -> Self {
+impl Reporter {
+    pub(super) fn new(steps: usize, grace: Duration, played: UnboundedReceiver<Step>) -> Self {
         Self {
-            steps,
-            grace,
-            plays,
-            heartbeats: Vec::new(),
-            terminate: None,
-            runner: Vec::new(),
-            killed: false,
-            exit: None,
+            report: Report {
+                passed: false,
+                steps,
+                played: 0,
+                killed: false,
+                grace_seconds: grace.as_secs_f64(),
+                exit_status: 0,
+                heartbeats: Vec::new(),
+                terminate_at: None,
+                runner: Vec::new(),
+            },
+
+            steps: played,
         }
     }
 
-    /// The daemon's exit status.
-    pub(super) fn exit(&mut self, exit: Exit) {
-        self.exit = Some(exit);
+    /// The report of a daemon that exited with `exit`.
+    pub(super) fn report(self, exit: Exit) -> Report {
+        let mut report = self.report;
+        report.played = report
+            .heartbeats
+            .iter()
+            .filter(|beat| beat.step.is_some())
+            .count();
+        report.passed = !report.killed && report.played >= report.steps;
+        report.exit_status = exit.0;
+        report
     }
 
-    /// True when every step was played and nobody had to be killed.
-    pub(super) fn passed(&self) -> bool {
-        !self.killed && self.played() >= self.steps
-    }
-
-    fn played(&self) -> usize {
-        let reached = |heartbeat: &&Heartbeat| heartbeat.step.is_some();
-        self.heartbeats.iter().filter(reached).count()
+    fn add(&mut self, now: Time, what: What) {
+        self.report.runner.push(Entry {
+            at: seconds(now),
+            what,
+        });
     }
 }
 
-impl Observer for Report {
-    fn observe(&mut self, step: &Turn<'_>) {
-        match step.event {
-            Event::HeartbeatEnded(answer, _) => {
-                let taken = match answer {
-                    Outcome::Acknowledged { terminate: false } => "acknowledged".to_owned(),
-                    Outcome::Acknowledged { terminate: true } => {
-                        self.terminate = Some(step.now);
-                        "acknowledged, terminate".to_owned()
-                    }
-                    Outcome::Failed(fault) => format!("{:?}, retried", fault.class).to_lowercase(),
-                };
-                self.heartbeats.push(Heartbeat {
-                    answered: step.now,
-                    step: self.plays.try_recv().ok(),
-                    taken,
+impl Observer for Reporter {
+    fn observe(&mut self, turn: &Turn<'_>) {
+        match turn.event {
+            Event::HeartbeatEnded(outcome, _) => {
+                let result = BeatResult::from(outcome);
+                if result == BeatResult::Terminate {
+                    self.report.terminate_at = Some(seconds(turn.now));
+                }
+                self.report.heartbeats.push(Beat {
+                    ended_at: seconds(turn.now),
+                    step: self.steps.try_recv().ok().map(Step::name),
+                    result,
                 });
             }
-            Event::RunnerUp => {
-                if let Some(pid) = step.runner.pid() {
-                    let pid = pid.as_raw_pid();
-                    self.runner.push((step.now, format!("started, pid {pid}")));
+            Event::RunnerStarted => {
+                if let Some(pid) = turn.runner.pid() {
+                    self.add(
+                        turn.now,
+                        What::Started {
+                            pid: pid.as_raw_pid(),
+                        },
+                    );
                 }
             }
-            Event::RunnerEnded(exit) => {
-                let what = match step.status(exit) {
-                    Some(status) => format!("its leader ended, status {status}"),
-                    None => "it ended".to_owned(),
-                };
-                self.runner.push((step.now, what));
+            Event::LeaderExited(exit) => {
+                let status = turn.status(exit);
+                self.add(turn.now, What::LeaderExited { status });
             }
-            Event::RunnerGone => self
-                .runner
-                .push((step.now, "nothing of it is left".to_owned())),
-            Event::Stop => self
-                .runner
-                .push((step.now, "the operator says stop".to_owned())),
+            Event::RunnerGone => self.add(turn.now, What::Gone),
+            Event::Stop(_) => self.add(turn.now, What::StopRequested),
             Event::Due
-            | Event::RunnerRefused(_)
-            | Event::HookEnded
+            | Event::StartFailed(_)
+            | Event::CommandEnded(..)
             | Event::Reloaded(_)
-            | Event::Resumed(_)
-            | Event::Job(_) => {}
+            | Event::Resumed(_) => {}
         }
-        for (action, processes) in step.done {
-            let what = match action {
-                Action::StopRunner => "stop signal",
-                Action::KillRunner => "SIGKILL",
-                Action::StartRunner
-                | Action::Send { .. }
-                | Action::Abandon
-                | Action::StartHook
-                | Action::KillHook
-                | Action::Forward(_)
-                | Action::Continue
-                | Action::Suspend
-                | Action::Exit(_) => continue,
-            };
-            self.killed |= *action == Action::KillRunner && !processes.is_empty();
-            for process in processes {
-                self.runner.push((step.now, format!("{what} to {process}")));
+        for done in turn.done {
+            let killing = done.action == Action::KillRunner;
+            self.report.killed |= killing && !done.signalled.is_empty();
+            for signalled in &done.signalled {
+                let process = signalled.to_string();
+                let what = if killing {
+                    What::Sigkill { process }
+                } else {
+                    What::StopSignal { process }
+                };
+                self.add(turn.now, what);
             }
+        }
+    }
+}
+
+impl From<Outcome> for BeatResult {
+    fn from(outcome: Outcome) -> Self {
+        match outcome {
+            Outcome::Acknowledged { terminate: false } => Self::Acknowledged,
+            Outcome::Acknowledged { terminate: true } => Self::Terminate,
+            Outcome::Failed(failure) => match failure.class {
+                FailureClass::Transient => Self::Transient,
+                FailureClass::Throttled => Self::Throttled,
+                FailureClass::Rejected => Self::Rejected,
+            },
+        }
+    }
+}
+
+impl fmt::Display for BeatResult {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Acknowledged => "acknowledged",
+            Self::Terminate => "acknowledged, terminate",
+            Self::Transient => "transient, retried",
+            Self::Throttled => "throttled, retried",
+            Self::Rejected => "rejected, retried",
+        })
+    }
+}
+
+impl fmt::Display for What {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Started { pid } => write!(f, "started, pid {pid}"),
+            Self::LeaderExited {
+                status: Some(status),
+            } => {
+                write!(f, "leader exited, status {status}")
+            }
+            Self::LeaderExited { status: None } => f.write_str("exited"),
+            Self::Gone => f.write_str("no process left"),
+            Self::StopRequested => f.write_str("stop requested"),
+            Self::StopSignal { process } => write!(f, "stop signal to {process}"),
+            Self::Sigkill { process } => write!(f, "SIGKILL to {process}"),
         }
     }
 }
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "\nheartbeat  answered  step       taken as")?;
-        for (number, heartbeat) in (1..).zip(&self.heartbeats) {
-            let answered = seconds(heartbeat.answered.since_start());
-            let step = heartbeat.step.map_or("-", script::Step::name);
-            writeln!(
-                f,
-                "{number:>9}  {answered:>8}  {step:<9}  {}",
-                heartbeat.taken
-            )?;
+        writeln!(f, "\nheartbeat     ended  step       result")?;
+        for (number, beat) in (1..).zip(&self.heartbeats) {
+            let (ended, step) = (beat.ended_at, beat.step.unwrap_or("-"));
+            writeln!(f, "{number:>9}  {ended:>7.3}s  {step:<9}  {}", beat.result)?;
         }
         writeln!(f, "\n   at     after terminate  runner")?;
-        for (at, what) in &self.runner {
-            let after = match self.terminate {
-                Some(terminate) if terminate <= *at => format!("+{}", seconds(*at - terminate)),
+        for Entry { at, what } in &self.runner {
+            let after = match self.terminate_at {
+                Some(terminate) if terminate <= *at => format!("+{:.3}s", at - terminate),
                 _ => String::new(),
             };
-            writeln!(f, "{:>7}  {after:>15}  {what}", seconds(at.since_start()))?;
+            writeln!(f, "{at:>6.3}s  {after:>15}  {what}")?;
         }
-        let (played, steps) = (self.played(), self.steps);
+        let verdict = if self.passed { "passed" } else { "FAILED" };
         let killed = if self.killed {
-            "it had to be killed"
+            "the runner had to be killed"
         } else {
-            "nobody had to be killed"
+            "no process had to be killed"
         };
-        let verdict = if self.passed() { "passed" } else { "FAILED" };
-        let grace = format_duration(self.grace);
+        let grace = Duration::try_from_secs_f64(self.grace_seconds).unwrap_or_default();
         writeln!(
             f,
-            "\n{verdict}: {played} of {steps} steps, {killed} (grace {grace}), exit status {}",
-            self.exit.map_or(0, |exit| exit.0)
+            "\n{verdict}: {} of {} steps, {killed} (grace {}), exit status {}",
+            self.played,
+            self.steps,
+            format_duration(grace),
+            self.exit_status
         )
     }
 }
 
-fn seconds(duration: Duration) -> String {
-    format!("{:.3}s", duration.as_secs_f64())
+fn seconds(time: Time) -> f64 {
+    time.since_start().as_secs_f64()
 }

@@ -1,0 +1,65 @@
+//! `taskbeat run`: the daemon.
+
+mod reload;
+
+use std::rc::Rc;
+
+use tracing::{info, warn};
+
+use self::reload::Reloader;
+use super::{CliError, load, runtime, start_log};
+use crate::aws::{Connection, DataPipeline};
+use crate::commands::Commands;
+use crate::config::Options;
+use crate::core::Exit;
+use crate::daemon::{Daemon, Journal};
+use crate::runner::{Runner, Terminal};
+use crate::signals;
+use crate::status::{Claim, ClaimError};
+use crate::systemd::{self, Systemd};
+
+pub(super) fn run(options: Options) -> Result<Exit, CliError> {
+    let runtime = runtime()?;
+    let inside = runtime.enter();
+    let terminal = Terminal::find();
+    let (stops, signals) =
+        signals::catch(terminal.as_ref()).map_err(|error| CliError::internal(&error))?;
+    let config = load(&options)?;
+    let settings = config.settings.clone();
+    let id = settings.identity.taskrunner_id.clone();
+    let claim = claim(&id)?;
+    let log = Rc::new(start_log(&config)?);
+    info!(
+        version = env!("CARGO_PKG_VERSION"),
+        taskrunner_id = id,
+        "taskbeat starts"
+    );
+    let claim = claim.inspect_err(|foreign| warn!("{foreign}")).ok();
+    let connection = Connection::new(settings.aws.clone(), settings.policy.interval);
+    let daemon = Daemon {
+        policy: settings.policy,
+        commands: Commands::new(settings.runner.on_terminate.clone(), &id),
+        runner: Runner::new(settings.runner.clone(), terminal),
+        service: DataPipeline::new(connection, settings.identity.clone()),
+        stops,
+        signals,
+        claim,
+        keepalive: systemd::keepalive(),
+        reload: Reloader::new(options, settings, Rc::clone(&log)),
+    };
+    let (mut journal, mut systemd) = (Journal::new(&log), Systemd::start());
+    drop(inside);
+    let exit = runtime.block_on(daemon.run(&mut [&mut journal, &mut systemd]));
+    // Do not wait for a thread that hangs.
+    runtime.shutdown_background();
+    Ok(exit)
+}
+
+/// Claims the id. A process of another user that has it cannot keep taskbeat from starting.
+fn claim(taskrunner_id: &str) -> Result<Result<Claim, ClaimError>, CliError> {
+    match Claim::new(taskrunner_id) {
+        Err(error @ ClaimError::Taken { .. }) => Err(CliError::new(Exit::ALREADY_RUNNING, &error)),
+        Err(error @ ClaimError::Socket(_)) => Err(CliError::internal(&error)),
+        claim => Ok(claim),
+    }
+}

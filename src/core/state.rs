@@ -1,0 +1,111 @@
+//! The states of the agent.
+
+use std::fmt;
+use std::time::Duration;
+
+use super::{Action, Time};
+
+/// How long taskbeat waits after SIGKILL for processes that cannot be killed.
+pub const LAST_WAIT: Duration = Duration::from_secs(5);
+
+/// Why the runner is being stopped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cause {
+    /// Its leader exited by itself. The descendants that are left get the ladder.
+    Ended,
+    /// The operator asked for it. Only this cause gives way to another one.
+    Operator,
+    /// The policy for lost contact demands it.
+    LostContact,
+    /// The service answered `terminate`.
+    Terminate,
+}
+
+/// A rung of the ladder by which a runner is stopped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rung {
+    /// The stop signal was sent. SIGKILL follows after the grace.
+    Stop,
+    /// SIGKILL was sent. taskbeat gives up after [`LAST_WAIT`].
+    Kill,
+}
+
+/// The state of the agent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// The runner has not been started.
+    Starting,
+    /// The runner does not run. No heartbeat is sent.
+    Waiting,
+    /// The runner runs. Heartbeats are sent.
+    Running,
+    /// The `on-terminate` command runs. The ladder follows.
+    OnTerminate {
+        /// When the command is killed.
+        until: Time,
+    },
+    /// The runner is being stopped.
+    Ladder {
+        /// What was sent last.
+        rung: Rung,
+        /// Why.
+        cause: Cause,
+        /// When the next rung follows.
+        until: Time,
+    },
+    /// `terminate` was obeyed. taskbeat waits for the operator.
+    Idle,
+    /// The loop was told to exit.
+    Stopped,
+}
+
+impl State {
+    /// Why the runner is being stopped; `None` if it is not.
+    #[must_use]
+    pub fn cause(self) -> Option<Cause> {
+        match self {
+            Self::OnTerminate { .. } => Some(Cause::Terminate),
+            Self::Ladder { cause, .. } => Some(cause),
+            Self::Starting | Self::Waiting | Self::Running | Self::Idle | Self::Stopped => None,
+        }
+    }
+
+    /// When this step of a stop ends; `None` if the runner is not being stopped.
+    #[must_use]
+    pub fn until(self) -> Option<Time> {
+        match self {
+            Self::OnTerminate { until } | Self::Ladder { until, .. } => Some(until),
+            Self::Starting | Self::Waiting | Self::Running | Self::Idle | Self::Stopped => None,
+        }
+    }
+}
+
+impl fmt::Display for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Ended => "the leader exited",
+            Self::Operator => "stop requested",
+            Self::LostContact => "contact lost",
+            Self::Terminate => "terminate received",
+        })
+    }
+}
+
+impl Cause {
+    /// An operator's stop leaves the exit status open, so `terminate` replaces it.
+    pub(super) fn risen_to_terminate(self) -> Self {
+        match self {
+            Self::Operator => Self::Terminate,
+            Self::Ended | Self::LostContact | Self::Terminate => self,
+        }
+    }
+}
+
+impl Rung {
+    pub(super) fn action(self) -> Action {
+        match self {
+            Self::Stop => Action::StopRunner,
+            Self::Kill => Action::KillRunner,
+        }
+    }
+}

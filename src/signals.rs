@@ -1,0 +1,200 @@
+//! What the signals to taskbeat mean.
+//!
+//! | signal | meaning |
+//! | --- | --- |
+//! | SIGTERM, SIGINT | a stop |
+//! | SIGHUP | a reload; a stop in a terminal; ignored under nohup |
+//! | SIGTSTP, SIGTTIN, SIGTTOU | forwarded; taskbeat stops when its leader has stopped |
+//! | SIGCHLD | a child has changed |
+//! | SIGPIPE, SIGXCPU, SIGXFSZ | ignored |
+//! | SIGABRT, SIGBUS, SIGFPE, SIGILL, SIGSEGV, SIGSYS, SIGTRAP | a crash of taskbeat |
+//! | all others | forwarded |
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use futures_util::{FutureExt, Stream, StreamExt};
+use signal_hook::consts::{
+    SIGABRT, SIGBUS, SIGCHLD, SIGFPE, SIGHUP, SIGILL, SIGINT, SIGKILL, SIGPIPE, SIGQUIT, SIGSEGV,
+    SIGSTOP, SIGSYS, SIGTERM, SIGTRAP, SIGTSTP, SIGTTIN, SIGTTOU, SIGXCPU, SIGXFSZ,
+};
+use signal_hook::iterator::exfiltrator::WithOrigin;
+use signal_hook::low_level::siginfo::{Cause, Origin};
+use signal_hook_tokio::SignalsInfo;
+use tokio::time::{Instant, Sleep, sleep};
+
+use crate::runner::Terminal;
+use crate::sys::{LAST_SIGNAL, is_ignored, unblock_signals};
+
+/// Signals that are left alone: those that cannot be caught, and those by which a defect of taskbeat
+/// or the watchdog of systemd ends it.
+const NOT_CAUGHT: [i32; 9] = [
+    SIGKILL, SIGSTOP, SIGABRT, SIGBUS, SIGFPE, SIGILL, SIGSEGV, SIGSYS, SIGTRAP,
+];
+
+/// The numbers that the C library reserves for its threads.
+const RESERVED: [i32; 2] = [32, 33];
+
+/// Minimum time between two child events, so that a runner that forks heavily cannot starve the
+/// loop.
+const CHILD_PACE: Duration = Duration::from_millis(10);
+
+/// A request to stop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stop {
+    /// The number of the signal.
+    pub signal: u8,
+    /// True if the kernel sent it to the whole foreground group of the terminal (Ctrl-C), so that a
+    /// runner in that group already has it.
+    pub from_terminal: bool,
+}
+
+/// A signal that is not a stop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SignalEvent {
+    /// A child of taskbeat has exited or stopped.
+    ChildChanged,
+    /// The operator asks for a reload.
+    Reload,
+    /// A signal for the runner.
+    Forward {
+        /// Its number.
+        signal: i32,
+        /// True if the runner already has it, as in [`Stop`].
+        from_terminal: bool,
+    },
+}
+
+/// The stops, in their order.
+pub struct Stops {
+    caught: SignalsInfo<WithOrigin>,
+    origin: Origins,
+}
+
+/// The other signals. Those of one kind that arrive together count once.
+pub struct Signals {
+    caught: SignalsInfo<WithOrigin>,
+    origin: Origins,
+    child_changed: bool,
+    /// Ends when the next child event may be reported.
+    child_pace: Pin<Box<Sleep>>,
+}
+
+/// What the sender of a signal means.
+#[derive(Clone, Copy)]
+struct Origins {
+    /// True if the runner is in taskbeat's process group, to which the terminal sends signals.
+    shared_group: bool,
+    /// True if taskbeat was started with SIGINT ignored: a script in the foreground has put it into
+    /// the background, and keys are not meant for it.
+    background: bool,
+}
+
+/// Catches the signals from now on, whatever the signal mask was. Call it inside a runtime, before
+/// anything is started.
+///
+/// # Errors
+///
+/// No descriptor is free.
+pub fn catch(terminal: Option<&Terminal>) -> io::Result<(Stops, Signals)> {
+    let origin = Origins {
+        shared_group: terminal.is_some_and(Terminal::shares_group),
+        background: is_ignored(SIGINT),
+    };
+    let hangup = (!is_ignored(SIGHUP)).then_some(SIGHUP);
+    let stop_on_hangup = terminal.and(hangup);
+    let stops = [SIGTERM, SIGINT].into_iter().chain(stop_on_hangup);
+    let stops: Vec<i32> = stops.collect();
+    let left_out = |signal: &i32| {
+        NOT_CAUGHT.contains(signal)
+            || RESERVED.contains(signal)
+            || stops.contains(signal)
+            || *signal == SIGHUP && hangup.is_none()
+    };
+    let others = (1..=LAST_SIGNAL).filter(|signal| !left_out(signal));
+    // Caught before they are unblocked, so that a pending signal does not meet its default action.
+    let others = SignalsInfo::new(others)?;
+    let stops = SignalsInfo::new(&stops)?;
+    unblock_signals()?;
+    let stops = Stops {
+        caught: stops,
+        origin,
+    };
+    let signals = Signals {
+        caught: others,
+        origin,
+        child_changed: false,
+        child_pace: Box::pin(sleep(Duration::ZERO)),
+    };
+    Ok((stops, signals))
+}
+
+/// True for the signals by which job control stops a process.
+#[must_use]
+pub fn is_job_control(signal: i32) -> bool {
+    [SIGTSTP, SIGTTIN, SIGTTOU].contains(&signal)
+}
+
+impl Origins {
+    fn is_from_terminal(self, origin: &Origin) -> bool {
+        self.shared_group && matches!(origin.cause, Cause::Kernel)
+    }
+
+    /// True for a key that was pressed for the script in the foreground.
+    fn is_for_others(self, origin: &Origin) -> bool {
+        self.background
+            && matches!(origin.signal, SIGINT | SIGQUIT)
+            && matches!(origin.cause, Cause::Kernel)
+    }
+}
+
+impl Stream for Stops {
+    type Item = Stop;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Stop>> {
+        while let Some(origin) = ready!(self.caught.poll_next_unpin(context)) {
+            if !self.origin.is_for_others(&origin) {
+                return Poll::Ready(Some(Stop {
+                    signal: u8::try_from(origin.signal).unwrap_or(u8::MAX),
+                    // A hang-up is sent to the session leader alone.
+                    from_terminal: origin.signal == SIGINT && self.origin.is_from_terminal(&origin),
+                }));
+            }
+        }
+        Poll::Ready(None)
+    }
+}
+
+impl Stream for Signals {
+    type Item = SignalEvent;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<SignalEvent>> {
+        while let Poll::Ready(origin) = self.caught.poll_next_unpin(context) {
+            let Some(origin) = origin else {
+                return Poll::Ready(None);
+            };
+            match origin.signal {
+                SIGCHLD => self.child_changed = true,
+                SIGHUP => return Poll::Ready(Some(SignalEvent::Reload)),
+                SIGPIPE | SIGXCPU | SIGXFSZ => {}
+                _ if self.origin.is_for_others(&origin) => {}
+                signal => {
+                    let from_terminal = self.origin.is_from_terminal(&origin);
+                    return Poll::Ready(Some(SignalEvent::Forward {
+                        signal,
+                        from_terminal,
+                    }));
+                }
+            }
+        }
+        if !self.child_changed {
+            return Poll::Pending;
+        }
+        ready!(self.child_pace.poll_unpin(context));
+        self.child_pace.as_mut().reset(Instant::now() + CHILD_PACE);
+        self.child_changed = false;
+        Poll::Ready(Some(SignalEvent::ChildChanged))
+    }
+}
