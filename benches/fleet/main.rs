@@ -5,6 +5,7 @@
 //! policy is played with more seeds, starting at this one, and with an interval of seconds. The
 //! bench fails if any of these misses a goal.
 
+mod crash;
 mod drawing;
 mod goals;
 mod limit;
@@ -16,6 +17,8 @@ mod table;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use crash::CrashLoop;
+use goals::CRASHING_FLEET;
 use measure::Measure;
 use policies::Kind;
 use scenario::{Scenario, play};
@@ -66,6 +69,15 @@ fn main() -> ExitCode {
         }
         println!();
     }
+
+    println!("{}", table::head(Scenario::Reload(None)));
+    for crash_loop in [None, Some(CrashLoop::Child), Some(CrashLoop::Followed)] {
+        let scenario = Scenario::Reload(crash_loop);
+        let measure = play(scenario, CRASHING_FLEET, Kind::Taskbeat, seed);
+        let line = table::line(scenario, CRASHING_FLEET, Kind::Taskbeat, &measure);
+        println!("{line}");
+    }
+    println!();
 
     let seeds = if in_full { SEEDS } else { 1 };
     let seeds: Vec<u64> = (0..seeds).map(|more| seed.wrapping_add(more)).collect();

@@ -19,7 +19,8 @@ struct Seen {
 pub(crate) struct Measure {
     watched: Range<Time>,
     blamed: Time,
-    runners: Vec<Seen>,
+    /// `None` for a runner that does not count.
+    runners: Vec<Option<Seen>>,
     recovered: u32,
     last_recovered: Duration,
     calls: u32,
@@ -31,7 +32,7 @@ pub(crate) struct Measure {
 
 impl Measure {
     /// Gaps count from `blamed` at the earliest.
-    pub(crate) fn new(watched: Range<Time>, blamed: Time, booted: Vec<Time>) -> Self {
+    pub(crate) fn new(watched: Range<Time>, blamed: Time, booted: Vec<Option<Time>>) -> Self {
         let seen = |last| Seen {
             last,
             acknowledged: false,
@@ -39,7 +40,7 @@ impl Measure {
         Self {
             watched,
             blamed,
-            runners: booted.into_iter().map(seen).collect(),
+            runners: booted.into_iter().map(|last| last.map(seen)).collect(),
             recovered: 0,
             last_recovered: Duration::ZERO,
             calls: 0,
@@ -51,7 +52,9 @@ impl Measure {
     }
 
     pub(crate) fn called(&mut self, now: Time, runner: usize, outcome: CallResult) {
-        let runner = &mut self.runners[runner];
+        let Some(runner) = &mut self.runners[runner] else {
+            return;
+        };
         if self.watched.contains(&now) {
             self.calls += 1;
             self.calls_until_recovered += u32::from(!runner.acknowledged);
@@ -74,7 +77,8 @@ impl Measure {
 
     /// Ends the watch. A gap that is still open counts with its length so far.
     pub(crate) fn close(&mut self) {
-        let open = self.runners.iter().map(|seen| seen.last.max(self.blamed));
+        let runners = self.runners.iter().flatten();
+        let open = runners.map(|seen| seen.last.max(self.blamed));
         self.gaps.extend(open.map(|last| self.watched.end - last));
         self.gaps.sort_unstable();
     }
@@ -86,10 +90,8 @@ impl Measure {
 
     /// Runners without an acknowledged heartbeat.
     pub(crate) fn starved(&self) -> usize {
-        self.runners
-            .iter()
-            .filter(|seen| !seen.acknowledged)
-            .count()
+        let runners = self.runners.iter().flatten();
+        runners.filter(|seen| !seen.acknowledged).count()
     }
 
     /// Calls until the first acknowledged heartbeat of a runner. Those of starved runners count,

@@ -26,6 +26,11 @@ pub(crate) trait Beat {
 
     /// Ends the call, and returns when the next one starts.
     fn next(&mut self, now: Time, outcome: CallResult, rng: &mut Rng) -> Time;
+
+    /// The settings are read again, and are the same. Returns when the next call starts then.
+    fn reload(&mut self, _: Time) -> Option<Time> {
+        None
+    }
 }
 
 /// The policies to compare.
@@ -99,24 +104,49 @@ struct Core {
     scale: u32,
 }
 
+/// A core whose runner has just started, so that its first heartbeat is in flight.
+pub(crate) fn boot(runner: RunnerKind, now: Time, interval: Duration) -> Agent {
+    let policy = Policy {
+        interval,
+        jitter: 0.1,
+        grace: Duration::ZERO,
+        lost_contact_after: None,
+        on_terminate: false,
+        after_terminate: AfterTerminate::Exit,
+    };
+    let mut agent = Agent::new(runner, policy);
+    agent.handle(now, Event::Due);
+    let actions = agent.handle(now, Event::RunnerStarted);
+    assert_eq!(actions, [Action::Send { renew: false }]);
+    agent
+}
+
+/// The end of a heartbeat, as an event of the core.
+pub(crate) fn ended(outcome: CallResult, rng: &mut Rng) -> Event {
+    let failed = |class| {
+        Outcome::Failed(Failure {
+            class,
+            retry_after: None,
+        })
+    };
+    let outcome = match outcome {
+        CallResult::Acknowledged => Outcome::Acknowledged { terminate: false },
+        CallResult::Throttled => failed(FailureClass::Throttled),
+        CallResult::Unreachable => failed(FailureClass::Transient),
+    };
+    Event::HeartbeatEnded(outcome, Random::new(rng.f64()))
+}
+
 impl Core {
     fn boot(now: Time, scale: u32) -> Self {
-        let mut agent = Agent::new(
-            RunnerKind::None,
-            Policy {
-                interval: INTERVAL / scale,
-                jitter: 0.1,
-                grace: Duration::ZERO,
-                lost_contact_after: None,
-                on_terminate: false,
-                after_terminate: AfterTerminate::Exit,
-            },
-        );
         let time = Time::after_start(now.since_start() / scale);
-        agent.handle(time, Event::Due);
-        let actions = agent.handle(time, Event::RunnerUp);
-        debug_assert_eq!(actions, [Action::Send { renew: false }]);
+        let agent = boot(RunnerKind::None, time, INTERVAL / scale);
         Self { agent, scale }
+    }
+
+    fn due(&self) -> Option<Time> {
+        let due = self.agent.schedule().due()?;
+        Some(Time::after_start(due.since_start() * self.scale))
     }
 
     fn handle(&mut self, now: Time, event: Event) {
@@ -134,21 +164,13 @@ impl Beat for Core {
     }
 
     fn next(&mut self, now: Time, outcome: CallResult, rng: &mut Rng) -> Time {
-        let failed = |class| {
-            Outcome::Failed(Failure {
-                class,
-                retry_after: None,
-            })
-        };
-        let outcome = match outcome {
-            CallResult::Acknowledged => Outcome::Acknowledged { terminate: false },
-            CallResult::Throttled => failed(FailureClass::Throttled),
-            CallResult::Unreachable => failed(FailureClass::Transient),
-        };
-        let event = Event::HeartbeatEnded(outcome, Random::new(rng.f64()));
-        self.handle(now, event);
-        let deadline = self.agent.deadline();
-        deadline.map_or(now, |due| Time::after_start(due.since_start() * self.scale))
+        self.handle(now, ended(outcome, rng));
+        self.due().unwrap_or(now)
+    }
+
+    fn reload(&mut self, now: Time) -> Option<Time> {
+        self.handle(now, Event::Reloaded(*self.agent.policy()));
+        self.due()
     }
 }
 

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::Row;
+use crate::crash::CrashLoop;
 use crate::limit;
 use crate::measure::Measure;
 use crate::policies::Kind;
@@ -14,6 +15,9 @@ pub(crate) fn head(scenario: Scenario) -> String {
         Scenario::Boot => "All boot within 5 s. The first 24 h.",
         Scenario::Outage => "An outage of 30 min. 24 h from its end.",
         Scenario::Steady => "No event. 24 h, after 4 h to settle.",
+        Scenario::Reload(_) => {
+            "One runner in ten crashes in a loop; all are reloaded once. The others, for 24 h."
+        }
     };
     let columns = [
         "runners  policy                     all ack    × least  calls per  starved",
@@ -22,6 +26,16 @@ pub(crate) fn head(scenario: Scenario) -> String {
         "                                   ack             ",
     ];
     format!("{title}\n\n{}", columns.concat())
+}
+
+/// The name of the policy, or of the crash loop beside it.
+pub(crate) fn name(scenario: Scenario, kind: Kind) -> &'static str {
+    match scenario {
+        Scenario::Reload(Some(CrashLoop::Child)) => "crash loops, children",
+        Scenario::Reload(Some(CrashLoop::Followed)) => "crash loops, followed",
+        Scenario::Reload(None) => "no crash loops",
+        Scenario::Boot | Scenario::Outage | Scenario::Steady => kind.name(),
+    }
 }
 
 pub(crate) fn line(scenario: Scenario, size: u32, kind: Kind, measure: &Measure) -> String {
@@ -43,7 +57,7 @@ pub(crate) fn line(scenario: Scenario, size: u32, kind: Kind, measure: &Measure)
     format!(
         "{size:>7}  {:<22} {after:>11} {times:>10} {recovered:>10} {:>8} \
          {p50:>12} {p99:>7} {max:>8} {:>10.2} {:>8.1} %",
-        kind.name(),
+        name(scenario, kind),
         measure.starved(),
         measure.calls_per_acknowledged(),
         measure.percent_throttled(),
