@@ -1,4 +1,5 @@
-//! The core's time, read from tokio's clock, which tests can pause; and the time that it misses.
+//! The core's time, which is tokio's, so that tests can pause it; and suspensions of the host, during
+//! which it stands still.
 
 use std::future;
 use std::os::fd::OwnedFd;
@@ -14,21 +15,21 @@ use tokio::time::Instant;
 use crate::core::Time;
 use crate::sys::watch;
 
-/// The two clocks are not read at the same moment; a shorter suspension is not worth an event.
+/// The shortest suspension that is reported. The two clocks are not read at the same moment.
 const NOISE: Duration = Duration::from_secs(1);
 
-/// Counts awake time since it was made: tokio's clock is `CLOCK_MONOTONIC`, which stands still
-/// while the host is suspended.
+/// Counts awake time since its start: tokio's clock is `CLOCK_MONOTONIC`, which stands still while
+/// the host is suspended.
 pub struct Clock {
     start: Instant,
-    /// How far `CLOCK_BOOTTIME`, which goes on, was ahead when it was compared last.
+    /// How far `CLOCK_BOOTTIME`, which goes on, was ahead when the two were last compared.
     ahead: Duration,
-    /// Wakes us by `CLOCK_BOOTTIME`; without it a suspension is seen at the next event.
+    /// A timer of `CLOCK_BOOTTIME`. Without it, a suspension is noticed at the next event.
     alarm: Option<AsyncFd<OwnedFd>>,
 }
 
 impl Clock {
-    /// A clock that shows [`Time::ZERO`] now. To be called inside of a runtime.
+    /// A clock that shows [`Time::ZERO`] now. Call it inside a runtime.
     #[must_use]
     pub fn start() -> Self {
         let flags = TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC;
@@ -52,7 +53,7 @@ impl Clock {
         self.start + time.since_start()
     }
 
-    /// For how long the host was suspended since this was asked last; `None` if it was not.
+    /// How long the host was suspended since the last call; `None` if it was not.
     pub fn gap(&mut self) -> Option<Duration> {
         self.passed(ahead())
     }
@@ -63,19 +64,19 @@ impl Clock {
         Some(gap)
     }
 
-    /// Wakes whoever waits for `deadline` when a suspension has swallowed it: tokio's timer would
-    /// only go on from where it stood still. Cancel safe.
+    /// Returns if `deadline` passes during a suspension. tokio's timer would only go on from where it
+    /// stood still. Cancel safe.
     pub async fn alarm(&self, deadline: Option<Time>) {
         let (Some(alarm), Some(deadline)) = (&self.alarm, deadline) else {
             return future::pending().await;
         };
-        // Later than the deadline, which is the timer's business while we are awake.
+        // Later than the deadline, for which the timer is responsible while the host is awake.
         let left = deadline - self.now() + NOISE;
         let time = Itimerspec {
             it_interval: Timespec::default(),
             it_value: Timespec::try_from(left).unwrap_or_default(),
         };
-        // Setting it anew also takes back that it was ever due.
+        // Setting it also clears an earlier expiration.
         if timerfd_settime(alarm.get_ref(), TimerfdTimerFlags::empty(), &time).is_err() {
             return future::pending().await;
         }
@@ -102,7 +103,7 @@ mod tests {
 
     const SECOND: Duration = Duration::from_secs(1);
 
-    /// Works with a clock while tokio's stands still, as it does while the host is suspended.
+    /// Runs `work` while tokio's clock stands still, as during a suspension.
     fn suspended<T: Send + 'static>(
         work: impl AsyncFnOnce(Clock) -> T + Send + 'static,
     ) -> Option<T> {
@@ -112,19 +113,19 @@ mod tests {
             let runtime = runtime.enable_all().start_paused(true).build().unwrap();
             let _ = sender.send(runtime.block_on(async { work(Clock::start()).await }));
         });
-        // Tokio's own timeouts are up at once when nothing else is left to wait for.
+        // tokio's own timeouts pass at once if nothing else is left to wait for.
         result.recv_timeout(30 * SECOND).ok()
     }
 
     #[test]
-    fn a_suspension_is_told_once() {
+    fn a_suspension_is_reported_once() {
         suspended(async |mut clock| {
             assert_eq!(clock.gap(), None);
             let start = clock.ahead;
             for (ahead, gap) in [
                 (5 * SECOND, Some(5 * SECOND)),
                 (5 * SECOND, None),
-                // Too short to be told, but not forgotten.
+                // Too short to be reported, but not forgotten.
                 (5 * SECOND + NOISE / 2, None),
                 (5 * SECOND + NOISE, Some(NOISE)),
                 // The noise goes both ways.
@@ -141,7 +142,7 @@ mod tests {
     fn the_alarm_goes_off_while_the_clock_stands_still() {
         let boottime = || Duration::try_from(clock_gettime(ClockId::Boottime)).unwrap();
         let (deadlines, waits) = suspended(async move |clock| {
-            // That it was due once is no reason for it to be due again.
+            // That it was due once does not make it due again.
             let deadlines = [SECOND / 5, Duration::ZERO];
             let mut waits = Vec::new();
             for deadline in deadlines {

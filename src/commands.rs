@@ -13,6 +13,21 @@ use tracing::warn;
 
 use crate::core::{CommandName, CommandResult, Event};
 use crate::runner::{Placement, Spawned};
+use crate::sys;
+
+/// The facts in a command's environment that have the name of a setting, or of none.
+const PID: &str = "TASKBEAT_PID";
+const RUNNER_PID: &str = "TASKBEAT_RUNNER_PID";
+
+/// Keeps a taskbeat that such a command runs (`taskbeat status`) from taking the facts for settings.
+/// Call it before any thread is started.
+pub(crate) fn hide_facts() {
+    if std::env::var_os(RUNNER_PID).is_some() {
+        for fact in [PID, RUNNER_PID] {
+            sys::set_variable(fact, None);
+        }
+    }
+}
 
 /// The commands, and those of them that run.
 pub struct Commands {
@@ -39,12 +54,12 @@ impl Commands {
             CommandName::OnTerminate => self.on_terminate.as_deref().unwrap_or_default(),
         };
         let spawned = Spawned::start(argv, Placement::NewSession, vec![], |command| {
-            command.env("TASKBEAT_PID", std::process::id().to_string());
+            command.env(PID, std::process::id().to_string());
             command.env("TASKBEAT_TASKRUNNER_ID", &self.taskrunner_id);
-            match runner {
-                Some(pid) => command.env("TASKBEAT_RUNNER_PID", pid.to_string()),
-                None => command.env_remove("TASKBEAT_RUNNER_PID"),
-            };
+            command.env(
+                RUNNER_PID,
+                runner.map(|pid| pid.to_string()).unwrap_or_default(),
+            );
         });
         let spawned = spawned.inspect_err(|error| warn!("{name}: {error}"));
         self.running.push((name, spawned.ok()));

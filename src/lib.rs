@@ -2,40 +2,46 @@
 //!
 //! # How it works
 //!
-//! One thread runs one loop. Whatever happens (a signal, an answer, the runner's end, a deadline)
-//! becomes an [`Event`](core::Event); the [`Agent`](core::Agent) decides what follows from it, and
-//! the loop carries out the [`Action`](core::Action)s. The agent is pure: it is told the time and
-//! the dice, so that every decision can be tested in a table, in virtual months and in fleets.
+//! One loop on one thread. Each thing that happens (a signal, the end of a heartbeat, the runner's
+//! exit, a deadline) becomes an [`Event`](core::Event). The [`Agent`](core::Agent) decides what
+//! follows, and the loop carries out the [`Action`](core::Action)s. The agent is pure: time and
+//! random numbers come with the events, so every decision can be tested in a table, over virtual
+//! months and in simulated fleets.
 //!
 //! ```text
-//!   signals ──┐                                      ┌──▶ runner    start, stop, kill
-//!   runner  ──┤  Event   ┌──────────────┐  Action    ├──▶ aws       send, abandon
-//!   aws ──────┼─────────▶│ core::Agent  │────────────┤
-//!   timer ────┘          └──────────────┘            └──▶ exit
-//!                 daemon (the loop) ── Step ──▶ observers: the log, systemd, a rehearsal's report
+//!  signals ───┐                                   ┌──▶ runner    start, stop, kill
+//!  runner ────┤           ┌─────────────┐         ├──▶ commands  start, kill
+//!  commands ──┼── Event ─▶│ core::Agent │─ Action ┼──▶ aws       send, abandon
+//!  aws ───────┤           └─────────────┘         └──▶ exit
+//!  timer ─────┘
+//!                 daemon (the loop) ── Turn ──▶ observers: journal, systemd, a rehearsal's report
 //! ```
+//!
+//! Nothing blocks the loop: heartbeats, reloads and pid files are read on threads of their own.
 //!
 //! # Where to find what
 //!
-//! | question | module |
+//! | question | place |
 //! | --- | --- |
-//! | When does a heartbeat start? When is it tried again? | [`core`], `schedule.rs` |
-//! | What stops the runner, in which steps, with which exit status? | [`core`], `agent.rs` |
-//! | In which order do things happen? | [`daemon`] |
-//! | What is logged? | [`daemon`], `journal.rs`; where it goes: [`log`] |
-//! | What does the service see, and what counts as its answer? | [`aws`]; in which words failures are told: `words.rs` |
-//! | What do placeholders of the identity become? | [`config`], `host.rs`; [`aws`], `metadata.rs` |
-//! | What does a signal to us mean, and which of two stops is an echo? | [`signals`] |
-//! | How is the runner started, signalled and cleared away? | [`runner`]; all unsafe code is in its `sys.rs` |
-//! | Who is the one instance of an id, and what does `status` show? | [`status`] |
-//! | What is the time, and how is a suspension seen? | [`clock`] |
-//! | Which settings are there, and what is refused? | [`config`], `table.rs` and `values.rs` |
-//! | What do the commands do? | [`cli`] |
+//! | When does a heartbeat start, and when is it retried? | [`core`]: `schedule.rs`, `failure.rs` |
+//! | What stops the runner, in which steps, with which exit status? | [`core`]: `agent.rs` |
+//! | What is a second stop? When is contact lost? | [`core`]: `agent.rs`, `schedule.rs` |
+//! | In which order are events handled? | [`daemon`] |
+//! | What is logged, and when? | [`daemon`]: `journal.rs`; how it is written: [`log`] |
+//! | What is sent to the service, and what counts as its response? | [`aws`] |
+//! | What does a signal to taskbeat mean? | [`signals`] |
+//! | How is the runner started, signalled and cleared away? | [`runner`] |
+//! | Which processes belong to the runner? | [`runner`]: `membership.rs` |
+//! | How do `on-terminate` and its like run? | [`commands`] |
+//! | What does `status` show, and to whom? | [`status`] |
+//! | What is sent to systemd? | [`systemd`] |
+//! | Which settings are there, and which values are refused? | [`config`]: `table.rs`, `values.rs` |
+//! | What do the subcommands do? | [`cli`] |
 //! | What does `rehearse` talk to? | [`endpoint`] |
-//! | What is systemd told? | [`systemd`] |
+//! | Which code is unsafe? | `sys.rs` |
 //!
-//! Imports point one way: `cli` puts everything together; adapters know the core's types, the settings, and what the
-//! loop asks of them; whoever needs a system call that has no safe form finds it in `process`; the core knows nobody.
+//! Imports point one way. [`cli`] puts the modules together; the adapters know the core's types and
+//! the settings; the core imports nothing but itself.
 
 pub mod aws;
 pub mod cli;

@@ -1,13 +1,16 @@
-//! Log lines: to stderr, without ever making the loop wait, and only our own.
+//! The log: lines of taskbeat alone, written to stderr by a thread of its own, so that the loop never
+//! waits.
 
 use std::fmt;
 use std::io::{self, IsTerminal, Write};
+use std::os::fd::AsFd;
 use std::os::linux::fs::MetadataExt;
 use std::panic;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::Builder;
 
+use rustix::event::{PollFd, PollFlags, poll};
 use tracing::level_filters::LevelFilter;
 use tracing::{Event, Level, Subscriber, debug};
 use tracing_appender::non_blocking::{ErrorCounter, NonBlockingBuilder, WorkerGuard};
@@ -19,69 +22,68 @@ use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Layer, Registry, reload};
 
-use crate::config::{self, LogFormat};
+use crate::config::{LogFormat, LogSettings};
 use crate::sys::without_sigttou;
 
-/// How many lines may wait for somebody to read them.
+/// How many lines may wait to be written. Further ones are dropped.
 const UNREAD: usize = 1_000;
 
-/// Keeps the writer alive. When it is dropped what is still unwritten is written, for a second at most.
+/// Keeps the writer alive. When it is dropped, lines that wait are written, for a second at most.
 pub struct Log {
-    /// Those that found too many others waiting, and those that could not be written.
+    /// Lines that found no room, and lines that could not be written.
     dropped: (ErrorCounter, Arc<AtomicUsize>),
-    own: reload::Handle<Targets, Registry>,
+    filter: reload::Handle<Targets, Registry>,
     _writer: WorkerGuard,
 }
 
 impl Log {
     /// Sends the log to stderr from now on.
     ///
-    /// Only lines of our own targets are let through: what the SDK and its HTTP client trace may hold secrets.
+    /// Only taskbeat's own lines pass, because traces of the SDK and its HTTP client may hold secrets.
     ///
     /// # Errors
     ///
-    /// The kernel has no thread to spare.
-    pub fn start(settings: config::LogSettings) -> io::Result<Self> {
-        // The one that writes is started by a library, which panics when it cannot be.
+    /// The kernel has no free thread.
+    pub fn start(settings: LogSettings) -> io::Result<Self> {
+        // The library that starts the writer panics without a thread.
         let _ = Builder::new().spawn(|| ())?.join();
         let writer = NonBlockingBuilder::default()
             .buffered_lines_limit(UNREAD)
             .thread_name("log");
         let lines = Lines::to(io::stderr());
         let lost = Arc::clone(&lines.lost);
-        // A line of ours must not stop us where `stty tostop` is set and somebody else is in front.
+        // With `stty tostop`, a line from the background would stop taskbeat.
         let (writer, guard) = without_sigttou(|| writer.finish(lines))?;
         let dropped = (writer.error_counter(), lost);
         let plain = layer::<Registry>().with_writer(writer);
         let lines = match settings.format {
             LogFormat::Json => plain.json().flatten_event(true).with_target(false).boxed(),
-            LogFormat::Auto if is_journal() => plain.event_format(Journal::default()).boxed(),
-            LogFormat::Auto | LogFormat::Text => plain
-                .with_ansi(io::stderr().is_terminal())
-                .with_target(false)
-                .boxed(),
+            LogFormat::Auto if is_journal() => plain.event_format(JournalFormat::default()).boxed(),
+            LogFormat::Auto | LogFormat::Text => {
+                plain.with_ansi(is_coloured()).with_target(false).boxed()
+            }
         };
-        let (filter, own) = reload::Layer::new(own(settings.level));
-        // Only a second start can fail, and that one leaves the first in place.
+        let (layer, filter) = reload::Layer::new(own_lines(settings.level));
+        // Only a second start can fail, which leaves the first in place.
         let _ = tracing_subscriber::registry()
-            .with(lines.with_filter(filter))
+            .with(lines.with_filter(layer))
             .try_init();
-        // Whoever catches a panic says what it was; the default would say so, too, and wait until somebody reads it.
+        // A panic is reported where it is caught. The default hook would block on stderr.
         panic::set_hook(Box::new(|panic| debug!("{panic}")));
         Ok(Self {
             dropped,
-            own,
+            filter,
             _writer: guard,
         })
     }
 
-    /// Lets through what `level` allows from now on.
+    /// Lets lines of `level` and above pass from now on.
     pub fn set_level(&self, level: LevelFilter) {
-        // It fails only when there is no log any more.
-        let _ = self.own.reload(own(level));
+        // It fails only without a log.
+        let _ = self.filter.reload(own_lines(level));
     }
 
-    /// How many lines nobody took, so far.
+    /// How many lines were dropped so far.
     #[must_use]
     pub fn dropped(&self) -> usize {
         let (waiting, lost) = &self.dropped;
@@ -89,17 +91,17 @@ impl Log {
     }
 }
 
-/// Counts the lines that cannot be written, as on a full disk. What writes them is silent about it.
+/// Writes lines, and counts those that cannot be written, as on a full disk.
 struct Lines<W> {
     to: W,
     lost: Arc<AtomicUsize>,
-    /// Whether the newest line was lost.
+    /// True if the newest line was lost.
     losing: bool,
-    /// Whether only a part of the newest one that was not has been written.
+    /// True if only a part of the newest written line was written.
     torn: bool,
 }
 
-impl<W: Write> Lines<W> {
+impl<W: Write + AsFd> Lines<W> {
     fn to(to: W) -> Self {
         Self {
             to,
@@ -109,20 +111,27 @@ impl<W: Write> Lines<W> {
         }
     }
 
-    fn go_on(&mut self, bytes: &[u8]) -> io::Result<usize> {
+    fn write_on(&mut self, bytes: &[u8]) -> io::Result<usize> {
         if self.losing && self.torn {
             self.torn = self.to.write(b"\n")? == 0;
         }
-        let written = self.to.write(bytes)?;
+        let written = match self.to.write(bytes) {
+            // A runner may have made the pipe that it shares with taskbeat non-blocking, as Node does.
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                poll(&mut [PollFd::new(&self.to, PollFlags::OUT)], None)?;
+                return Err(io::ErrorKind::Interrupted.into());
+            }
+            written => written?,
+        };
         self.torn = !bytes[..written].ends_with(b"\n");
         Ok(written)
     }
 }
 
-impl<W: Write> Write for Lines<W> {
-    /// The rest of a line, or all of it. After a failure the next one comes.
+impl<W: Write + AsFd> Write for Lines<W> {
+    /// Writes the rest of a line, or all of it. After a failure the next line follows.
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let written = self.go_on(bytes);
+        let written = self.write_on(bytes);
         self.losing = match &written {
             Ok(_) => false,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => return written,
@@ -139,11 +148,18 @@ impl<W: Write> Write for Lines<W> {
     }
 }
 
-fn own(level: LevelFilter) -> Targets {
+fn own_lines(level: LevelFilter) -> Targets {
     Targets::new().with_target(env!("CARGO_CRATE_NAME"), level)
 }
 
-/// systemd names the journal's socket in the environment; it counts only if stderr is that very socket.
+/// True if stderr is a terminal that shows colours.
+fn is_coloured() -> bool {
+    let is = |name, value: fn(&str) -> bool| std::env::var(name).is_ok_and(|set| value(&set));
+    let unwanted = is("NO_COLOR", |set| !set.is_empty()) || is("TERM", |set| set == "dumb");
+    io::stderr().is_terminal() && !unwanted
+}
+
+/// True if stderr is the journal's socket, which systemd names in the environment.
 fn is_journal() -> bool {
     let Ok(named) = std::env::var("JOURNAL_STREAM") else {
         return false;
@@ -152,10 +168,10 @@ fn is_journal() -> bool {
         .is_ok_and(|stderr| named == format!("{}:{}", stderr.st_dev(), stderr.st_ino()))
 }
 
-/// The format of sd-daemon(3): a priority in front; the time is the journal's business.
-struct Journal(Format<format::Full, ()>);
+/// The format of sd-daemon(3): a priority first, and no time, because the journal adds it.
+struct JournalFormat(Format<format::Full, ()>);
 
-impl Default for Journal {
+impl Default for JournalFormat {
     fn default() -> Self {
         Self(
             Format::default()
@@ -167,7 +183,7 @@ impl Default for Journal {
     }
 }
 
-impl<S, N> FormatEvent<S, N> for Journal
+impl<S, N> FormatEvent<S, N> for JournalFormat
 where
     S: Subscriber + for<'a> LookupSpan<'a>,
     N: for<'a> FormatFields<'a> + 'static,

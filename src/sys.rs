@@ -85,10 +85,15 @@ fn set_mask(how: libc::c_int, signals: &[libc::c_int]) -> io::Result<()> {
     }
 }
 
-/// Sets a variable of taskbeat's own environment. Call it while there is only one thread.
-pub(crate) fn set_variable(name: &str, value: &str) {
+/// Sets or removes a variable of taskbeat's own environment. Call it while there is only one thread.
+pub(crate) fn set_variable(name: &str, value: Option<&str>) {
     // SAFETY: only another thread could read or write the environment meanwhile, and there is none.
-    unsafe { env::set_var(name, value) };
+    unsafe {
+        match value {
+            Some(value) => env::set_var(name, value),
+            None => env::remove_var(name),
+        }
+    }
 }
 
 /// True if taskbeat was started with `signal` ignored.

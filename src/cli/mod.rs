@@ -1,4 +1,4 @@
-//! The command line: what the user asked for, put together from the other modules.
+//! The subcommands, each put together from the other modules.
 
 pub mod args;
 mod check;
@@ -17,30 +17,32 @@ use tracing::warn;
 
 use self::args::Invocation;
 use crate::aws::messages;
+use crate::commands::hide_facts;
 use crate::config::{self, Config, Options};
 use crate::core::Exit;
 use crate::log::Log;
 use crate::runner::mark_beside_runner;
 
-/// Does what the command line says.
+/// Runs the subcommand that the command line names.
 #[must_use]
 pub fn main() -> ExitCode {
     mark_beside_runner();
+    hide_facts();
     let invocation = match args::parse(std::env::args_os()) {
         Ok(invocation) => invocation,
         Err(error) => {
-            // Nobody is left to tell when even this cannot be printed.
+            // If this cannot be printed, nothing else can.
             let _ = error.print();
             return args::exit(&error).into();
         }
     };
-    panic::catch_unwind(|| obey(invocation)).unwrap_or_else(|panic| {
+    panic::catch_unwind(|| dispatch(invocation)).unwrap_or_else(|panic| {
         print_error(&format_args!("taskbeat: {}", messages::panicked(&*panic)));
         Exit::INTERNAL.into()
     })
 }
 
-fn obey(invocation: Invocation) -> ExitCode {
+fn dispatch(invocation: Invocation) -> ExitCode {
     let outcome = match invocation {
         Invocation::Run(options) => run::run(options),
         Invocation::Once(options) => once::once(&options),
@@ -61,7 +63,7 @@ fn obey(invocation: Invocation) -> ExitCode {
     }
 }
 
-/// Why a command ended before its work began.
+/// Why a subcommand ended early.
 struct CliError {
     message: String,
     exit: Exit,
@@ -73,7 +75,7 @@ impl CliError {
         Self { message, exit }
     }
 
-    /// The kernel, or we, failed.
+    /// A defect of taskbeat or a failing kernel.
     fn internal(error: &impl Display) -> Self {
         Self::new(Exit::INTERNAL, error)
     }
@@ -102,7 +104,7 @@ fn print_error(text: &impl Display) {
     let _ = writeln!(io::stderr(), "{text}");
 }
 
-/// Starts the log and says what is probably a mistake.
+/// Starts the log, and logs the warnings.
 fn start_log(config: &Config) -> Result<Log, CliError> {
     let log = Log::start(config.settings.log)
         .map_err(|error| CliError::internal(&format!("cannot start the log: {error}")))?;
@@ -112,7 +114,8 @@ fn start_log(config: &Config) -> Result<Log, CliError> {
     Ok(log)
 }
 
-/// One thread does everything: the kernel ties a child's life to the thread that started it.
+/// The runtime of the main thread, on which children are started: the kernel kills a child when the
+/// thread that started it ends.
 fn runtime() -> Result<Runtime, CliError> {
     Builder::new_current_thread()
         .enable_all()

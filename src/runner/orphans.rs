@@ -8,7 +8,7 @@ use crate::sys;
 
 /// Marks what is started from now on as not the runner's. Call it before any thread is started.
 pub(crate) fn mark_beside_runner() {
-    sys::set_variable(BESIDE_RUNNER, &getpid().as_raw_pid().to_string());
+    sys::set_variable(BESIDE_RUNNER, Some(&getpid().as_raw_pid().to_string()));
 }
 
 /// Reaps every dead child but those in `held`, whose owners reap them, and, while a heartbeat is in

@@ -11,7 +11,7 @@ use crate::runner::Runner;
 use crate::text;
 
 /// The state of a daemon. Times are relative to the moment at which it was taken.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Snapshot {
     /// The daemon's process id.
     pub pid: u32,
@@ -44,10 +44,11 @@ pub struct Snapshot {
 }
 
 /// What a daemon is doing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Phase {
     /// The runner has not been started.
+    #[default]
     Starting,
     /// Waiting for a runner that another supervisor starts.
     Waiting,

@@ -27,7 +27,7 @@ fn write(file: &PathBuf, runner: &Bystander) {
 }
 
 fn wait_for_runner(daemon: &Daemon, runner: &Bystander) {
-    daemon.wait_for_log(&format!("the runner runs pid={}", runner.pid()));
+    daemon.wait_for_log(&format!("the runner is running pid={}", runner.pid()));
 }
 
 #[test]
@@ -95,10 +95,7 @@ fn terminate_kills_an_attached_runner_that_ignores_it_after_the_grace() {
         .finish();
     assert_eq!(finished.status, 0, "{finished:?}");
     assert_eq!(runner.ended_by(), Some(Signal::KILL.as_raw()));
-    let stopped = format!(
-        "the service says terminate: stopping sleep[{}]",
-        runner.pid()
-    );
+    let stopped = format!("terminate received: stop signal to sleep[{}]", runner.pid());
     assert!(finished.stderr.contains(&stopped), "{finished:?}");
 }
 
@@ -178,10 +175,10 @@ fn a_file_that_names_nobody_means_not_running_until_it_names_somebody() {
     let endpoint = Endpoint::ok();
     let (program, file) = following(&endpoint);
     let daemon = program.start();
-    daemon.wait_for_log("No such file");
+    daemon.wait_for_log("does not exist");
     for (content, said) in [
-        ("", "it is empty"),
-        ("\n", "it is empty"),
+        ("", "is empty"),
+        ("\n", "is empty"),
         ("runner\n", "does not begin with a process id"),
         ("-1\n", "does not begin with a process id"),
         ("12 34\n", "does not begin with a process id"),
@@ -214,7 +211,7 @@ fn half_a_number_is_not_taken_for_a_whole_one() {
     // The half of it would be another process.
     fs::write(&file, runner.pid().to_string()).unwrap();
     let daemon = program.start();
-    daemon.wait_for_log("it may still be being written");
+    daemon.wait_for_log("so it may still be written");
     assert!(endpoint.requests().is_empty());
     // Nobody goes on writing, so that is all.
     wait_for_runner(&daemon, &runner);
@@ -229,7 +226,7 @@ fn a_process_younger_than_the_file_is_not_the_one_it_means() {
     write(&file, &runner);
     touch(&file, "-1 hour");
     let daemon = program.start();
-    daemon.wait_for_log("which is younger than the file");
+    daemon.wait_for_log("started after it was written");
     assert!(endpoint.requests().is_empty());
     // Written anew, it means this one.
     write(&file, &runner);
@@ -273,9 +270,12 @@ fn a_runner_that_was_restarted_is_followed_and_none_means_no_heartbeat() {
     for _ in 0..2 {
         endpoint.wait_for_more(3);
         runner.kill();
-        daemon.wait_for_log("the runner ended");
+        daemon.wait_for_log("the runner exited");
         // The file still names the dead one, for several intervals.
-        daemon.wait_for_log(&format!("it names process {}: ", runner.pid()));
+        daemon.wait_for_log(&format!(
+            "names process {}, which does not run",
+            runner.pid()
+        ));
         let sent = endpoint.requests().len();
         std::thread::sleep(Duration::from_millis(200));
         assert_eq!(endpoint.requests().len(), sent);
@@ -308,7 +308,7 @@ fn a_pid_file_that_is_a_pipe_keeps_nobody_waiting() {
     let pipe = program.home().join("pipe");
     mkfifoat(CWD, &pipe, Mode::RUSR | Mode::WUSR).unwrap();
     let daemon = program.set("--pid-file", &pipe).start();
-    daemon.wait_for_log("no runner by");
+    daemon.wait_for_log("waiting for the runner:");
     daemon.signal(Signal::TERM);
     assert_eq!(daemon.finish().status, 0);
 }
@@ -323,7 +323,7 @@ fn one_that_is_started_again_after_terminate_is_left_alone() {
     let daemon = program.set("--after-terminate", "idle").start();
     wait_for_runner(&daemon, &runner);
     endpoint.now_play(Play::Terminate);
-    daemon.wait_for_log("the runner ended");
+    daemon.wait_for_log("the runner exited");
     let again = Bystander::plain();
     write(&file, &again);
     // The file is read twice in this time, while somebody is waited for.

@@ -33,7 +33,7 @@ fn with_the_format_json_every_line_is_an_object() {
         };
         lines.iter().filter(said).count()
     };
-    assert_eq!(count("the runner runs"), 1);
+    assert_eq!(count("the runner is running"), 1);
     assert_eq!(count("heartbeat failed"), 2);
     assert_eq!(count("heartbeat acknowledged"), 2);
 }
@@ -51,7 +51,7 @@ fn a_status_is_said_where_it_is_known() {
         };
         assert_eq!(finished.status, 0, "{finished:?}");
         let said = finished.stderr.lines();
-        let said = said.filter_map(|line| line.split_once("the runner ended"));
+        let said = said.filter_map(|line| line.split_once("the runner exited"));
         let said: Vec<_> = said.map(|(_, status)| status.trim()).collect();
         assert_eq!(said, [if attached { "" } else { "status=143" }]);
     }

@@ -116,5 +116,7 @@ fn a_grandchild_with_our_output_open_is_stopped_and_nothing_to_wait_for() {
     running.say(b"go\n");
     assert_eq!(running.wait(), 5);
     assert!(!is_alive(holder));
-    running.wait_for_log(&format!("its leader ended: stopping sleep[{holder}]"));
+    running.wait_for_log(&format!(
+        "the leader exited: stop signal to sleep[{holder}]"
+    ));
 }

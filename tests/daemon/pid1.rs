@@ -17,7 +17,7 @@ fn first(endpoint: &Endpoint) -> Option<Taskbeat> {
 
 /// PID 1, as it is known outside.
 fn from_outside(daemon: &Daemon) -> i32 {
-    daemon.wait_for_log("the runner runs");
+    daemon.wait_for_log("the runner is running");
     match children(daemon.pid())[..] {
         [first] => first,
         ref children => panic!("unshare has the children {children:?}"),

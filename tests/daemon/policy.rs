@@ -112,7 +112,7 @@ fn two_stops_end_the_command_at_terminate_and_the_runner_at_once() {
     let hook = daemon.wait_for_pid("hook");
     daemon.wait_for_log("the on-terminate command runs, for 1h at most");
     daemon.signal(Signal::TERM);
-    daemon.wait_for_log("the operator says stop");
+    daemon.wait_for_log("stop requested");
     assert!(is_alive(hook) && is_alive(runner));
     daemon.signal(Signal::TERM);
     let finished = daemon.finish();
@@ -140,7 +140,7 @@ fn an_idle_daemon_is_silent_and_in_contact_until_it_is_stopped() {
     daemon.wait_for_log("heartbeat acknowledged: terminate");
     let sent = endpoint.requests().len();
     wait_for_end(runner);
-    daemon.wait_for_log("the runner ended");
+    daemon.wait_for_log("the runner exited");
     // Several intervals, in which nothing is to happen.
     std::thread::sleep(Duration::from_millis(300));
     assert_eq!(endpoint.requests().len(), sent);
@@ -164,7 +164,7 @@ fn an_operators_stop_before_the_end_of_the_ladder_leaves_nobody_idle() {
     endpoint.now_play(Play::Terminate);
     daemon.wait_for_output("draining");
     daemon.signal(Signal::TERM);
-    daemon.wait_for_log("the operator says stop");
+    daemon.wait_for_log("stop requested");
     daemon.say(b"go\n");
     assert_eq!(daemon.finish().status, 0);
 }
@@ -184,7 +184,7 @@ fn lost_contact_stops_the_runner_however_often_heartbeats_fail() {
         let finished = daemon.finish();
         assert_eq!(finished.status, 69, "{finished:?}");
         assert!(finished.text().contains("stopped\n"), "{finished:?}");
-        let said = "contact with the service is lost: stopping ";
+        let said = "contact lost: stop signal to ";
         assert!(finished.stderr.contains(said), "{finished:?}");
     }
 }

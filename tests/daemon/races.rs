@@ -96,8 +96,8 @@ fn judge(finished: &Finished) -> String {
     let at = |text: &str| log.find(text).unwrap_or(usize::MAX);
     let (terminated, operator, ended) = (
         at("heartbeat acknowledged: terminate"),
-        at("the operator says stop"),
-        at("the runner ended status="),
+        at("stop requested"),
+        at("the runner exited status="),
     );
     let own: i32 = log[ended..]
         .split("status=")

@@ -45,7 +45,7 @@ fn a_well_behaved_runner_passes() {
     }
     assert_eq!(count(&report, &["started, pid"]), 1, "{report}");
     assert_eq!(count(&report, &["+", "stop signal to sh["]), 1, "{report}");
-    let ended = ["+", "its leader ended, status 42"];
+    let ended = ["+", "the leader exited, status 42"];
     assert_eq!(count(&report, &ended), 1, "{report}");
     let gone = ["+", "nothing of it is left"];
     assert_eq!(count(&report, &gone), 1, "{report}");
@@ -99,7 +99,7 @@ fn a_script_without_terminate_ends_with_an_operators_stop() {
     let finished = rehearse("ok*3").script(runner::OBEDIENT).finish();
     assert_eq!(finished.status, 0, "{finished:?}");
     let report = finished.text();
-    assert_eq!(count(&report, &["the operator says stop"]), 1, "{report}");
+    assert_eq!(count(&report, &["stop requested"]), 1, "{report}");
     assert_eq!(count(&report, &["exit status 42"]), 1, "{report}");
 }
 

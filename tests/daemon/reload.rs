@@ -147,7 +147,9 @@ fn a_failed_heartbeat_is_tried_again_at_once() {
         reloaded.daemon.wait_for_lines("WARN heartbeat failed", 2);
         endpoint.now_play(Play::Ok);
         reloaded.daemon.signal(Signal::HUP);
-        reloaded.daemon.wait_for_log("the service answers again");
+        reloaded
+            .daemon
+            .wait_for_log("heartbeats are acknowledged again");
         // What is well needs no haste.
         reloaded.daemon.signal(Signal::HUP);
         reloaded.daemon.wait_for_lines("settings reloaded", 3);

@@ -1,13 +1,17 @@
-//! Signals that are not ours alone.
+//! Signals that are not stops.
 
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
 use rustix::process::Signal;
+use tokio::time::Instant;
 
 use crate::harness::{Daemon, Endpoint, Play, Taskbeat, eventually, signal, state_of};
 
-/// A leader and a member of its group, which both say which signals they get.
+/// A leader and a member of its group, which both print the signals that they get.
 const BOTH: &str = r#"
 talk() {
     for name in QUIT USR1 USR2 WINCH HUP; do trap "echo $1 got $name" $name; done
@@ -32,7 +36,7 @@ fn start(program: Taskbeat) -> Daemon {
 }
 
 #[test]
-fn signals_for_the_runner_go_to_its_group() {
+fn signals_are_forwarded_to_the_group() {
     let endpoint = Endpoint::ok();
     let daemon = start(Taskbeat::run(&endpoint));
     for (signal, name) in FORWARDED {
@@ -48,7 +52,7 @@ fn signals_for_the_runner_go_to_its_group() {
 }
 
 #[test]
-fn with_the_scope_process_signals_for_the_runner_go_to_its_leader_alone() {
+fn with_the_scope_process_signals_are_forwarded_to_the_leader_alone() {
     let endpoint = Endpoint::ok();
     let daemon = start(Taskbeat::run(&endpoint).set("--stop-scope", "process"));
     for (signal, name) in FORWARDED {
@@ -62,7 +66,7 @@ fn with_the_scope_process_signals_for_the_runner_go_to_its_leader_alone() {
 }
 
 #[test]
-fn a_hang_up_without_a_terminal_is_no_stop_and_not_the_runners() {
+fn a_hang_up_without_a_terminal_is_neither_a_stop_nor_forwarded() {
     let endpoint = Endpoint::ok();
     let daemon = start(Taskbeat::run(&endpoint));
     daemon.signal(Signal::HUP);
@@ -76,7 +80,7 @@ fn a_hang_up_without_a_terminal_is_no_stop_and_not_the_runners() {
 }
 
 #[test]
-fn nobody_but_a_child_gets_our_signals() {
+fn signals_are_forwarded_to_a_child_only() {
     let endpoint = Endpoint::ok();
     let mut attached = crate::harness::Bystander::plain();
     for pid in [None, Some(attached.pid())] {
@@ -98,48 +102,129 @@ fn nobody_but_a_child_gets_our_signals() {
 }
 
 #[test]
-fn job_control_stops_and_continues_the_runner_and_us() {
+fn without_a_terminal_job_control_stops_and_continues_the_runner_alone() {
     let endpoint = Endpoint::ok();
     for stop in [Signal::TSTP, Signal::TTIN, Signal::TTOU] {
-        // A runner that leaves these signals alone.
+        // It does not change the disposition of these signals.
         let daemon = Taskbeat::run(&endpoint).command(&["cat"]).with_stdin();
         let daemon = daemon.start();
         let runner = pid_of_runner(&daemon);
         daemon.signal(stop);
-        eventually("both are stopped", || {
-            [daemon.pid(), runner]
-                .into_iter()
-                .all(|pid| state_of(pid) == 'T')
-        });
+        eventually("the runner is stopped", || state_of(runner) == 'T');
+        assert_ne!(state_of(daemon.pid()), 'T');
         daemon.signal(Signal::CONT);
-        eventually("both go on", || {
-            [daemon.pid(), runner]
-                .into_iter()
-                .all(|pid| state_of(pid) == 'S')
-        });
+        eventually("the runner goes on", || state_of(runner) == 'S');
         endpoint.wait_for_more(2);
         daemon.signal(Signal::TERM);
         assert_eq!(daemon.finish().status, 143);
     }
 }
 
+/// All signals that would end a process by default, but stops, faults and those below.
+fn forwarded() -> Vec<i32> {
+    let named = [
+        libc::SIGQUIT,
+        libc::SIGUSR1,
+        libc::SIGUSR2,
+        libc::SIGALRM,
+        libc::SIGSTKFLT,
+        libc::SIGVTALRM,
+        libc::SIGPROF,
+        libc::SIGIO,
+        libc::SIGPWR,
+    ];
+    let realtime = libc::SIGRTMIN()..=libc::SIGRTMAX();
+    named.into_iter().chain(realtime).collect()
+}
+
+#[test]
+fn every_signal_that_would_end_taskbeat_is_forwarded() {
+    let endpoint = Endpoint::ok();
+    let script = "for number in $SIGNALS; do trap \"echo got $number.\" $number; done
+        trap 'exit 42' TERM; echo ready; while :; do sleep 0.1; done";
+    let numbers: Vec<String> = forwarded().iter().map(ToString::to_string).collect();
+    let daemon = Taskbeat::run(&endpoint)
+        .env("SIGNALS", numbers.join(" "))
+        .command(&["bash", "-c", script])
+        .start();
+    daemon.wait_for_output("ready");
+    for number in numbers {
+        signal_number(daemon.pid(), &number);
+        daemon.wait_for_output(&format!("got {number}."));
+    }
+    daemon.signal(Signal::TERM);
+    assert_eq!(daemon.finish().status, 42);
+}
+
+fn signal_number(pid: i32, number: &str) {
+    let sent = Command::new("kill")
+        .args(["-s", number, &pid.to_string()])
+        .status();
+    assert!(sent.unwrap().success());
+}
+
+#[test]
+fn limits_and_broken_pipes_do_not_end_taskbeat() {
+    let endpoint = Endpoint::ok();
+    let daemon = start(Taskbeat::run(&endpoint));
+    for signal in [Signal::PIPE, Signal::XCPU, Signal::XFSZ] {
+        daemon.signal(signal);
+    }
+    endpoint.wait_for_more(2);
+    daemon.signal(Signal::TERM);
+    assert_eq!(daemon.finish().status, 42);
+}
+
+#[test]
+fn a_flood_of_signals_starves_neither_heartbeats_nor_stops() {
+    let endpoint = Endpoint::ok();
+    let script = "trap '' WINCH USR1 QUIT CONT; trap 'exit 42' TERM; nap ready & wait; exit 99";
+    let program = Taskbeat::run(&endpoint);
+    let id = program.id();
+    let mut daemon = program.script(script).start();
+    daemon.wait_for_pid("ready");
+    let pid = daemon.pid();
+    let done = Arc::new(AtomicBool::new(false));
+    let flood = {
+        let done = Arc::clone(&done);
+        let flood = [Signal::WINCH, Signal::USR1, Signal::CONT];
+        thread::spawn(move || {
+            // At most as long as a test may take.
+            let until = Instant::now() + Duration::from_secs(60);
+            while !done.load(Ordering::Relaxed) && Instant::now() < until {
+                for each in flood {
+                    signal(pid, each);
+                }
+                thread::sleep(Duration::from_millis(1));
+            }
+        })
+    };
+    endpoint.wait_for_more(10);
+    let status = Taskbeat::new("status").set("--taskrunner-id", id).finish();
+    assert_eq!(status.status, 0, "{status:?}");
+    daemon.signal(Signal::TERM);
+    assert_eq!(daemon.wait(), 42);
+    done.store(true, Ordering::Relaxed);
+    flood.join().unwrap();
+}
+
 fn pid_of_runner(daemon: &Daemon) -> i32 {
-    let line = daemon.wait_for_log("the runner runs");
+    let line = daemon.wait_for_log("the runner is running");
     line.rsplit('=').next().unwrap().parse().unwrap()
 }
 
 #[test]
-fn a_heartbeat_that_was_due_while_we_were_stopped_goes_out_at_once() {
+fn a_heartbeat_that_was_due_while_taskbeat_was_stopped_goes_out_at_once() {
     // Long enough for a machine that is busy, and the next heartbeat would be that far away.
     const INTERVAL: Duration = Duration::from_secs(4);
     let endpoint = Endpoint::ok();
     let daemon = Taskbeat::run(&endpoint).set("--interval", "4s").start();
     daemon.wait_for_log("heartbeat acknowledged");
-    daemon.signal(Signal::TSTP);
-    eventually("we are stopped", || state_of(daemon.pid()) == 'T');
+    daemon.signal(Signal::STOP);
+    eventually("taskbeat is stopped", || state_of(daemon.pid()) == 'T');
     thread::sleep(INTERVAL);
     assert_eq!(endpoint.requests().len(), 1);
-    let continued = tokio::time::Instant::now();
+    let continued = Instant::now();
     daemon.signal(Signal::CONT);
     let heartbeat = endpoint.wait_for(2)[1].at;
     assert!(heartbeat - continued < INTERVAL / 2);

@@ -229,20 +229,20 @@ fn a_runner_that_drains_after_terminate_is_no_lost_contact_and_one_that_ended_is
     daemon.wait_for_pid("left");
     daemon.wait_for_pid("ready");
     endpoint.now_play(Play::Terminate);
-    daemon.wait_for_log("the runner ended");
+    daemon.wait_for_log("the runner exited");
     // More than two intervals, in which nothing is to happen.
     thread::sleep(std::time::Duration::from_millis(300));
     let status = ask(&id, &[]);
     assert_eq!(status.status, 0, "{status:?}");
     for line in [
-        "state         stopping the runner: the service says terminate",
+        "state         stopping the runner: terminate received",
         "in contact    yes",
         "runner        none",
     ] {
         assert!(status.text().contains(line), "{line}: {status:?}");
     }
     daemon.signal(Signal::TERM);
-    daemon.wait_for_log("the operator says stop");
+    daemon.wait_for_log("stop requested");
     daemon.signal(Signal::TERM);
     assert_eq!(daemon.finish().status, 0);
 }

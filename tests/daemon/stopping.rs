@@ -1,7 +1,7 @@
-//! One ladder, whoever says stop, at whatever moment, and whatever the runner left behind.
+//! One ladder for every stop, at whatever moment, and whatever the runner left behind.
 
-use std::fs::{self, File};
-use std::process::Command;
+use std::fs;
+use std::process::{Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
@@ -9,12 +9,16 @@ use rustix::process::Signal;
 use tokio::time::Instant;
 
 use crate::harness::{
-    Daemon, Endpoint, Play, Taskbeat, group_of, is_alive, missing, pid_namespace, runner,
+    Daemon, Endpoint, Play, Taskbeat, eventually, group_of, is_alive, missing, pid_namespace,
+    runner, signal,
 };
 
 const STOPS: [Signal; 2] = [Signal::TERM, Signal::INT];
 
-/// Brings an obedient runner to a moment, and stops it there with each of the signals of an operator.
+/// Stops within this time of the first one are the same stop.
+const SAME_STOP: Duration = Duration::from_secs(1);
+
+/// Stops an obedient runner at a given moment with each stop signal of an operator.
 fn stops(endpoint: impl Fn() -> Endpoint, moment: impl Fn(&Endpoint, &Daemon)) {
     for signal in STOPS {
         let endpoint = endpoint();
@@ -93,7 +97,8 @@ fn a_second_stop_kills_at_once() {
         let daemon = Taskbeat::run(&endpoint).script(runner::DEAF).start();
         daemon.wait_for_pid("ready");
         daemon.signal(first);
-        daemon.wait_for_log("the operator says stop: stopping sleep[");
+        daemon.wait_for_log("stop requested: stop signal to sleep[");
+        thread::sleep(SAME_STOP);
         daemon.signal(second);
         let finished = daemon.finish();
         assert_eq!(finished.status, 137, "{finished:?}");
@@ -101,14 +106,33 @@ fn a_second_stop_kills_at_once() {
 }
 
 #[test]
-fn two_stops_kill_while_the_service_says_terminate() {
+fn stops_within_a_second_are_the_same_stop() {
+    let endpoint = Endpoint::ok();
+    let daemon = Taskbeat::run(&endpoint)
+        .with_stdin()
+        .script(runner::DRAINING);
+    let mut daemon = daemon.start();
+    daemon.wait_for_pid("ready");
+    // timeout(1) sends the pair within a fraction of a millisecond.
+    for signal in [Signal::TERM, Signal::TERM, Signal::INT] {
+        daemon.signal(signal);
+    }
+    daemon.wait_for_output("draining");
+    endpoint.wait_for_more(2);
+    daemon.say(b"go\n");
+    assert_eq!(daemon.finish().status, 42);
+}
+
+#[test]
+fn two_stops_kill_after_terminate() {
     let endpoint = Endpoint::ok();
     let daemon = Taskbeat::run(&endpoint).script(runner::DEAF).start();
     daemon.wait_for_pid("ready");
     endpoint.now_play(Play::Terminate);
-    daemon.wait_for_log("the service says terminate: stopping sleep[");
+    daemon.wait_for_log("terminate received: stop signal to sleep[");
     daemon.signal(Signal::TERM);
-    daemon.wait_for_log("the operator says stop");
+    daemon.wait_for_log("stop requested");
+    thread::sleep(SAME_STOP);
     daemon.signal(Signal::TERM);
     let finished = daemon.finish();
     assert_eq!(finished.status, 0, "{finished:?}");
@@ -188,7 +212,7 @@ fn a_runner_that_ignores_the_stop_signal_is_killed_after_the_grace() {
 }
 
 #[test]
-fn a_stopped_runner_is_woken_to_hear_the_stop_signal() {
+fn a_stopped_runner_is_continued_to_receive_the_stop_signal() {
     let endpoint = Endpoint::ok();
     let daemon = Taskbeat::run(&endpoint)
         .script("trap 'exit 42' TERM; nap ready & echo leader $$; wait; exit 99")
@@ -202,7 +226,8 @@ fn a_stopped_runner_is_woken_to_hear_the_stop_signal() {
     assert_eq!(daemon.finish().status, 42);
 }
 
-/// The leader ends and leaves behind what ignores the stop signal: it is killed, and the exit comes after its end.
+/// The leader exits and leaves a process that ignores the stop signal. That is killed before taskbeat
+/// exits.
 fn leaves_nothing_behind(leave: &str) {
     let endpoint = Endpoint::ok();
     let script = format!("trap 'exit 3' TERM; {leave}\n nap ready & wait; exit 99");
@@ -221,7 +246,7 @@ fn leaves_nothing_behind(leave: &str) {
         }
         let mut daemon = daemon;
         assert_eq!(daemon.wait(), status);
-        assert!(!is_alive(leftover), "it outlived us");
+        assert!(!is_alive(leftover), "it outlived taskbeat");
         let killed = format!("SIGKILL to sleep[{leftover}]");
         daemon.wait_for_log(&killed);
     }
@@ -243,9 +268,9 @@ fn a_deaf_daemon_of_the_runner_is_killed() {
 }
 
 #[test]
-fn what_a_runner_leaves_behind_that_ended_by_itself_is_told_to_stop() {
+fn what_a_runner_that_exited_by_itself_left_behind_gets_the_stop_signal() {
     let endpoint = Endpoint::ok();
-    // What is left has our output open, which is nothing to wait for.
+    // The processes that are left have taskbeat's output open, which it does not wait for.
     let script = "nap group & (setsid sh -c 'echo away $$; exec sleep 120' &) ; read -r go; exit 5";
     let mut daemon = Taskbeat::run(&endpoint).with_stdin().script(script).start();
     let left = [daemon.wait_for_pid("group"), daemon.wait_for_pid("away")];
@@ -271,10 +296,11 @@ fn a_runner_that_ended_by_itself_keeps_its_status_when_a_leftover_is_killed() {
     assert!(!is_alive(leftover));
 }
 
-/// Its group has a leader and a member, which both say when they get the stop signal. The leader then reads a line.
+/// A leader and a member of its group, which both print that they got the stop signal. The leader
+/// then reads a line.
 const PAIR: &str = "
-member() { trap 'echo member told; exit 0' TERM; nap ready & wait; }
-trap 'echo leader told; read -r go; echo leader ends; exit 42' TERM
+member() { trap 'echo member stops; exit 0' TERM; nap ready & wait; }
+trap 'echo leader stops; read -r go; echo leader ends; exit 42' TERM
 member & wait; exit 99";
 
 #[test]
@@ -283,15 +309,15 @@ fn the_stop_signal_goes_to_the_whole_group() {
     let mut daemon = Taskbeat::run(&endpoint).with_stdin().script(PAIR).start();
     daemon.wait_for_pid("ready");
     daemon.signal(Signal::TERM);
-    daemon.wait_for_output("leader told");
-    daemon.wait_for_output("member told");
+    daemon.wait_for_output("leader stops");
+    daemon.wait_for_output("member stops");
     assert!(!daemon.output().contains("leader ends"));
     daemon.say(b"go\n");
     assert_eq!(daemon.finish().status, 42);
 }
 
 #[test]
-fn with_the_scope_process_the_others_are_told_when_the_leader_ended() {
+fn with_the_scope_process_the_others_get_the_stop_signal_when_the_leader_has_exited() {
     let endpoint = Endpoint::ok();
     let mut daemon = Taskbeat::run(&endpoint)
         .with_stdin()
@@ -300,7 +326,7 @@ fn with_the_scope_process_the_others_are_told_when_the_leader_ended() {
         .start();
     daemon.wait_for_pid("ready");
     daemon.signal(Signal::TERM);
-    daemon.wait_for_output("leader told");
+    daemon.wait_for_output("leader stops");
     endpoint.wait_for_more(2);
     daemon.say(b"go\n");
     let finished = daemon.finish();
@@ -310,21 +336,21 @@ fn with_the_scope_process_the_others_are_told_when_the_leader_ended() {
         text.find(line)
             .unwrap_or_else(|| panic!("no {line}: {text}"))
     };
-    assert!(at("leader ends") < at("member told"), "{text}");
+    assert!(at("leader ends") < at("member stops"), "{text}");
 }
 
 #[test]
 fn a_stop_before_the_start_starts_nothing() {
-    for signal in ["TERM", "INT"] {
+    for (signal, status) in [("TERM", 143), ("INT", 130)] {
         let endpoint = Endpoint::ok();
-        // The signal waits behind the mask until taskbeat is ready to hear it.
+        // The signal is pending behind the mask until taskbeat catches it.
         let blocked = format!("--block-signal={signal}");
         let pending = format!("kill -s {signal} $$; exec \"$@\"");
         let daemon = Taskbeat::run(&endpoint)
             .via(&["env", &blocked, "sh", "-c", &pending, "sh"])
             .script("echo started");
         let finished = daemon.finish();
-        assert_eq!(finished.status, 0, "{finished:?}");
+        assert_eq!(finished.status, status, "{finished:?}");
         assert_eq!(finished.text(), "");
         assert!(endpoint.requests().is_empty());
     }
@@ -364,53 +390,42 @@ fn failed_heartbeats_are_retried_while_the_runner_drains() {
 }
 
 #[test]
-fn two_stops_that_a_busy_loop_hears_together_are_two() {
-    // Longer than an echo may take. The moments are what is tested here; nothing is waited for.
-    let apart = Duration::from_millis(60);
-    for (second, status) in [(Some(apart), 137), (None, 42)] {
-        let endpoint = Endpoint::ok();
-        let program = Taskbeat::run(&endpoint);
-        let file = program.home().join("taskbeat.toml");
-        fs::write(&file, "").unwrap();
-        let daemon = program
-            .set("--config", &file)
-            .with_stdin()
-            .script(runner::DRAINING);
-        let mut daemon = daemon.start();
-        daemon.wait_for_pid("ready");
-        fs::remove_file(&file).unwrap();
-        let made = Command::new("mkfifo").arg(&file).status();
-        assert!(made.unwrap().success());
-        daemon.signal(Signal::HUP);
-        // It is open for us as soon as the loop has begun to read it, which it does until we close it.
-        let busy = File::options().write(true).open(&file).unwrap();
-        daemon.signal(Signal::TERM);
-        if let Some(apart) = second {
-            thread::sleep(apart);
-        }
-        daemon.signal(Signal::TERM);
-        drop(busy);
-        if status == 42 {
-            daemon.wait_for_output("draining");
-            daemon.say(b"go\n");
-        }
-        assert_eq!(daemon.wait(), status);
+fn a_traced_runner_keeps_its_status() {
+    if Command::new("strace").arg("-V").output().is_err() {
+        return missing("strace");
     }
+    let endpoint = Endpoint::ok();
+    let program = Taskbeat::run(&endpoint);
+    let log = program.home().join("strace");
+    let daemon = program.script("nap leader; exit 99").start();
+    let leader = daemon.wait_for_pid("leader");
+    let mut tracer = Command::new("strace")
+        .args(["-o", log.to_str().unwrap(), "-p", &leader.to_string()])
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    eventually("it is traced", || {
+        fs::read_to_string(format!("/proc/{leader}/status"))
+            .is_ok_and(|status| status.contains(&format!("TracerPid:\t{}", tracer.id())))
+    });
+    signal(leader, Signal::KILL);
+    assert_eq!(daemon.finish().status, 137);
+    tracer.wait().unwrap();
 }
 
 #[test]
-fn a_leader_that_changed_its_group_hears_the_stop_with_all_of_both_groups() {
+fn if_the_leader_changed_its_group_both_groups_get_the_stop_signal() {
     if Command::new("perl").arg("-e1").status().is_err() {
         return missing("perl");
     }
     let endpoint = Endpoint::ok();
-    // The leader follows its child into a group of that one's own, and leaves another child behind.
+    // The leader follows its child into that child's group, and leaves another child behind.
     let leader = r#"
-        $| = 1; $SIG{TERM} = sub { print "leader told\n"; wait; wait; exit 42 };
+        $| = 1; $SIG{TERM} = sub { print "leader stops\n"; wait; wait; exit 42 };
         for my $name ("new", "old") {
             next if my $pid = fork;
             setpgrp if $name eq "new";
-            $SIG{TERM} = sub { print "$name told\n"; exit };
+            $SIG{TERM} = sub { print "$name stops\n"; exit };
             print "$name $$\n"; sleep 120 while 1;
         }
         my $line = <STDIN>; setpgrp(0, $line); print "ready $$\n"; sleep 120 while 1;"#;
@@ -427,14 +442,14 @@ fn a_leader_that_changed_its_group_hears_the_stop_with_all_of_both_groups() {
     let finished = daemon.finish();
     assert_eq!(finished.status, 42, "{finished:?}");
     for name in ["leader", "new", "old"] {
-        let told = finished.text().matches(&format!("{name} told")).count();
-        assert_eq!(told, 1, "{name}: {finished:?}");
+        let count = finished.text().matches(&format!("{name} stops")).count();
+        assert_eq!(count, 1, "{name}: {finished:?}");
     }
 }
 
 #[test]
-fn what_cannot_be_killed_is_named_after_five_seconds_and_we_exit() {
-    // From inside of its namespace nobody can kill a process 1.
+fn a_process_that_cannot_be_killed_is_named_after_five_seconds() {
+    // Inside its namespace, process 1 cannot be killed.
     let Some(namespace) = pid_namespace() else {
         return;
     };

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use rustix::process::Signal;
-use taskbeat::status::Snapshot;
+use taskbeat::status::{Phase, Snapshot, StopCause};
 use tempfile::TempDir;
 use tokio::time::Instant;
 
@@ -375,7 +375,7 @@ fn without_a_watchdog_for_us_there_is_no_keep_alive() {
 fn the_status_is_for_people_who_are_tired() {
     const DAY: f64 = 86_400.0;
     let fine = Snapshot {
-        state: "running".to_owned(),
+        state: Phase::Running,
         acknowledged_seconds_ago: Some(200.0),
         next_heartbeat_in_seconds: Some(12.5 * 60.0),
         runner_pid: Some(4711),
@@ -389,7 +389,7 @@ fn the_status_is_for_people_who_are_tired() {
         ..fine.clone()
     };
     let waiting = Snapshot {
-        state: "waiting for the runner".to_owned(),
+        state: Phase::Waiting,
         next_heartbeat_in_seconds: None,
         runner_pid: None,
         ..fine.clone()
@@ -406,7 +406,7 @@ fn the_status_is_for_people_who_are_tired() {
                 runner_uptime_seconds: Some(0.5),
                 ..fine.clone()
             },
-            "not acknowledged yet, waiting for an answer; runner pid 4711 up less than 1 min",
+            "not acknowledged yet, waiting for a response; runner pid 4711 up less than 1 min",
         ),
         (
             failing.clone(),
@@ -445,12 +445,13 @@ fn the_status_is_for_people_who_are_tired() {
         ),
         (
             Snapshot {
-                state: "stopping the runner: the service says terminate".to_owned(),
+                state: Phase::Stopping,
+                stop_cause: Some(StopCause::Terminate),
                 next_heartbeat_in_seconds: None,
                 runner_uptime_seconds: Some(2.0 * DAY),
                 ..fine
             },
-            "stopping the runner: the service says terminate; acknowledged 3 min ago; \
+            "stopping the runner: terminate received; acknowledged 3 min ago; \
              runner pid 4711 up 2 d",
         ),
     ];

@@ -1,15 +1,21 @@
-//! In a terminal the runner and we are one job.
+//! In a terminal, taskbeat and the runner are one job.
 
 use std::fs;
+use std::process::Command;
+use std::thread;
+use std::time::Duration;
 
 use rustix::process::Signal;
 
 use crate::harness::{
-    Endpoint, Taskbeat, Terminal, children, eventually, group_of, is_alive, runner, signal,
-    state_of, wait_for_end,
+    Endpoint, Taskbeat, Terminal, children, eventually, group_of, is_alive, missing, rounds,
+    runner, signal, state_of, wait_for_end,
 };
 
-/// Says which signals it gets. After the first one it waits for a line, and ends.
+/// Stops within this time of the first one are the same stop.
+const SAME_STOP: Duration = Duration::from_secs(1);
+
+/// Prints the signals that it gets. After the first one it waits for a line, and exits.
 const TALKING: &str = r#"
 drain() {
     [ "$draining" ] && return; draining=yes
@@ -36,8 +42,8 @@ fn ctrl_c_reaches_the_runner_once_and_starts_the_ladder() {
     terminal.wait_for("ready");
     terminal.press("\x03");
     terminal.wait_for("got INT");
-    terminal.wait_for("the operator says stop");
-    // What else it might get would be there by now.
+    terminal.wait_for("stop requested by Ctrl-C, which the runner received too");
+    // A second signal would have arrived by now.
     endpoint.wait_for_more(2);
     terminal.enter("go");
     assert_eq!(terminal.wait_for_number("status"), 42);
@@ -54,43 +60,186 @@ fn a_second_ctrl_c_kills_at_once() {
     terminal.enter(r#""$@"; echo status $?"#);
     let runner = terminal.wait_for_number("leader");
     terminal.press("\x03");
-    terminal.wait_for("the operator says stop");
+    terminal.wait_for("stop requested");
+    thread::sleep(SAME_STOP);
     terminal.press("\x03");
     assert_eq!(terminal.wait_for_number("status"), 137);
     assert!(!is_alive(runner));
     drop(shell);
 }
 
+/// Runs a program in the same process group and, like npm, sends it the SIGINT that the whole group
+/// has received already, a moment later.
+const RELAY: &str = r#"
+    my $child = fork // die;
+    exec @ARGV unless $child;
+    $SIG{INT} = sub { select undef, undef, undef, 0.3; kill INT => $child };
+    1 while waitpid($child, 0) < 0;
+    exit($? >> 8 || $? + 128)"#;
+
 #[test]
-fn a_runner_whom_ctrl_c_does_not_reach_gets_the_stop_signal() {
-    // One has a session of its own, the other does not want to hear of it.
-    for script in [
-        r#"exec setsid sh -c 'trap "echo got TERM; exit 42" TERM; echo leader $$; while :; do sleep 0.1; done'"#,
-        r#"trap '' INT; trap "echo got TERM; exit 42" TERM; echo leader $$; while :; do sleep 0.1; done"#,
-    ] {
+fn a_ctrl_c_that_the_parent_relays_is_one_stop() {
+    if Command::new("perl").arg("-e1").status().is_err() {
+        return missing("perl");
+    }
+    let endpoint = Endpoint::ok();
+    let mut terminal = Terminal::open();
+    let program = Taskbeat::run(&endpoint).script(TALKING).env("RELAY", RELAY);
+    let shell = terminal.shell(program);
+    terminal.enter(r#"perl -e "$RELAY" -- "$@"; echo status $?"#);
+    terminal.wait_for("ready");
+    terminal.press("\x03");
+    terminal.wait_for("got INT");
+    // The parent has relayed it by then.
+    terminal.wait_for("INFO stop requested\r");
+    endpoint.wait_for_more(2);
+    terminal.enter("go");
+    assert_eq!(terminal.wait_for_number("status"), 42);
+    assert_eq!(terminal.count("got"), 1);
+    drop(shell);
+}
+
+#[test]
+fn what_the_runner_starts_to_clean_up_after_ctrl_c_is_left_alone() {
+    let cleaning = r#"
+        cleaner() { trap 'echo cleaner got TERM' TERM; echo cleaning; sleep 0.3; echo cleaned; }
+        trap '(cleaner) & wait $!; exit 42' INT; nap ready & wait; exit 99"#;
+    for _ in 0..rounds(3, 15) {
         let endpoint = Endpoint::ok();
         let mut terminal = Terminal::open();
-        let shell = terminal.shell(Taskbeat::run(&endpoint).script(script));
+        let shell = terminal.shell(Taskbeat::run(&endpoint).script(cleaning));
         terminal.enter(r#""$@"; echo status $?"#);
-        terminal.wait_for("leader");
+        terminal.wait_for("ready");
         terminal.press("\x03");
-        terminal.wait_for("got TERM");
+        terminal.wait_for("cleaning");
+        terminal.wait_for("cleaned");
+        assert_eq!(terminal.wait_for_number("status"), 42);
+        assert_eq!(terminal.count("cleaner got TERM"), 0);
+        drop(shell);
+    }
+}
+
+#[test]
+fn a_runner_in_a_session_of_its_own_gets_the_stop_signal_after_ctrl_c() {
+    let script = r#"exec setsid sh -c 'trap "echo got TERM; exit 42" TERM; echo leader $$
+        while :; do sleep 0.1; done'"#;
+    let endpoint = Endpoint::ok();
+    let mut terminal = Terminal::open();
+    let shell = terminal.shell(Taskbeat::run(&endpoint).script(script));
+    terminal.enter(r#""$@"; echo status $?"#);
+    terminal.wait_for("leader");
+    terminal.press("\x03");
+    terminal.wait_for("got TERM");
+    assert_eq!(terminal.wait_for_number("status"), 42);
+    drop(shell);
+}
+
+#[test]
+fn a_runner_that_ignores_ctrl_c_is_killed_after_the_grace() {
+    let script = r#"trap '' INT; trap "echo got TERM" TERM; echo leader $$
+        while :; do sleep 0.1; done"#;
+    let endpoint = Endpoint::ok();
+    let mut terminal = Terminal::open();
+    let program = Taskbeat::run(&endpoint).set("--grace", "300ms");
+    let shell = terminal.shell(program.script(script));
+    terminal.enter(r#""$@"; echo status $?"#);
+    terminal.wait_for("leader");
+    terminal.press("\x03");
+    assert_eq!(terminal.wait_for_number("status"), 137);
+    assert_eq!(terminal.count("got TERM"), 0);
+    drop(shell);
+}
+
+#[test]
+fn in_a_script_that_ignores_ctrl_c_the_runner_reads_the_terminal() {
+    for ignored in ["INT", "HUP"] {
+        let endpoint = Endpoint::ok();
+        let mut terminal = Terminal::open();
+        let reader = "echo leader $$; IFS= read -r line; echo read $line; exit 42";
+        let program = Taskbeat::run(&endpoint).script(reader);
+        let shell = terminal.shell(program.env("IGNORED", ignored));
+        terminal.enter(r#"sh -c 'trap "" $IGNORED; "$@"; echo status $?' sh "$@""#);
+        terminal.wait_for("leader");
+        terminal.enter("hello");
+        terminal.wait_for("read hello");
         assert_eq!(terminal.wait_for_number("status"), 42);
         drop(shell);
     }
 }
 
 #[test]
-fn ctrl_c_ends_a_runner_that_is_stopped() {
+fn taskbeat_follows_a_leader_that_was_stopped_from_elsewhere() {
     let endpoint = Endpoint::ok();
     let mut terminal = Terminal::open();
     let shell = terminal.shell(Taskbeat::run(&endpoint).script("nap leader"));
-    terminal.enter(r#""$@"; echo status $?"#);
+    terminal.enter(r#""$@""#);
     let runner = terminal.wait_for_number("leader");
+    let daemon = only_child(shell.pid());
     signal(runner, Signal::STOP);
-    eventually("it is stopped", || state_of(runner) == 'T');
+    terminal.wait_for("Stopped");
+    assert_eq!([daemon, runner].map(state_of), ['T', 'T']);
+    terminal.enter("fg; echo status $?");
+    eventually("both go on", || {
+        [daemon, runner].into_iter().all(|pid| state_of(pid) == 'S')
+    });
+    endpoint.wait_for_more(2);
     terminal.press("\x03");
     assert_eq!(terminal.wait_for_number("status"), 130);
+    drop(shell);
+}
+
+#[test]
+fn ctrl_z_does_not_stop_taskbeat_if_the_runner_ignores_it() {
+    let endpoint = Endpoint::ok();
+    let mut terminal = Terminal::open();
+    let script = format!("trap '' TSTP; {TALKING}");
+    let shell = terminal.shell(Taskbeat::run(&endpoint).script(&script));
+    terminal.enter(r#""$@"; echo status $?"#);
+    let runner = terminal.wait_for_number("leader");
+    let daemon = only_child(shell.pid());
+    terminal.press("\x1a");
+    endpoint.wait_for_more(4);
+    assert_ne!(state_of(daemon), 'T');
+    assert_ne!(state_of(runner), 'T');
+    terminal.press("\x03");
+    terminal.wait_for("got INT");
+    terminal.enter("go");
+    assert_eq!(terminal.wait_for_number("status"), 42);
+    drop(shell);
+}
+
+#[test]
+fn without_a_runner_ctrl_z_stops_taskbeat() {
+    let endpoint = Endpoint::ok();
+    let mut terminal = Terminal::open();
+    let shell = terminal.shell(Taskbeat::run(&endpoint));
+    terminal.enter(r#""$@""#);
+    terminal.wait_for("heartbeat acknowledged");
+    terminal.press("\x1a");
+    terminal.wait_for("Stopped");
+    terminal.enter("fg; echo status $?");
+    endpoint.wait_for_more(2);
+    terminal.press("\x03");
+    assert_eq!(terminal.wait_for_number("status"), 0);
+    drop(shell);
+}
+
+#[test]
+fn a_shell_that_suspends_itself_suspends_taskbeat() {
+    let endpoint = Endpoint::ok();
+    let mut terminal = Terminal::open();
+    let shell = terminal.shell(Taskbeat::run(&endpoint).command(&SHELL));
+    terminal.enter(r#""$@"; echo status $?"#);
+    terminal.wait_for("the runner is running");
+    terminal.enter("echo inner $$");
+    terminal.wait_for_number("inner");
+    terminal.enter("suspend");
+    terminal.wait_for("Stopped");
+    terminal.enter("fg");
+    terminal.enter("echo still $$; exit 5");
+    terminal.wait_for("still");
+    terminal.enter("echo end $?");
+    assert_eq!(terminal.wait_for_number("end"), 5);
     drop(shell);
 }
 
@@ -152,7 +301,7 @@ fn ctrl_z_stops_both_and_fg_continues_both() {
 }
 
 #[test]
-fn ctrl_z_stops_us_behind_a_script_too() {
+fn ctrl_z_stops_taskbeat_behind_a_script_too() {
     let endpoint = Endpoint::ok();
     let mut terminal = Terminal::open();
     let shell = terminal.shell(Taskbeat::run(&endpoint).script(TALKING));
@@ -178,7 +327,7 @@ fn ctrl_z_stops_us_behind_a_script_too() {
 }
 
 #[test]
-fn a_line_of_the_log_stops_nobody_where_the_terminal_is_to_stop_writers() {
+fn a_log_line_does_not_stop_taskbeat_in_a_terminal_that_stops_writers() {
     let endpoint = Endpoint::ok();
     let mut terminal = Terminal::open();
     let shell = terminal.shell(Taskbeat::run(&endpoint).script("exec sleep 120"));
@@ -230,7 +379,7 @@ fn a_read_in_the_background_stops_both_until_fg() {
 }
 
 #[test]
-fn in_the_background_ctrl_c_is_for_others() {
+fn in_the_background_ctrl_c_does_not_reach_the_runner() {
     let endpoint = Endpoint::ok();
     let mut terminal = Terminal::open();
     let shell = terminal.shell(Taskbeat::run(&endpoint).script(TALKING));
@@ -240,11 +389,15 @@ fn in_the_background_ctrl_c_is_for_others() {
     terminal.enter("PROMPT_COMMAND='echo prompt'");
     terminal.wait_for("prompt");
     terminal.press("\x03");
-    eventually("the shell hears it", || terminal.count("prompt") == 2);
+    eventually("the shell has received it", || {
+        terminal.count("prompt") == 2
+    });
     endpoint.wait_for_more(3);
     assert_eq!(terminal.count("got INT"), 0);
     terminal.enter("fg; echo status $?");
-    eventually("it is in front", || foreground(daemon) == group_of(daemon));
+    eventually("it is in the foreground", || {
+        foreground(daemon) == group_of(daemon)
+    });
     terminal.press("\x03");
     terminal.wait_for("got INT");
     terminal.enter("go");
@@ -260,21 +413,21 @@ fn an_interactive_shell_reads_the_terminal_and_has_job_control() {
     let mut terminal = Terminal::open();
     let shell = terminal.shell(Taskbeat::run(&endpoint).command(&SHELL));
     terminal.enter(r#""$@"; echo status $?"#);
-    terminal.wait_for("the runner runs");
+    terminal.wait_for("the runner is running");
     terminal.enter("echo inner $$; set -o | grep monitor");
     let inner = terminal.wait_for_number("inner");
     assert!(terminal.wait_for("monitor").contains("on"));
     assert_ne!(inner, shell.pid());
-    // One that speaks has left the shell's own dispositions behind, which ignore Ctrl-Z.
+    // A process that prints has replaced the shell's own dispositions, which ignore Ctrl-Z.
     terminal.enter(r#"sh -c 'echo "$0 $$"; exec sleep 120' sleeper &"#);
     let sleeper = terminal.wait_for_number("sleeper");
     terminal.enter("jobs");
     terminal.wait_for("Running");
     terminal.enter("fg");
-    eventually("it is in front", || {
+    eventually("it is in the foreground", || {
         group_of(sleeper) == sleeper && foreground(sleeper) == sleeper
     });
-    // Its own group is in front: neither key is for us.
+    // Its own group is in the foreground: neither key reaches taskbeat.
     terminal.press("\x1a");
     terminal.wait_for("Stopped");
     assert_eq!(state_of(sleeper), 'T');
@@ -289,26 +442,26 @@ fn an_interactive_shell_reads_the_terminal_and_has_job_control() {
     endpoint.wait_for_more(2);
     terminal.enter("exit 5");
     assert_eq!(terminal.wait_for_number("status"), 5);
-    assert!(!terminal.shown().contains("the operator says stop"));
+    assert!(!terminal.shown().contains("stop requested"));
     drop(shell);
 }
 
-/// The group that has the terminal of a process.
+/// The foreground process group of a process's terminal.
 fn foreground(pid: i32) -> i32 {
     let process = procfs::process::Process::new(pid);
     process.and_then(|process| process.stat()).unwrap().tpgid
 }
 
 #[test]
-fn a_shell_that_took_the_terminal_and_was_killed_leaves_it_to_whoever_started_us() {
+fn a_terminal_that_a_killed_shell_had_taken_is_given_back() {
     let endpoint = Endpoint::ok();
     let mut terminal = Terminal::open();
     let program = Taskbeat::run(&endpoint).command(&SHELL);
-    // The script shares our group: nobody but us would give it the terminal back.
+    // The script shares taskbeat's group, so no other process would give it the terminal back.
     let caller = r#""$@"; echo status $?; read -r line; echo read $line"#;
     let shell = terminal.shell(program.env("CALLER", caller));
     terminal.enter(r#"sh -c "$CALLER" sh "$@""#);
-    terminal.wait_for("the runner runs");
+    terminal.wait_for("the runner is running");
     terminal.enter("echo inner $$");
     terminal.wait_for("inner");
     terminal.enter("kill -KILL $$");
@@ -318,33 +471,33 @@ fn a_shell_that_took_the_terminal_and_was_killed_leaves_it_to_whoever_started_us
     drop(shell);
 }
 
-/// Drains when it hears anything, until it is told to go, and writes down what it heard.
+/// Writes the signals that it gets to a file, and exits when the file `go` exists.
 const WRITING: &str = r#"
-for name in INT TERM HUP; do trap "echo $name >> heard" $name; done
+for name in INT TERM HUP; do trap "echo $name >> received" $name; done
 echo leader $$
 while ! [ -e go ]; do sleep 0.01; done
 exit 42"#;
 
 #[test]
-fn a_terminal_that_hangs_up_on_us_alone_stops_the_runner_with_the_stop_signal() {
+fn a_hang_up_that_reaches_taskbeat_alone_stops_the_runner_with_the_stop_signal() {
     let endpoint = Endpoint::ok();
     let mut terminal = Terminal::open();
     let program = Taskbeat::run(&endpoint).script(WRITING);
     let home = program.home().to_owned();
-    // We lead the session, as under `ssh -t` and `xterm -e`: the kernel tells nobody else.
+    // taskbeat leads the session, as under `ssh -t` and `xterm -e`: the kernel signals it alone.
     let mut daemon = terminal.alone(program);
     terminal.wait_for("leader");
     terminal.hang_up();
-    let heard = || fs::read_to_string(home.join("heard")).unwrap_or_default();
-    eventually("the runner hears it", || heard() == "TERM\n");
+    let received = || fs::read_to_string(home.join("received")).unwrap_or_default();
+    eventually("the runner has received it", || received() == "TERM\n");
     endpoint.wait_for_more(2);
     fs::write(home.join("go"), "").unwrap();
     assert_eq!(daemon.wait(), 42);
-    assert_eq!(heard(), "TERM\n");
+    assert_eq!(received(), "TERM\n");
 }
 
 #[test]
-fn a_terminal_that_hangs_up_on_the_shell_is_one_stop_however_often_it_is_told() {
+fn a_hang_up_of_the_shell_is_one_stop() {
     let endpoint = Endpoint::ok();
     let mut terminal = Terminal::open();
     let program = Taskbeat::run(&endpoint).script(WRITING);
@@ -354,10 +507,10 @@ fn a_terminal_that_hangs_up_on_the_shell_is_one_stop_however_often_it_is_told() 
     let runner = terminal.wait_for_number("leader");
     let daemon = only_child(shell.pid());
     terminal.hang_up();
-    // The shell tells its jobs, and the kernel tells those in front when the shell has ended.
+    // The shell signals its jobs, and the kernel signals the foreground group when the shell exits.
     wait_for_end(shell.pid());
-    let heard = || fs::read_to_string(home.join("heard")).unwrap_or_default();
-    eventually("the runner hears it", || heard().contains("HUP"));
+    let received = || fs::read_to_string(home.join("received")).unwrap_or_default();
+    eventually("the runner has received it", || received().contains("HUP"));
     endpoint.wait_for_more(3);
     assert!(
         is_alive(runner),
@@ -368,7 +521,7 @@ fn a_terminal_that_hangs_up_on_the_shell_is_one_stop_however_often_it_is_told() 
     wait_for_end(daemon);
     let log = fs::read_to_string(home.join("log")).unwrap();
     assert!(log.contains("exit status=42"), "{log}");
-    assert!(log.contains("the operator says stop"), "{log}");
+    assert!(log.contains("stop requested"), "{log}");
 }
 
 #[test]
@@ -406,34 +559,36 @@ fn the_log_is_coloured_on_a_terminal_only() {
 }
 
 #[test]
-fn what_a_script_put_into_the_background_does_not_hear_its_ctrl_c() {
+fn in_the_background_of_a_script_ctrl_c_does_not_reach_the_runner() {
     let endpoint = Endpoint::ok();
     let mut terminal = Terminal::open();
     let program = Taskbeat::run(&endpoint).script(TALKING);
-    // It goes on after the key, as a script does that clears up.
-    let script = "trap 'echo heard' INT QUIT
+    // It goes on after the key, as a script that cleans up.
+    let script = "trap 'echo received' INT QUIT
         \"$@\" & echo daemon $!; wait $!; wait $!; wait $!; echo status $?";
     fs::write(program.home().join("script"), script).unwrap();
     let shell = terminal.shell(program);
     terminal.enter(r#"sh script "$@""#);
     let daemon = terminal.wait_for_number("daemon");
     terminal.wait_for("leader");
-    for (key, heard) in [("\x03", 1), ("\x1c", 2)] {
+    for (key, received) in [("\x03", 1), ("\x1c", 2)] {
         terminal.press(key);
-        eventually("the script hears it", || terminal.count("heard") == heard);
+        eventually("the script has received it", || {
+            terminal.count("received") == received
+        });
     }
     endpoint.wait_for_more(3);
     assert_eq!(terminal.count("got INT") + terminal.count("got QUIT"), 0);
-    // From elsewhere it is a stop, though the script made us ignore it.
+    // From elsewhere it is a stop, although the script made taskbeat ignore it.
     signal(daemon, Signal::INT);
     terminal.wait_for("got TERM");
-    // The input of what is in the background is empty.
+    // A script connects the input of a background job to /dev/null.
     assert_eq!(terminal.wait_for_number("status"), 9);
     drop(shell);
 }
 
 #[test]
-fn a_terminal_that_a_killed_runner_left_raw_is_put_right() {
+fn a_terminal_that_a_killed_runner_left_raw_is_restored() {
     let show = "stty -a | grep -o -- '-*icanon' | sed 's/^/now /'";
     for (end, status, modes) in [("kill -KILL $$", 137, "icanon"), ("exit 3", 3, "-icanon")] {
         let endpoint = Endpoint::ok();

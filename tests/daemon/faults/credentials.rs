@@ -63,7 +63,7 @@ fn recovers(
     assert!(!line.contains('{'), "{line}");
     daemon.wait_for_lines("failed again", failures);
     mend();
-    daemon.wait_for_log("the service answers again");
+    daemon.wait_for_log("heartbeats are acknowledged again");
     survives_with(endpoint, daemon, 1).line();
 }
 
@@ -427,7 +427,7 @@ fn a_credential_process_that_hangs() {
         &config,
         &format!("[default]\ncredential_process = echo '{good}'\n"),
     );
-    daemon.wait_for_log("the service answers again");
+    daemon.wait_for_log("heartbeats are acknowledged again");
     assert!(children(daemon.pid()).contains(&leader) || is_alive(leader));
     survives_with(&endpoint, daemon, 1).line();
     assert_eq!(hanging(), 0, "they outlive us");

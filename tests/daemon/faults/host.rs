@@ -186,7 +186,7 @@ fn a_name_is_not_looked_up_when_threads_are_refused() {
     daemon.wait_for_lines("failed again", MANY / 2);
     assert!(is_alive(runner));
     limit(&daemon, &user, "--nproc=10000:");
-    daemon.wait_for_log("the service answers again");
+    daemon.wait_for_log("heartbeats are acknowledged again");
     endpoint.now_play(Play::Terminate);
     daemon.signal(rustix::process::Signal::TERM);
     assert_eq!(daemon.finish().status, 42);

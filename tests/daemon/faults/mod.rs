@@ -53,7 +53,7 @@ fn survives_with(endpoint: &Endpoint, daemon: Daemon, count: usize) -> Survived 
         assert!(took >= LEAST, "{MANY} heartbeats in {took:?}");
     }
     endpoint.now_play(Play::Ok);
-    let over = daemon.wait_for_log("the service answers again, after ");
+    let over = daemon.wait_for_log("heartbeats are acknowledged again, after ");
     // Once more, so that one that is well is seen to be followed by another.
     endpoint.wait_for_more(1);
     assert!(is_alive(pid), "the runner is gone");

@@ -55,7 +55,7 @@ fn is_corrected(ahead: i64) {
         let daemon = Taskbeat::run(&endpoint).set("--interval", "50ms").start();
         let line = daemon.wait_for_log("WARN heartbeat failed");
         assert!(line.contains(code), "{line}");
-        daemon.wait_for_log("the service answers again");
+        daemon.wait_for_log("heartbeats are acknowledged again");
         endpoint.wait_for(20);
         assert_eq!(rejected.load(Ordering::Relaxed), 1, "{code}, {ahead} s");
     }
@@ -87,7 +87,7 @@ fn a_clock_that_is_stepped_changes_nothing_but_one_answer() {
         let daemon = Taskbeat::run(&endpoint).set("--interval", "50ms").start();
         daemon.wait_for_log("heartbeat acknowledged");
         ahead.store(step, Ordering::Relaxed);
-        daemon.wait_for_log("the service answers again");
+        daemon.wait_for_log("heartbeats are acknowledged again");
         endpoint.wait_for_more(10);
         assert_eq!(rejected.load(Ordering::Relaxed), 1, "{step} s");
     }

@@ -31,6 +31,16 @@ pub(crate) use tls::{Authority, Certified, Tls};
 /// How long a test waits for what must happen. It belongs to hangs, never to speed.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
+/// The size of a long test: `quick` by default, `full` with `TASKBEAT_TEST_FULL=1`, as in CI.
+///
+/// A quick test still has to fail for the defect that it guards against.
+pub(crate) fn rounds<T>(quick: T, full: T) -> T {
+    match std::env::var("TASKBEAT_TEST_FULL").as_deref() {
+        Ok("1") => full,
+        _ => quick,
+    }
+}
+
 /// What the ids of all task runners of this run of the tests begin with.
 fn our_runners() -> String {
     format!("tr-{}-", std::process::id())
