@@ -187,6 +187,24 @@ fn no_sentence_hides_its_subject() {
     report("vague subjects", &violations);
 }
 
+#[test]
+fn the_paths_in_the_documents_exist() {
+    let mut violations = Vec::new();
+    for (file, text) in files(&["*.md"]) {
+        for (number, line) in (1..).zip(text.lines()) {
+            // Every second part is between backquotes.
+            for path in line.split('`').skip(1).step_by(2) {
+                let folder = path.split_once('/').map_or("", |(folder, _)| folder);
+                let is_path = TEXT.contains(&folder) && !path.contains([' ', '*', '<']);
+                if is_path && !root().join(path).exists() {
+                    violations.push(format!("{file}:{number}: {path}"));
+                }
+            }
+        }
+    }
+    report("paths that do not exist", &violations);
+}
+
 /// Fails with all violations, if there are any.
 fn report(rule: &str, violations: &[String]) {
     let count = violations.len();
