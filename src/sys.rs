@@ -3,6 +3,7 @@
 #![expect(unsafe_code, reason = "these calls have no safe form")]
 
 use std::env;
+use std::ffi::OsStr;
 use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
@@ -32,11 +33,14 @@ pub(crate) fn prepare_child(command: &mut Command, ignored: Vec<i32>) {
 fn before_exec(parent: Pid, ignored: &[i32]) -> io::Result<()> {
     unblock_signals()?;
     for signal in 1..=LAST_SIGNAL {
-        if !ignored.contains(&signal) {
-            // SAFETY: SIG_DFL is no handler. Signals that cannot be changed, and those that the C
-            // library reserves, are refused with an error that has no meaning here.
-            unsafe { libc::signal(signal, libc::SIG_DFL) };
-        }
+        let action = if ignored.contains(&signal) {
+            libc::SIG_IGN
+        } else {
+            libc::SIG_DFL
+        };
+        // SAFETY: neither action is a handler. Signals that cannot be changed, and those that the C
+        // library reserves, are refused with an error that has no meaning here.
+        unsafe { libc::signal(signal, action) };
     }
     set_parent_process_death_signal(Some(Signal::KILL))?;
     // If the parent ended before that call, the kernel will not send the signal.
@@ -86,7 +90,7 @@ fn set_mask(how: libc::c_int, signals: &[libc::c_int]) -> io::Result<()> {
 }
 
 /// Sets or removes a variable of taskbeat's own environment. Call it while there is only one thread.
-pub(crate) fn set_variable(name: &str, value: Option<&str>) {
+pub(crate) fn set_variable(name: impl AsRef<OsStr>, value: Option<&str>) {
     // SAFETY: only another thread could read or write the environment meanwhile, and there is none.
     unsafe {
         match value {

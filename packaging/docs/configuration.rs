@@ -1,55 +1,62 @@
-//! `taskbeat.toml(5)`: the table of settings, with the words and the examples of the file that is installed.
+//! `taskbeat.toml(5)`: the table of settings, with the comments and examples of the installed file.
 
 use std::error::Error;
 
 use roff::{Roff, bold, italic, roman};
+use taskbeat::config::SETTINGS;
 
-use crate::page::{begin, entry, groups, limits, prose, see_also, settings};
+use crate::page::{VERSION, entry, prose, ragged, see_also};
 
 const FILE: &str = include_str!("../../config/taskbeat.toml");
 
 /// The page.
 ///
 /// # Errors
-/// When the file does not have every setting, each after its comment.
+///
+/// The file lacks a setting or the comment of a group.
 pub(crate) fn page() -> Result<Roff, Box<dyn Error>> {
-    let mut page = begin(
-        "taskbeat.toml",
-        "5",
-        "File Formats",
-        "configuration of taskbeat",
+    let blocks: Vec<Block> = FILE.split("\n\n").map(Block::new).collect();
+    let (about, blocks) = blocks.split_first().ok_or("the file is empty")?;
+    let mut page = Roff::new();
+    page.control(
+        "TH",
+        ["taskbeat.toml", "5", "\"\"", VERSION, "File Formats"],
     );
-    let blocks: Vec<Block> = FILE.split("\n\n").map(Block::of).collect();
-    let [about, ..] = &blocks[..] else {
-        return Err("the file is empty".into());
-    };
-    page.control("SH", ["SYNOPSIS"])
+    ragged(&mut page);
+    page.control("SH", ["NAME"])
+        .text([roman("taskbeat.toml - configuration of taskbeat")])
+        .control("SH", ["SYNOPSIS"])
         .text([italic("/etc/taskbeat/taskbeat.toml")])
         .control("SH", ["DESCRIPTION"])
-        .text(prose(&about.comment));
-    page.control("SH", ["SETTINGS"]);
-    for group in groups() {
-        if let Some(heading) = group.heading() {
-            page.control("SS", [heading]);
-            let mut comments = blocks.iter().filter(|block| block.key.is_none());
-            let said = comments.find_map(|block| block.comment.strip_prefix(heading));
-            let said = said.ok_or(format!("nothing is said about {heading}"))?;
-            page.text(prose(&capitalised(said)));
+        .text(prose(&about.comment))
+        .control("SH", ["SETTINGS"]);
+    let mut group = None;
+    for setting in SETTINGS.iter().filter(|setting| setting.file) {
+        if let Some(heading) = setting.heading()
+            && group.replace(heading) != Some(heading)
+        {
+            let mut comments = blocks.iter().map(|block| block.comment.as_str());
+            let comment =
+                comments.find_map(|comment| comment.strip_prefix(heading)?.strip_prefix(". "));
+            let comment = comment.ok_or(format!("the file has no comment on {heading}"))?;
+            page.control("SS", [heading]).text(prose(comment));
         }
-        for setting in settings(group).filter(|setting| setting.file) {
-            let of_key = |block: &&Block| block.key == Some(setting.key);
-            let block = blocks.iter().find(of_key);
-            let block = block.ok_or(format!("the file does not have {}", setting.key))?;
-            let head = [bold(setting.key), roman(" = "), italic(block.example)];
-            entry(&mut page, head, &block.comment);
-            limits(&mut page, setting);
+        let block = blocks.iter().find(|block| block.key == Some(setting.key));
+        let block = block.ok_or(format!("the file does not have {}", setting.key))?;
+        let head = [bold(setting.key), roman(" = "), italic(block.example)];
+        entry(&mut page, head, &block.comment);
+        let mut limits = format!("Allowed: {}.", setting.allowed());
+        if let Some(default) = setting.default {
+            limits = format!("{limits} Default: {default}.");
         }
+        page.control("br", []).text(prose(&limits));
     }
-    see_also(&mut page, &[("taskbeat", 1)]);
+    see_also(&mut page, &["`taskbeat`(1)"]);
     Ok(page)
 }
 
-/// What stands between two empty lines: a comment, and mostly the key that it is about, with an example.
+/// The text between two empty lines: a comment, and mostly the key that it explains, with an
+/// example.
 struct Block {
     comment: String,
     key: Option<&'static str>,
@@ -57,31 +64,23 @@ struct Block {
 }
 
 impl Block {
-    fn of(text: &'static str) -> Self {
+    fn new(text: &'static str) -> Self {
         let mut block = Self {
             comment: String::new(),
             key: None,
             example: "",
         };
-        let mut words = Vec::new();
+        let mut comment = Vec::new();
         for line in text.trim().lines() {
             match (line.strip_prefix("# "), line.split_once(" = ")) {
-                (Some(comment), _) => words.push(comment),
+                (Some(text), _) => comment.push(text),
                 (None, Some((key, example))) => {
                     (block.key, block.example) = (key.strip_prefix('#'), example);
                 }
                 (None, None) => {}
             }
         }
-        block.comment = words.join(" ");
+        block.comment = comment.join(" ");
         block
     }
-}
-
-/// The text after a heading and its colon or comma, as sentences of their own.
-fn capitalised(text: &str) -> String {
-    let text = text.trim_start_matches([':', ',', ' ']);
-    let mut letters = text.chars();
-    let first = letters.next().map(char::to_uppercase);
-    first.into_iter().flatten().chain(letters).collect()
 }

@@ -2,12 +2,12 @@
 
 use super::{CliError, load, runtime};
 use crate::aws::Connection;
-use crate::config::{Options, listing};
+use crate::config::Options;
 use crate::core::Exit;
 
 pub(super) fn check(options: &Options, online: bool) -> Result<Exit, CliError> {
     let config = load(options)?;
-    print!("{}", listing(&config.inputs));
+    print!("{}", config.listing);
     for warning in config.settings.warnings() {
         eprintln!("warning: {warning}");
     }

@@ -28,6 +28,7 @@ use crate::runner::mark_beside_runner;
 pub fn main() -> ExitCode {
     mark_beside_runner();
     hide_facts();
+    config::environment::remove_empty();
     let invocation = match args::parse(std::env::args_os()) {
         Ok(invocation) => invocation,
         Err(error) => {

@@ -1,46 +1,69 @@
-//! Reads the configuration file: keys, values and lines, not yet what they mean.
+//! Reads the configuration file: keys, values and lines, not yet their meaning.
 
+use std::fs::OpenOptions;
+use std::io::{self, Read};
+use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
+
+use rustix::fs::{OFlags, fcntl_setfl, fstatfs};
 use toml::de::{DeTable, DeValue};
 
 use super::errors::Error;
+use super::input::{Input, Origin};
 use super::show;
-use super::sources::{Input, Origin};
 use super::table::Setting;
 
-/// A key of the file, and what was given for it.
+/// A key of the file, and its value.
 #[derive(Debug, PartialEq)]
 pub(super) struct Entry {
     pub(super) key: String,
     pub(super) input: Input,
 }
 
-/// The entries of the file whose path `input`, the value of `setting`, is.
+/// The entries of the file whose path is `input`, the value of `setting`.
 ///
 /// # Errors
-/// When it cannot be read, or is not TOML: then every place where it is not.
+///
+/// The file cannot be read, or is not TOML: then every place where it is not.
 pub(super) fn read(setting: &'static Setting, input: &Input) -> Result<Vec<Entry>, Vec<Error>> {
     let path = match &input.value {
         Ok(path) => path,
-        Err(shown) => return Err(vec![Error::invalid(setting, shown.clone(), input)]),
+        Err(instead) => return Err(vec![Error::not_allowed(setting, instead.clone(), input)]),
     };
-    match std::fs::read_to_string(path) {
-        Ok(text) => parse(&text, &show::plain(setting, path)),
-        Err(error) => Err(vec![Error::Unreadable {
-            shown: show::quoted(setting, path),
-            origin: input.origin.clone(),
-            reason: error.to_string(),
-        }]),
+    match read_to_string(path) {
+        Ok(text) => parse(&text, &show::escaped(path)),
+        Err(error) => {
+            let problem = format!("must be {}: {error}", setting.allowed());
+            let path = show::quoted(setting, path);
+            Err(vec![Error::value(setting, path, input, problem)])
+        }
     }
+}
+
+/// The text of a file that ends. A FIFO is refused, because opening or reading it could block for
+/// ever. A pipe that was inherited open, such as the shell's `<(command)`, is read to its end.
+fn read_to_string(path: &str) -> io::Result<String> {
+    const LONGEST: u64 = 1 << 20;
+    let mut options = OpenOptions::new();
+    let nonblocking = OFlags::NONBLOCK.bits().cast_signed();
+    let file = options.read(true).custom_flags(nonblocking).open(path)?;
+    // The file system of pipes without a name; see PIPEFS_MAGIC in statfs(2).
+    let is_inherited = fstatfs(&file)?.f_type == 0x5049_5045;
+    if file.metadata()?.file_type().is_fifo() && !is_inherited {
+        return Err(io::Error::other("it is a FIFO"));
+    }
+    fcntl_setfl(&file, OFlags::empty())?;
+    let mut text = String::new();
+    if file.take(LONGEST).read_to_string(&mut text)? as u64 == LONGEST {
+        return Err(io::Error::other("it is longer than 1 MiB"));
+    }
+    Ok(text)
 }
 
 /// The entries of a file of this text, in its order.
 pub(super) fn parse(text: &str, path: &str) -> Result<Vec<Entry>, Vec<Error>> {
     let line_of = |offset| {
-        text.bytes()
-            .take(offset)
-            .filter(|byte| *byte == b'\n')
-            .count()
-            + 1
+        let before = text.bytes().take(offset);
+        before.filter(|byte| *byte == b'\n').count() + 1
     };
     let origin = |line| Origin::File {
         path: path.to_owned(),
@@ -48,20 +71,20 @@ pub(super) fn parse(text: &str, path: &str) -> Result<Vec<Entry>, Vec<Error>> {
     };
     let (table, errors) = DeTable::parse_recoverable(text);
     if !errors.is_empty() {
-        // Only the message: the error's own Display repeats the line, and with it what may be a secret.
+        // Only the message: the error's own Display repeats the line, which may hold a secret.
         let of_line = |error: &toml::de::Error| {
             let line = line_of(error.span().map_or(0, |span| span.start));
             (line, error.message().replace('\n', ", "))
         };
-        let mut stumbles: Vec<_> = errors.iter().map(of_line).collect();
-        // What follows on the same line is mostly a consequence.
-        stumbles.sort_by_key(|(line, _)| *line);
-        stumbles.dedup_by_key(|(line, _)| *line);
+        let mut problems: Vec<_> = errors.iter().map(of_line).collect();
+        // Later errors on the same line mostly follow from the first.
+        problems.sort_by_key(|(line, _)| *line);
+        problems.dedup_by_key(|(line, _)| *line);
         let error = |(line, reason)| Error::Syntax {
             origin: origin(line),
             reason,
         };
-        return Err(stumbles.into_iter().map(error).collect());
+        return Err(problems.into_iter().map(error).collect());
     }
     let mut pairs: Vec<_> = table.into_inner().into_iter().collect();
     pairs.sort_by_key(|(key, _)| key.span().start);
@@ -75,7 +98,7 @@ pub(super) fn parse(text: &str, path: &str) -> Result<Vec<Entry>, Vec<Error>> {
     Ok(pairs.into_iter().map(entry).collect())
 }
 
-/// Numbers and booleans become the text one would have written in quotes.
+/// Numbers and booleans become the text that they would be in quotes.
 fn as_text(value: &DeValue<'_>) -> Result<String, String> {
     match value {
         DeValue::String(text) => Ok(text.clone().into_owned()),

@@ -1,22 +1,23 @@
-//! What the host says of itself, for the placeholders that need nobody else.
+//! The placeholders that the host itself can fill in.
 
 use std::fs;
 
-use super::placeholders::{Part, Placeholder, parts};
+use super::placeholders::{Part, Placeholder, escape, parts};
 
-/// What systemd and its like write at the first boot, as machine-id(5) has it.
+/// Written by the system at its first boot; see machine-id(5).
 const MACHINE_ID: &str = "/etc/machine-id";
 
-/// The text with `{hostname}` and `{machine-id}` replaced; the other placeholders stay.
+/// The text with `{hostname}` and `{machine-id}` replaced. It is still a text of placeholders: the
+/// others stay, and literal braces stay doubled.
 ///
 /// # Errors
 ///
-/// A brace that belongs to no placeholder, or a host that does not know what is asked of it.
+/// A brace that belongs to no placeholder, or a name that the host does not have.
 pub(super) fn fill(text: &str) -> Result<String, String> {
     let parts = parts(text)?;
     let texts = parts.into_iter().map(|part| match part {
-        Part::Text(text) => Ok(text.to_owned()),
-        Part::Placeholder(Placeholder::Hostname) => hostname(),
+        Part::Text(text) => Ok(escape(text)),
+        Part::Placeholder(Placeholder::Hostname) => Ok(escape(&hostname()?)),
         Part::Placeholder(Placeholder::MachineId) => machine_id(),
         Part::Placeholder(
             other @ (Placeholder::InstanceId
@@ -38,7 +39,7 @@ fn hostname() -> Result<String, String> {
 fn machine_id() -> Result<String, String> {
     let text = fs::read_to_string(MACHINE_ID).map_err(|error| format!("{MACHINE_ID}: {error}"))?;
     let id = text.trim_end();
-    // Before the first boot of an image it is empty, or says "uninitialized".
+    // Before the first boot of an image it is empty or "uninitialized".
     if id.len() == 32 && id.bytes().all(|byte| byte.is_ascii_hexdigit()) {
         Ok(id.to_owned())
     } else {
@@ -51,16 +52,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_host_fills_in_what_it_knows() {
+    fn the_host_fills_in_its_own_placeholders() {
         let name = hostname().unwrap();
         assert_eq!(fill("a {hostname} b"), Ok(format!("a {name} b")));
-        assert_eq!(
-            fill("{instance-id}/{public-hostname}"),
-            Ok("{instance-id}/{public-hostname}".into())
-        );
         match machine_id() {
             Ok(id) => assert_eq!(fill("{machine-id}"), Ok(id)),
             Err(reason) => assert!(reason.starts_with(MACHINE_ID), "{reason}"),
+        }
+        for unchanged in ["{instance-id}/{public-hostname}", "{{hostname}}", "a{{}}b"] {
+            assert_eq!(fill(unchanged), Ok(unchanged.into()));
         }
     }
 }

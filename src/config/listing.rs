@@ -1,5 +1,10 @@
 //! What `check` prints: every setting, its value, and where it came from.
 
+use std::fmt;
+
+use serde::Serialize;
+
+use super::input::Origin;
 use super::show;
 use super::sources::Inputs;
 use super::table::{Group, SETTINGS};
@@ -7,35 +12,48 @@ use super::table::{Group, SETTINGS};
 /// The widest value that still moves the origins of all others to the right, in characters.
 const WIDEST: usize = 48;
 
-/// A table of three columns, one line for each setting.
-#[must_use]
-pub fn listing(inputs: &Inputs) -> String {
-    let rows: Vec<(&str, String, String)> = SETTINGS
-        .iter()
-        .map(|setting| match inputs.get(setting) {
-            Some(input) => {
-                let value = match &input.value {
-                    Ok(text) => show::plain(setting, text),
-                    Err(shown) => shown.clone(),
-                };
-                (setting.key, value, input.origin.to_string())
+/// One row for each setting, in the order of the table. Displayed, it is a table of three columns.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub(crate) struct Listing(Vec<Row>);
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+struct Row {
+    key: &'static str,
+    /// The text as it was given, less credentials.
+    value: Option<String>,
+    origin: Origin,
+}
+
+impl Listing {
+    pub(super) fn new(inputs: &Inputs) -> Self {
+        let rows = SETTINGS.iter().map(|setting| {
+            let input = inputs.get(setting);
+            let text = input.and_then(|input| input.value.as_ref().ok());
+            let unset = if setting.group == Group::Aws {
+                Origin::Sdk
+            } else {
+                Origin::Unset
+            };
+            Row {
+                key: setting.key,
+                value: text.map(|text| show::without_secrets(setting, text)),
+                origin: input.map_or(unset, |input| input.origin.clone()),
             }
-            None if setting.group == Group::Aws => (
-                setting.key,
-                "-".to_owned(),
-                "left to the AWS SDK".to_owned(),
-            ),
-            None => (setting.key, "-".to_owned(), "not set".to_owned()),
-        })
-        .collect();
-    let keys = rows.iter().map(|(key, ..)| key.len()).max().unwrap_or(0);
-    let values = rows
-        .iter()
-        .map(|(_, value, _)| value.chars().count().min(WIDEST))
-        .max()
-        .unwrap_or(0);
-    let lines = rows
-        .iter()
-        .map(|(key, value, origin)| format!("{key:keys$}  {value:values$}  {origin}"));
-    lines.collect::<Vec<_>>().join("\n") + "\n"
+        });
+        Self(rows.collect())
+    }
+}
+
+impl fmt::Display for Listing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let value = |row: &Row| row.value.as_deref().map_or("-".to_owned(), show::escaped);
+        let width = |row| value(row).chars().count().min(WIDEST);
+        let keys = self.0.iter().map(|row| row.key.len()).max().unwrap_or(0);
+        let values = self.0.iter().map(width).max().unwrap_or(0);
+        for row in &self.0 {
+            let (key, origin) = (row.key, &row.origin);
+            writeln!(f, "{key:keys$}  {:values$}  {origin}", value(row))?;
+        }
+        Ok(())
+    }
 }

@@ -1,14 +1,21 @@
-//! The configuration: what the user decides, where it may come from, and what is refused.
+//! The configuration: which settings there are, where their values come from, and what is refused.
 //!
-//! It passes three stages. `sources` gathers one raw value for each row of the table, [`SETTINGS`]: from a flag, else
-//! the environment, else the file, else a default; `host` fills in what the host says of itself. `values` parses single values. `settings` puts them together.
-//! Whatever is wrong is refused before anything starts; no unknown name and no bad value falls back to a default.
+//! ```text
+//!   command line ─┐                ┌──▶ settings   typed, or every error at once
+//!   environment ──┼──▶ sources ────┤    (values parses one text each)
+//!   file ─────────┤    one Input   └──▶ listing    what `check` prints
+//!   defaults ─────┘    for each row of the table
+//! ```
 //!
-//! A new setting is a row of the table, a field of [`Settings`] and a line of its reader.
+//! Everything wrong is refused before anything starts. No unknown name and no bad value falls back
+//! to a default. A new setting is a row of the table, a field of `Settings` and a line of its
+//! reader.
 
+pub(crate) mod environment;
 mod errors;
 mod file;
 mod host;
+mod input;
 mod listing;
 mod placeholders;
 mod settings;
@@ -22,34 +29,38 @@ mod tests;
 
 use std::ffi::OsString;
 
-pub use errors::{Error, Errors};
-pub use listing::listing;
-pub use placeholders::{Part, Placeholder, parts};
-pub use settings::{
-    AwsSettings, Identity, LogFormat, LogSettings, RunnerSettings, Settings, StopScope, Target,
-};
-pub use sources::{Flag, Inputs, Options, Origin, Preset};
-pub use table::{Group, SETTINGS, Setting};
+use self::errors::Errors;
+use self::sources::Inputs;
 
-/// The settings, and the inputs they were made from.
+pub(crate) use self::listing::Listing;
+pub(crate) use self::placeholders::{Part, Placeholder, parts};
+pub(crate) use self::settings::Settings;
+pub use self::settings::{AwsSettings, Identity, LogSettings, RunnerSettings, Target};
+pub(crate) use self::show::escaped;
+pub(crate) use self::sources::{Flag, Options, Preset};
+pub(crate) use self::table::Group;
+pub use self::table::{SETTINGS, Setting};
+pub use self::values::{LogFormat, StopScope};
+
+/// The settings, and where each of them came from.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Config {
-    /// What was decided.
-    pub settings: Settings,
-    /// Who decided it, for [`listing`].
-    pub inputs: Inputs,
+pub(crate) struct Config {
+    pub(crate) settings: Settings,
+    pub(crate) listing: Listing,
 }
 
 /// Reads every source. A reload calls it again with the same options and compares the settings.
 ///
 /// # Errors
-/// Everything that is wrong, in whatever source; the exit status for it is [`crate::core::Exit::CONFIG`].
-pub fn load(
+///
+/// Everything that is wrong, in whatever source. The exit status is [`crate::core::Exit::CONFIG`].
+pub(crate) fn load(
     options: &Options,
     environment: impl IntoIterator<Item = (OsString, OsString)>,
 ) -> Result<Config, Errors> {
-    let mut inputs = Inputs::gather(options, &environment.into_iter().collect())?;
+    let mut inputs = Inputs::gather(options, &environment::without_empty(environment))?;
     inputs.fill();
     let settings = Settings::resolve(&inputs)?;
-    Ok(Config { settings, inputs })
+    let listing = Listing::new(&inputs);
+    Ok(Config { settings, listing })
 }

@@ -1,19 +1,18 @@
-//! The placeholders of the identity: `{hostname}`, `{instance-id}` and their like.
+//! The placeholders of the identity: `{hostname}`, `{instance-id}` and the others.
 
 use std::fmt;
 
-/// What a placeholder stands for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Placeholder {
-    /// `{hostname}`: the system's host name.
+pub(crate) enum Placeholder {
+    /// The system's host name.
     Hostname,
-    /// `{machine-id}`: what `/etc/machine-id` says.
+    /// The id in `/etc/machine-id`.
     MachineId,
-    /// `{instance-id}`: the EC2 instance's id.
+    /// The EC2 instance's id.
     InstanceId,
-    /// `{public-hostname}`: the EC2 instance's public DNS name, where it has one.
+    /// The EC2 instance's public DNS name, if it has one.
     PublicHostname,
-    /// `{local-hostname}`: the EC2 instance's private DNS name.
+    /// The EC2 instance's private DNS name.
     LocalHostname,
 }
 
@@ -26,9 +25,8 @@ impl Placeholder {
         Self::LocalHostname,
     ];
 
-    /// Its name, without the braces. Those of EC2 are the metadata service's own.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
+    /// The text between the braces. For EC2 it is also the metadata service's own name.
+    pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Hostname => "hostname",
             Self::MachineId => "machine-id",
@@ -45,40 +43,50 @@ impl fmt::Display for Placeholder {
     }
 }
 
-/// A part of a text.
+/// A part of a text that may hold placeholders.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Part<'a> {
-    /// As it is.
+pub(crate) enum Part<'a> {
+    /// Literal text.
     Text(&'a str),
-    /// To be replaced.
     Placeholder(Placeholder),
 }
 
-/// The parts of `text`.
+/// Takes `text` apart. `{{` and `}}` are literal braces.
 ///
 /// # Errors
 ///
-/// A brace that belongs to no placeholder: what it is, and which placeholders there are.
-pub fn parts(text: &str) -> Result<Vec<Part<'_>>, String> {
+/// A single brace that belongs to no placeholder: the text of it, and which placeholders there are.
+pub(crate) fn parts(text: &str) -> Result<Vec<Part<'_>>, String> {
     let mut parts = Vec::new();
     let mut rest = text;
     while let Some(brace) = rest.find(['{', '}']) {
         let (before, after) = rest.split_at(brace);
-        let end = after.find('}').map_or(after.len(), |end| end + 1);
-        let (braces, after) = after.split_at(end);
-        let named = Placeholder::ALL
-            .into_iter()
-            .find(|one| one.to_string() == braces);
-        let placeholder = named.ok_or_else(|| {
-            let all = Placeholder::ALL.map(|one| one.to_string()).join(", ");
-            format!("{braces:?} is no placeholder, those are {all}")
-        })?;
-        parts.extend([Part::Text(before), Part::Placeholder(placeholder)]);
-        rest = after;
+        parts.push(Part::Text(before));
+        let (part, end) = if after.starts_with("{{") || after.starts_with("}}") {
+            (Part::Text(&after[..1]), 2)
+        } else {
+            let end = after.find('}').map_or(after.len(), |end| end + 1);
+            (Part::Placeholder(placeholder(&after[..end])?), end)
+        };
+        parts.push(part);
+        rest = &after[end..];
     }
     parts.push(Part::Text(rest));
     parts.retain(|part| *part != Part::Text(""));
     Ok(parts)
+}
+
+fn placeholder(braced: &str) -> Result<Placeholder, String> {
+    let mut all = Placeholder::ALL.into_iter();
+    all.find(|one| one.to_string() == braced).ok_or_else(|| {
+        let all = Placeholder::ALL.map(|one| one.to_string()).join(", ");
+        format!("{braced:?} is no placeholder; use one of {all}, or {{{{ and }}}} as braces")
+    })
+}
+
+/// The text of which [`parts`] makes `literal`.
+pub(super) fn escape(literal: &str) -> String {
+    literal.replace('{', "{{").replace('}', "}}")
 }
 
 #[cfg(test)]
@@ -87,17 +95,17 @@ mod tests {
 
     #[test]
     fn a_text_is_cut_at_its_placeholders() {
-        let placeholder = Part::Placeholder;
-        for (text, cut) in [
+        let (text, placeholder) = (Part::Text, Part::Placeholder);
+        for (whole, cut) in [
             ("", vec![]),
-            ("etl-1", vec![Part::Text("etl-1")]),
+            ("etl-1", vec![text("etl-1")]),
             ("{hostname}", vec![placeholder(Placeholder::Hostname)]),
             (
                 "etl@{machine-id}/{instance-id}",
                 vec![
-                    Part::Text("etl@"),
+                    text("etl@"),
                     placeholder(Placeholder::MachineId),
-                    Part::Text("/"),
+                    text("/"),
                     placeholder(Placeholder::InstanceId),
                 ],
             ),
@@ -106,23 +114,48 @@ mod tests {
                 vec![
                     placeholder(Placeholder::PublicHostname),
                     placeholder(Placeholder::LocalHostname),
-                    Part::Text("é"),
+                    text("é"),
                 ],
             ),
         ] {
-            assert_eq!(parts(text), Ok(cut), "{text}");
+            assert_eq!(parts(whole), Ok(cut), "{whole}");
         }
     }
 
     #[test]
-    fn other_braces_are_named() {
+    fn doubled_braces_are_literal() {
+        let literal = |text: &str| -> String {
+            let texts = parts(text).unwrap().into_iter().map(|part| match part {
+                Part::Text(text) => text.to_owned(),
+                Part::Placeholder(placeholder) => format!("<{}>", placeholder.name()),
+            });
+            texts.collect()
+        };
+        for (text, expected) in [
+            ("job{{1}}", "job{1}"),
+            ("{{", "{"),
+            ("}}{{", "}{"),
+            ("{{hostname}}", "{hostname}"),
+            ("{{{hostname}}}", "{<hostname>}"),
+            ("{{{{hostname}}}}", "{{hostname}}"),
+        ] {
+            assert_eq!(literal(text), expected);
+        }
+        for text in ["", "etl", "a{b}}c{{{", "{hostname}"] {
+            assert_eq!(literal(&escape(text)), text);
+        }
+    }
+
+    #[test]
+    fn other_braces_are_refused_by_name() {
         for (text, named) in [
             ("a{host}b", "\"{host}\""),
             ("{Hostname}", "\"{Hostname}\""),
             ("{}", "\"{}\""),
             ("a{hostname", "\"{hostname\""),
             ("a}b", "\"}\""),
-            ("{{hostname}}", "\"{{hostname}\""),
+            ("{{hostname}", "\"}\""),
+            ("{{{hostname}}", "\"}\""),
         ] {
             let error = parts(text).unwrap_err();
             assert!(error.starts_with(named), "{text}: {error}");

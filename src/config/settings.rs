@@ -9,33 +9,31 @@ use rustix::process::{Pid, Signal};
 use tracing::level_filters::LevelFilter;
 
 use super::errors::{Error, Errors};
+use super::show;
 use super::sources::Inputs;
 use super::table::Setting;
-use super::{show, values};
+use super::values::{self, LogFormat, StopScope, choice};
 use crate::core::Policy;
 
-/// Everything that the user can decide, checked.
+/// Every setting, checked.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Settings {
-    /// What the heartbeat says.
-    pub identity: Identity,
-    /// Where it goes.
-    pub aws: AwsSettings,
-    /// When it goes, and how long a stop may take.
-    pub policy: Policy,
-    /// What is supervised.
-    pub runner: RunnerSettings,
-    /// What is logged.
-    pub log: LogSettings,
+pub(crate) struct Settings {
+    pub(crate) identity: Identity,
+    pub(crate) aws: AwsSettings,
+    pub(crate) policy: Policy,
+    pub(crate) runner: RunnerSettings,
+    pub(crate) log: LogSettings,
 }
 
-/// The parameters of `ReportTaskRunnerHeartbeat`, each at most 1024 characters, as its API reference has it. Until the
-/// metadata service was asked they may hold its placeholders.
+/// The parameters of `ReportTaskRunnerHeartbeat`, each at most 1024 characters (API reference).
+///
+/// As part of the settings they are texts for `parts`: they may hold placeholders
+/// of the metadata service, and their literal braces are doubled.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Identity {
-    /// `taskrunnerId`, at least one character; unique across the account.
+    /// `taskrunnerId`, at least one character, unique in the AWS account.
     pub taskrunner_id: String,
-    /// `workerGroup`; left out of the request when there is none.
+    /// `workerGroup`. Requests without one leave it out.
     pub worker_group: Option<String>,
     /// `hostname`, at least one character.
     pub hostname: String,
@@ -51,71 +49,52 @@ impl fmt::Display for Identity {
     }
 }
 
-/// How the service is reached; the SDK decides what is `None`.
+/// How to reach the service. The SDK decides about a field that is `None`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AwsSettings {
-    /// The region, a label of a host name.
+    /// A label of the endpoint's host name, such as `us-east-1`.
     pub region: Option<String>,
-    /// The profile of the shared configuration files.
+    /// A profile of the shared configuration files.
     pub profile: Option<String>,
-    /// The endpoint of Data Pipeline alone: give it to that client, not to the loader, whose STS and SSO clients would
-    /// take it, too.
+    /// The endpoint of Data Pipeline alone: the SDK's STS and SSO clients must not get it.
     pub endpoint_url: Option<String>,
+    /// Variables that are true and demand an endpoint which Data Pipeline does not have.
+    pub endpoint_variants: Vec<&'static str>,
 }
 
 /// The runner, and how it is stopped.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RunnerSettings {
-    /// What it is.
+    /// The process, or the command that starts it.
     pub target: Target,
-    /// What asks it to stop.
+    /// The first signal of a stop.
     pub stop_signal: Signal,
-    /// Whom the stop signal goes to.
+    /// The processes that get the stop signal.
     pub stop_scope: StopScope,
-    /// Program and arguments that are run when the service says `terminate`.
+    /// Program and arguments to run when the service answers `terminate`.
     pub on_terminate: Option<Vec<OsString>>,
 }
 
-/// What the heartbeats speak for.
+/// The runner's process.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Target {
-    /// Nobody that we know.
+    /// None that taskbeat knows: only heartbeats are sent.
     None,
-    /// Our child to be: program and arguments, at least the program.
+    /// A child to start: program and arguments, at least the program.
     Command(Vec<OsString>),
-    /// A process that somebody else started.
+    /// A running process, which has its own supervisor.
     Pid(Pid),
     /// The process that this file names, now or later.
     PidFile(PathBuf),
 }
 
-/// Whom the stop signal goes to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum StopScope {
-    /// The runner's process group.
-    Group,
-    /// The runner alone.
-    Leader,
-}
-
-/// What is logged, and in which shape.
+/// The log's format and level.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LogSettings {
-    /// The shape of a line.
+    /// The format of a line.
     pub format: LogFormat,
     /// The least important level that is logged.
     pub level: LevelFilter,
-}
-
-/// The shape of a line of the log.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LogFormat {
-    /// Text that fits where stderr leads: a terminal, the journal, a file.
-    Auto,
-    /// Text with a timestamp.
-    Text,
-    /// An object of JSON.
-    Json,
 }
 
 /// The regions with an endpoint, as of the AWS General Reference.
@@ -127,13 +106,14 @@ const REGIONS: [&str; 5] = [
     "ap-southeast-2",
 ];
 
-/// A shorter interval is the business of tests: the account may send one heartbeat per second, all runners together.
+/// Shorter intervals are for tests: the account may send one heartbeat per second in all.
 const SENSIBLE_INTERVAL: Duration = Duration::from_mins(1);
 
 impl Settings {
     /// Parses all inputs.
     ///
     /// # Errors
+    ///
     /// Everything that is wrong with any of them.
     pub(super) fn resolve(inputs: &Inputs) -> Result<Self, Errors> {
         let mut reader = Reader {
@@ -146,26 +126,40 @@ impl Settings {
         }
     }
 
-    /// What is probably a mistake, but not certainly; one line each.
-    #[must_use]
-    pub fn warnings(&self) -> Vec<String> {
+    /// Probable mistakes, on one line each.
+    pub(crate) fn warnings(&self) -> Vec<String> {
         let mut warnings = Vec::new();
-        if let (Some(region), None) = (&self.aws.region, &self.aws.endpoint_url)
+        let (region, endpoint) = (&self.aws.region, self.aws.endpoint_url.as_deref());
+        if let (Some(region), None) = (region, endpoint)
             && !REGIONS.contains(&region.as_str())
         {
             let regions = REGIONS.join(", ");
-            warnings.push(format!("region {region} has no Data Pipeline endpoint that we know of; these have: {regions}"));
+            warnings.push(format!(
+                "region {region} has no known Data Pipeline endpoint; these have one: {regions}"
+            ));
+        }
+        for variable in &self.aws.endpoint_variants {
+            warnings.push(format!(
+                "{variable} is true, but Data Pipeline has no such endpoint: \
+                 no heartbeat will arrive"
+            ));
+        }
+        let is_loopback = endpoint.is_some_and(values::is_loopback);
+        if let Some(url) = endpoint
+            && values::is_plain_http(url)
+            && !is_loopback
+        {
+            warnings.push(format!(
+                "endpoint {} is plain http: on the way, heartbeats can be read and answers forged",
+                show::escaped(url)
+            ));
         }
         let interval = self.policy.interval;
-        let loopback = self
-            .aws
-            .endpoint_url
-            .as_deref()
-            .is_some_and(values::is_loopback);
-        if interval < SENSIBLE_INTERVAL && !loopback {
+        if interval < SENSIBLE_INTERVAL && !is_loopback {
             let interval = humantime::format_duration(interval);
             warnings.push(format!(
-                "interval {interval} is short: all runners of an AWS account share one heartbeat per second"
+                "interval {interval} is short: all runners of an AWS account share one heartbeat \
+                 per second"
             ));
         }
         warnings
@@ -175,7 +169,7 @@ impl Settings {
 /// Marks a value whose error was noted already.
 struct Refused;
 
-/// Reads one input after the other, and goes on after an error: people want to see all of them.
+/// Reads one input after the other. After an error it goes on, so that all errors are reported.
 struct Reader<'a> {
     inputs: &'a Inputs,
     errors: Vec<Error>,
@@ -183,7 +177,7 @@ struct Reader<'a> {
 
 impl Reader<'_> {
     fn settings(&mut self) -> Result<Settings, Refused> {
-        // First all are read, then the first `?` may return.
+        // All are read before the first `?` may return.
         let taskrunner_id = self.required("taskrunner-id", values::name);
         let worker_group = self.optional("worker-group", values::worker_group);
         let hostname = self.required("hostname", values::name);
@@ -194,13 +188,15 @@ impl Reader<'_> {
         let jitter = self.required("jitter", values::jitter);
         let grace = self.required("grace", values::grace);
         let stop_signal = self.required("stop-signal", values::stop_signal);
-        let stop_scope = self.required("stop-scope", values::stop_scope);
+        let stop_scope = self.required("stop-scope", |text| choice(text, &values::STOP_SCOPES));
         let lost_contact_after = self.lost_contact_after(interval.as_ref().ok().copied());
         let target = self.target();
         let on_terminate = self.optional("on-terminate", values::command);
-        let after_terminate = self.required("after-terminate", values::after_terminate);
-        let format = self.required("log-format", values::log_format);
-        let level = self.required("log", values::log_level);
+        let after_terminate = self.required("after-terminate", |text| {
+            choice(text, &values::AFTER_TERMINATE)
+        });
+        let format = self.required("log-format", |text| choice(text, &values::LOG_FORMATS));
+        let level = self.required("log", |text| choice(text, &values::LOG_LEVELS));
         Ok(Settings {
             identity: Identity {
                 taskrunner_id: taskrunner_id?,
@@ -211,6 +207,7 @@ impl Reader<'_> {
                 region: region?,
                 profile: profile?,
                 endpoint_url: endpoint_url?,
+                endpoint_variants: self.inputs.endpoint_variants.clone(),
             },
             policy: Policy {
                 interval: interval?,
@@ -233,7 +230,7 @@ impl Reader<'_> {
         })
     }
 
-    /// The runner is one of three things, or nothing.
+    /// At most one of command, pid and pid-file may be set.
     fn target(&mut self) -> Result<Target, Refused> {
         let command = self.command();
         let pid = self.optional("pid", values::pid);
@@ -269,11 +266,11 @@ impl Reader<'_> {
         if after.is_none_or(|after| !too_short(after)) {
             return Ok(after);
         }
-        // The value alone may be fine, so only here it can be refused.
+        // The value alone may be allowed, so it can be refused only here.
         self.optional(key, |_| None::<()>).map(|_| None)
     }
 
-    /// The arguments after `--` reach the runner untouched; only a shell command has something to be checked.
+    /// The arguments after `--` reach the runner untouched, so only a shell command is checked.
     fn command(&mut self) -> Result<Option<Vec<OsString>>, Refused> {
         if self.inputs.command.is_empty() {
             return self.optional("command", values::command);
@@ -304,14 +301,15 @@ impl Reader<'_> {
         let Some(input) = self.inputs.get(setting) else {
             return Ok(None);
         };
-        let shown = match &input.value {
+        let refused = match &input.value {
             Ok(text) => match parse(text) {
                 Some(value) => return Ok(Some(value)),
                 None => show::quoted(setting, text),
             },
-            Err(shown) => shown.clone(),
+            Err(instead) => instead.clone(),
         };
-        self.errors.push(Error::invalid(setting, shown, input));
+        self.errors
+            .push(Error::not_allowed(setting, refused, input));
         Err(Refused)
     }
 }

@@ -1,11 +1,11 @@
-//! How values are shown to people: on one line, of bearable length, without credentials.
+//! How messages show a value: on one line, of bounded length, without credentials.
 
 use super::table::Setting;
 
 /// The longest part of a value that a message repeats, in characters.
 const LONGEST: usize = 80;
 
-/// The value in quotes, as a message shows it.
+/// The value in quotes, cut after [`LONGEST`] characters.
 pub(super) fn quoted(setting: &Setting, value: &str) -> String {
     let value = without_secrets(setting, value);
     let length = value.chars().count();
@@ -16,16 +16,14 @@ pub(super) fn quoted(setting: &Setting, value: &str) -> String {
     format!("{start:?}… ({length} characters)")
 }
 
-/// The value as a list shows it: quoted only where one could not see its ends otherwise.
-pub(super) fn plain(setting: &Setting, value: &str) -> String {
-    let value = without_secrets(setting, value);
-    if value.is_empty() || value.contains(|char: char| char.is_whitespace() || char.is_control()) {
-        return format!("{value:?}");
-    }
-    value
+/// The value as one word: in quotes only if it is empty, holds a space or needs escapes.
+pub(crate) fn escaped(value: &str) -> String {
+    let quoted = format!("{value:?}");
+    let is_plain = quoted.len() == value.len() + 2 && !value.contains(' ') && !value.is_empty();
+    if is_plain { value.to_owned() } else { quoted }
 }
 
-fn without_secrets(setting: &Setting, value: &str) -> String {
+pub(super) fn without_secrets(setting: &Setting, value: &str) -> String {
     if setting.secret {
         redacted(value)
     } else {
@@ -33,15 +31,16 @@ fn without_secrets(setting: &Setting, value: &str) -> String {
     }
 }
 
-/// A URL less all that may be a user, a password or a token; it need not be valid, so rather too much than too little.
-fn redacted(url: &str) -> String {
+/// The URL without anything that may be a user, a password or a token. The text need not be a valid
+/// URL, so it rather hides too much than too little.
+pub(super) fn redacted(url: &str) -> String {
     let (scheme, rest) = match url.split_once("://") {
         Some((scheme, _)) if !scheme.contains('@') => url.split_at(scheme.len() + 3),
         _ => ("", url),
     };
     let (head, tail) = rest.split_at(rest.find(['?', '#']).unwrap_or(rest.len()));
     if tail.contains('@') {
-        // Whether a password or a query holds the `?` is not to be known.
+        // The `?` may belong to a password or begin a query.
         return format!("{scheme}***");
     }
     let head = head
@@ -59,8 +58,25 @@ mod tests {
     use super::*;
 
     #[test]
+    fn only_words_go_without_quotes() {
+        for word in ["a", "--flag", "é", "it's", "http://[::1]:80/"] {
+            assert_eq!(escaped(word), word);
+        }
+        for (value, quoted) in [
+            ("", r#""""#),
+            ("a b", r#""a b""#),
+            ("a\nb", r#""a\nb""#),
+            ("a\u{1b}[2J", r#""a\u{1b}[2J""#),
+            ("a\u{202e}b", r#""a\u{202e}b""#),
+            ("a\"b", r#""a\"b""#),
+        ] {
+            assert_eq!(escaped(value), quoted);
+        }
+    }
+
+    #[test]
     fn urls_lose_their_secrets() {
-        for (url, shown) in [
+        for (url, redacted_url) in [
             ("https://example.com/path", "https://example.com/path"),
             ("https://user:secret@example.com", "https://***@example.com"),
             (
@@ -79,7 +95,7 @@ mod tests {
             ("https:/user:secret@example.com", "***@example.com"),
             ("user:secret@example.com://", "***@example.com://"),
         ] {
-            assert_eq!(redacted(url), shown);
+            assert_eq!(redacted(url), redacted_url);
         }
     }
 }

@@ -1,53 +1,49 @@
-//! The one table of settings: flags, environment names, file keys, `check` and help are all made from it.
+//! The table of settings. Options, variables, keys of the file, `check`, help texts and
+//! taskbeat.toml(5) are made from it.
 
-/// One setting: a row of [`SETTINGS`].
+use super::values::{AFTER_TERMINATE, Choices, LOG_FORMATS, LOG_LEVELS, STOP_SCOPES, STOP_SIGNALS};
+
+/// A row of [`SETTINGS`].
 #[derive(Debug)]
 pub struct Setting {
-    /// Its name: the flag without `--`, the key in the file, and in capitals the variable's name.
+    /// The option without `--`, the key in the file, and in capitals the end of its variable.
     pub key: &'static str,
-    /// What stands for the value in help texts.
-    pub value: &'static str,
-    /// The value when nobody sets one. None: there is none, or the system or the AWS SDK knows better.
+    /// The placeholder of the value in help texts.
+    pub(crate) value: &'static str,
+    /// The value if no source has one. Without it there is none, or the system or the SDK finds it.
     pub default: Option<&'static str>,
-    /// Which values are allowed; completes the sentence "must be …".
-    pub allowed: &'static str,
-    /// Those values that shells offer, where there are only so many.
-    pub choices: &'static [&'static str],
-    /// What it is for, in one line.
-    pub help: &'static str,
-    /// Where help lists it.
-    pub group: Group,
+    /// The allowed values, if they are a closed list; shells offer them.
+    pub(crate) choices: &'static [&'static str],
+    /// The other allowed values, or a remark on the list.
+    allowed: &'static str,
+    /// One line for `-h`; with the default it fits 45 columns.
+    pub(crate) help: &'static str,
+    pub(crate) group: Group,
     /// Whether the command line has an option for it.
-    pub flag: bool,
+    pub(crate) flag: bool,
     /// Whether the configuration file may hold it.
     pub file: bool,
-    /// Whether a wrong value may hold credentials, which no message may repeat.
-    pub secret: bool,
-    /// Variables of the AWS SDKs that stand in, the first one wins, when flag, environment and file are silent.
-    pub aws: &'static [&'static str],
+    /// Whether its value may hold credentials, which no message may repeat.
+    pub(crate) secret: bool,
+    /// Variables of the AWS SDK that take the place of a value from the command line, the
+    /// environment and the file. The first that is set counts.
+    pub(crate) aws: &'static [&'static str],
 }
 
-/// The headings of the help texts.
+/// The groups of the help texts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Group {
-    /// What concerns the whole program.
+pub(crate) enum Group {
     General,
-    /// Who sends the heartbeats.
     Identity,
-    /// Whom they are sent to, and with which credentials.
     Aws,
-    /// When they are sent.
     Timing,
-    /// What is supervised, and how it is stopped.
     Runner,
-    /// What is said about all this.
     Logging,
 }
 
 impl Group {
-    /// The heading over the group's options; none over those that belong with `--help`.
-    #[must_use]
-    pub const fn heading(self) -> Option<&'static str> {
+    /// None for the options that stand beside `--help`.
+    pub(crate) const fn heading(self) -> Option<&'static str> {
         match self {
             Self::General => None,
             Self::Identity => Some("Identity"),
@@ -60,32 +56,51 @@ impl Group {
 }
 
 impl Setting {
-    /// The environment variable that sets it.
+    /// The allowed values in words that complete "must be".
     #[must_use]
-    pub fn variable(&self) -> String {
-        format!(
-            "{VARIABLE_PREFIX}{}",
-            self.key.to_uppercase().replace('-', "_")
-        )
+    pub fn allowed(&self) -> String {
+        match self.choices {
+            [] => self.allowed.to_owned(),
+            [others @ .., last] => format!("{} or {last}{}", others.join(", "), self.allowed),
+        }
     }
 
-    /// The row of `key`.
+    /// The heading of the group that it belongs to.
     #[must_use]
-    pub fn find(key: &str) -> Option<&'static Self> {
+    pub fn heading(&self) -> Option<&'static str> {
+        self.group.heading()
+    }
+
+    /// The environment variable that sets it.
+    pub(crate) fn variable(&self) -> String {
+        let name = self.key.to_uppercase().replace('-', "_");
+        format!("{VARIABLE_PREFIX}{name}")
+    }
+
+    pub(crate) fn find(key: &str) -> Option<&'static Self> {
         SETTINGS.iter().find(|setting| setting.key == key)
     }
 }
 
-/// What the names of all our environment variables begin with.
 pub(super) const VARIABLE_PREFIX: &str = "TASKBEAT_";
 
-/// What most rows have in common.
+const fn words<T: Copy, const N: usize>(choices: &Choices<T, N>) -> [&'static str; N] {
+    let mut words = [""; N];
+    let mut index = 0;
+    while index < N {
+        words[index] = choices[index].0;
+        index += 1;
+    }
+    words
+}
+
+/// The values that most rows share.
 const ROW: Setting = Setting {
     key: "",
     value: "",
     default: None,
-    allowed: "",
     choices: &[],
+    allowed: "",
     help: "",
     group: Group::General,
     flag: true,
@@ -94,7 +109,7 @@ const ROW: Setting = Setting {
     aws: &[],
 };
 
-/// Every setting, in the order in which help, `check` and messages name them.
+/// Every setting, in the order of help texts, listings and messages.
 pub const SETTINGS: &[Setting] = &[
     Setting {
         key: "config",
@@ -108,7 +123,7 @@ pub const SETTINGS: &[Setting] = &[
         key: "taskrunner-id",
         value: "ID",
         allowed: "1 to 1024 characters, no control characters, no spaces around them",
-        help: "ID of the task runner, unique in the AWS account",
+        help: "ID, unique in the AWS account",
         group: Group::Identity,
         ..ROW
     },
@@ -116,7 +131,7 @@ pub const SETTINGS: &[Setting] = &[
         key: "worker-group",
         value: "NAME",
         allowed: "at most 1024 characters, no `*`, no control characters, no spaces around it",
-        help: "Worker group of the task runner, one exact and case-sensitive name",
+        help: "Worker group, one exact and case-sensitive name",
         group: Group::Identity,
         ..ROW
     },
@@ -125,7 +140,7 @@ pub const SETTINGS: &[Setting] = &[
         value: "NAME",
         default: Some("{hostname}"),
         allowed: "1 to 1024 characters, no control characters, no spaces around them",
-        help: "Public DNS name of the task runner",
+        help: "Public DNS name",
         group: Group::Identity,
         ..ROW
     },
@@ -133,7 +148,7 @@ pub const SETTINGS: &[Setting] = &[
         key: "region",
         value: "REGION",
         allowed: "a region's name in lowercase letters, digits and dashes, such as us-east-1",
-        help: "AWS region; by default what the AWS SDK finds",
+        help: "AWS region; by default the AWS SDK finds it",
         group: Group::Aws,
         aws: &["AWS_REGION", "AWS_DEFAULT_REGION"],
         ..ROW
@@ -142,7 +157,7 @@ pub const SETTINGS: &[Setting] = &[
         key: "profile",
         value: "NAME",
         allowed: "the name of an AWS profile, no control characters, no spaces around it",
-        help: "AWS profile; by default what the AWS SDK finds",
+        help: "AWS profile; by default the AWS SDK finds it",
         group: Group::Aws,
         aws: &["AWS_PROFILE"],
         ..ROW
@@ -151,7 +166,7 @@ pub const SETTINGS: &[Setting] = &[
         key: "endpoint-url",
         value: "URL",
         allowed: "an http or https URL with a host, without user, password, query or fragment",
-        help: "Where heartbeats go; by default to the region's endpoint",
+        help: "Service's URL; by default the region's",
         group: Group::Aws,
         secret: true,
         aws: &["AWS_ENDPOINT_URL_DATA_PIPELINE", "AWS_ENDPOINT_URL"],
@@ -159,10 +174,10 @@ pub const SETTINGS: &[Setting] = &[
     },
     Setting {
         key: "interval",
-        value: "DURATION",
+        value: "TIME",
         default: Some("15m"),
         allowed: "10ms to 15m, such as 15m, 90s or 250ms",
-        help: "Longest time from one heartbeat to the next",
+        help: "Longest heartbeat interval",
         group: Group::Timing,
         ..ROW
     },
@@ -171,24 +186,24 @@ pub const SETTINGS: &[Setting] = &[
         value: "PERCENT",
         default: Some("10%"),
         allowed: "0% to 50%, such as 10% or 2.5%",
-        help: "Largest part of the interval to be early by",
+        help: "Random cut of the interval",
         group: Group::Timing,
         ..ROW
     },
     Setting {
         key: "lost-contact-after",
-        value: "DURATION",
+        value: "TIME",
         allowed: "longer than two intervals and at most 30d, such as 45m",
-        help: "Stop the runner after so long a silence; by default never",
+        help: "Stop the runner when out of contact so long",
         group: Group::Timing,
         ..ROW
     },
     Setting {
         key: "grace",
-        value: "DURATION",
+        value: "TIME",
         default: Some("30s"),
         allowed: "0s to 24h, such as 2m, 30s or 500ms",
-        help: "Time from the stop signal to SIGKILL",
+        help: "Time to stop before SIGKILL",
         group: Group::Runner,
         ..ROW
     },
@@ -196,9 +211,9 @@ pub const SETTINGS: &[Setting] = &[
         key: "stop-signal",
         value: "SIGNAL",
         default: Some("SIGTERM"),
-        allowed: "TERM, INT, HUP, QUIT, USR1, USR2 or KILL, with or without SIG before it",
-        choices: &["TERM", "INT", "HUP", "QUIT", "USR1", "USR2", "KILL"],
-        help: "Signal that asks the runner to stop",
+        choices: &words(&STOP_SIGNALS),
+        allowed: ", with or without SIG before it",
+        help: "First signal of a stop",
         group: Group::Runner,
         ..ROW
     },
@@ -206,9 +221,8 @@ pub const SETTINGS: &[Setting] = &[
         key: "stop-scope",
         value: "SCOPE",
         default: Some("group"),
-        allowed: "group or process",
-        choices: &["group", "process"],
-        help: "Who gets the stop signal: group or process",
+        choices: &words(&STOP_SCOPES),
+        help: "Reach of the stop signal",
         group: Group::Runner,
         ..ROW
     },
@@ -216,7 +230,7 @@ pub const SETTINGS: &[Setting] = &[
         key: "command",
         value: "COMMAND",
         allowed: "a command for /bin/sh -c",
-        help: "Shell command that is the runner; arguments after -- take its place",
+        help: "The runner, unless arguments follow --",
         group: Group::Runner,
         flag: false,
         ..ROW
@@ -225,7 +239,7 @@ pub const SETTINGS: &[Setting] = &[
         key: "pid",
         value: "PID",
         allowed: "the id of a running process",
-        help: "Attach to this process, which somebody else started",
+        help: "Attach to this running process",
         group: Group::Runner,
         ..ROW
     },
@@ -233,7 +247,7 @@ pub const SETTINGS: &[Setting] = &[
         key: "pid-file",
         value: "PATH",
         allowed: "a path",
-        help: "Attach to the process that this file names, now or later",
+        help: "Attach to the process that this file names",
         group: Group::Runner,
         ..ROW
     },
@@ -241,17 +255,16 @@ pub const SETTINGS: &[Setting] = &[
         key: "on-terminate",
         value: "COMMAND",
         allowed: "a command for /bin/sh -c",
-        help: "Shell command to run at terminate, before the runner is stopped",
+        help: "Shell command to run first at terminate",
         group: Group::Runner,
         ..ROW
     },
     Setting {
         key: "after-terminate",
-        value: "WHAT",
+        value: "ACTION",
         default: Some("exit"),
-        allowed: "exit or idle",
-        choices: &["exit", "idle"],
-        help: "After terminate: exit, or stay idle until SIGTERM",
+        choices: &words(&AFTER_TERMINATE),
+        help: "Exit or idle after terminate",
         group: Group::Runner,
         ..ROW
     },
@@ -259,9 +272,8 @@ pub const SETTINGS: &[Setting] = &[
         key: "log-format",
         value: "FORMAT",
         default: Some("auto"),
-        allowed: "auto, text or json",
-        choices: &["auto", "text", "json"],
-        help: "Shape of the log on stderr: auto, text or json",
+        choices: &words(&LOG_FORMATS),
+        help: "Format of the log on stderr",
         group: Group::Logging,
         ..ROW
     },
@@ -269,9 +281,8 @@ pub const SETTINGS: &[Setting] = &[
         key: "log",
         value: "LEVEL",
         default: Some("info"),
-        allowed: "off, error, warn, info, debug or trace",
-        choices: &["off", "error", "warn", "info", "debug", "trace"],
-        help: "How much to log: off, error, warn, info, debug or trace",
+        choices: &words(&LOG_LEVELS),
+        help: "Least important level to log",
         group: Group::Logging,
         ..ROW
     },

@@ -1,17 +1,23 @@
-//! The configuration from the outside: values in, settings or messages out.
+//! The configuration as a whole: values in, settings or messages out.
 
 use std::ffi::{OsStr, OsString};
 use std::fs;
+use std::io::Write;
+use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
+use std::thread;
 use std::time::Duration;
 
 use proptest::prelude::*;
+use rustix::fs::{CWD, Mode, mkfifoat};
 use rustix::process::Signal;
+use serde_json::json;
 use tempfile::TempDir;
 use tracing::level_filters::LevelFilter;
 
-use super::sources::Input;
+use super::input::{Input, Origin};
+use super::sources::Inputs;
 use super::*;
 use crate::core::{AfterTerminate, Policy};
 
@@ -33,16 +39,16 @@ fn environment<const N: usize>(variables: [(&str, &str); N]) -> [(OsString, OsSt
     variables.map(|(name, value)| (name.into(), value.into()))
 }
 
-/// A configuration file in a directory of its own, which lives as long as the first value.
+/// A configuration file in its own directory, which is removed with the first value.
 fn file(text: &[u8]) -> (TempDir, PathBuf, String) {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("t.toml");
     fs::write(&path, text).unwrap();
-    let shown = path.to_str().unwrap().to_owned();
-    (directory, path, shown)
+    let text = path.to_str().unwrap().to_owned();
+    (directory, path, text)
 }
 
-/// What is wrong with a file of this text, its path shortened to `t.toml`; the required id is given.
+/// The errors of a file of this text, with its path shortened to `t.toml`. The required id is set.
 fn errors_of_file(text: &[u8]) -> String {
     let (_directory, _, path) = file(text);
     let options = flags([("config", &path), ("hostname", "h")]);
@@ -63,7 +69,7 @@ fn settings<const N: usize>(given: [(&'static str, &str); N]) -> Settings {
 
 #[test]
 #[expect(clippy::too_many_lines, reason = "a table")]
-fn bad_values_are_refused_with_all_one_needs_to_know() {
+fn a_bad_value_is_refused_with_its_origin_and_what_is_allowed() {
     let name = "must be 1 to 1024 characters, no control characters, no spaces around them";
     let group =
         "must be at most 1024 characters, no `*`, no control characters, no spaces around it";
@@ -79,21 +85,21 @@ fn bad_values_are_refused_with_all_one_needs_to_know() {
     let format = "must be auto, text or json";
     let level = "must be off, error, warn, info, debug or trace";
     let long = "x".repeat(1025);
-    let shown_long = format!(r#""{}"… (1025 characters)"#, "x".repeat(80));
-    for (key, value, shown, allowed) in [
+    let cut = format!(r#""{}"… (1025 characters)"#, "x".repeat(80));
+    for (key, value, quoted, allowed) in [
         ("taskrunner-id", "", r#""""#, name),
         ("taskrunner-id", " t", r#"" t""#, name),
         ("taskrunner-id", "t\n", r#""t\n""#, name),
         ("taskrunner-id", "t\u{7}t", r#""t\u{7}t""#, name),
         ("taskrunner-id", "t\u{FFFE}", r#""t\u{fffe}""#, name),
-        ("taskrunner-id", &long, &shown_long, name),
+        ("taskrunner-id", &long, &cut, name),
         ("hostname", "", r#""""#, name),
         ("hostname", "host\t", r#""host\t""#, name),
-        ("hostname", &long, &shown_long, name),
+        ("hostname", &long, &cut, name),
         ("worker-group", "etl-*", r#""etl-*""#, group),
         ("worker-group", "etl ", r#""etl ""#, group),
         ("worker-group", "e\rl", r#""e\rl""#, group),
-        ("worker-group", &long, &shown_long, group),
+        ("worker-group", &long, &cut, group),
         ("region", "", r#""""#, region),
         ("region", "US-EAST-1", r#""US-EAST-1""#, region),
         ("region", "us_east_1", r#""us_east_1""#, region),
@@ -199,22 +205,17 @@ fn bad_values_are_refused_with_all_one_needs_to_know() {
         ("log", "warning", r#""warning""#, level),
         ("log", "INFO", r#""INFO""#, level),
     ] {
-        let setting = Setting::find(key).unwrap();
-        let variable = setting.variable();
-        let mut variables = environment([(&variable, value)]).to_vec();
-        if key != "taskrunner-id" {
-            variables.push(("TASKBEAT_TASKRUNNER_ID".into(), "t".into()));
-        }
-        let error = load(&Options::default(), variables).unwrap_err();
+        let variables = environment([("TASKBEAT_TASKRUNNER_ID", "t")]);
+        let error = load(&flags([(key, value)]), variables).unwrap_err();
         assert_eq!(
             error.to_string(),
-            format!("{key} = {shown} (environment {variable}): {allowed}")
+            format!("{key} = {quoted} (flag --{key}): {allowed}")
         );
     }
 }
 
 #[test]
-fn good_values_are_taken() {
+fn good_values_become_settings() {
     let name = "é😀".repeat(512);
     let all = settings([
         ("worker-group", "My group/1"),
@@ -241,6 +242,7 @@ fn good_values_are_taken() {
             region: Some("us-gov-west-1".into()),
             profile: Some("my profile".into()),
             endpoint_url: Some("HTTPS://[::1]:8443/base".into()),
+            endpoint_variants: Vec::new(),
         },
         policy: Policy {
             interval: Duration::from_secs(90),
@@ -288,6 +290,7 @@ fn the_defaults_are_those_of_the_contract() {
             region: None,
             profile: None,
             endpoint_url: None,
+            endpoint_variants: Vec::new(),
         },
         policy: Policy {
             interval: Duration::from_mins(15),
@@ -321,13 +324,14 @@ fn the_defaults_are_those_of_the_contract() {
 fn the_id_must_be_set() {
     assert_eq!(
         load(&Options::default(), []).unwrap_err().to_string(),
-        "taskrunner-id is not set: must be 1 to 1024 characters, no control characters, no spaces around them; \
+        "taskrunner-id is not set: \
+         must be 1 to 1024 characters, no control characters, no spaces around them; \
          set --taskrunner-id, TASKBEAT_TASKRUNNER_ID or taskrunner-id in the configuration file"
     );
 }
 
 #[test]
-fn all_that_is_wrong_is_told_at_once() {
+fn all_errors_are_reported_at_once() {
     let (_directory, _, path) = file(b"worker-group = 'a*'\nintervall = '1m'");
     let options = flags([("grace", "soon"), ("config", &path)]);
     let variables = environment([
@@ -357,7 +361,7 @@ fn all_that_is_wrong_is_told_at_once() {
 }
 
 #[test]
-fn the_host_fills_in_its_placeholders_of_the_identity_alone() {
+fn the_host_fills_in_its_placeholders_in_the_identity_only() {
     let host = settings([]).identity.hostname;
     let filled = settings([
         ("taskrunner-id", "etl-{hostname}-{instance-id}"),
@@ -380,14 +384,18 @@ fn an_unknown_placeholder_is_refused() {
     let options = flags([("taskrunner-id", "etl-{host}")]);
     assert_eq!(
         load(&options, []).unwrap_err().to_string(),
-        r#"taskrunner-id = "etl-{host}" (flag --taskrunner-id): "{host}" is no placeholder, those are {hostname}, {machine-id}, {instance-id}, {public-hostname}, {local-hostname}"#
+        "taskrunner-id = \"etl-{host}\" (flag --taskrunner-id): \"{host}\" is no placeholder; \
+         use one of {hostname}, {machine-id}, {instance-id}, {public-hostname}, {local-hostname}, \
+         or {{ and }} as braces"
     );
 }
 
 #[test]
 fn a_bad_file_is_refused() {
-    let keys = "must be one of taskrunner-id, worker-group, hostname, region, profile, endpoint-url, interval, \
-                jitter, lost-contact-after, grace, stop-signal, stop-scope, command, pid, pid-file, on-terminate, after-terminate, log-format, log";
+    let keys = "must be one of taskrunner-id, worker-group, hostname, region, profile, \
+                endpoint-url, interval, jitter, lost-contact-after, grace, stop-signal, \
+                stop-scope, command, pid, pid-file, on-terminate, after-terminate, \
+                log-format, log";
     let interval = "must be 10ms to 15m, such as 15m, 90s or 250ms";
     for (text, message) in [
         (
@@ -454,7 +462,7 @@ fn a_bad_file_is_refused() {
 }
 
 #[test]
-fn numbers_in_the_file_are_text_to_us() {
+fn numbers_in_the_file_count_as_text() {
     let (_directory, _, path) =
         file(b"taskrunner-id = 4711\nhostname = true\nworker-group = 1.5\ngrace = 0");
     let settings = load(&flags([("config", &path)]), []).unwrap().settings;
@@ -465,7 +473,7 @@ fn numbers_in_the_file_are_text_to_us() {
 }
 
 #[test]
-fn a_syntax_error_names_the_line_but_not_what_it_says() {
+fn a_syntax_error_names_the_line_and_not_its_text() {
     let message = errors_of_file(b"grace = '1s'\nendpoint-url = https://me:secret@example.com\n");
     assert!(
         message.starts_with("file t.toml:2: not TOML: "),
@@ -478,32 +486,43 @@ fn a_syntax_error_names_the_line_but_not_what_it_says() {
 fn an_unusable_file_is_refused() {
     let (directory, path, _) = file(b"hostname = '\xFF'");
     let missing = directory.path().join("missing");
+    let fifo = directory.path().join("fifo");
+    mkfifoat(CWD, &fifo, Mode::RUSR | Mode::WUSR).unwrap();
     for (path, reason) in [
         (missing.as_path(), "No such file or directory (os error 2)"),
         (directory.path(), "Is a directory (os error 21)"),
         (path.as_path(), "stream did not contain valid UTF-8"),
+        (fifo.as_path(), "it is a FIFO"),
+        (OsStr::new("/dev/zero").as_ref(), "it is longer than 1 MiB"),
         (
             OsStr::new("").as_ref(),
             "No such file or directory (os error 2)",
         ),
     ] {
         let path = path.to_str().unwrap();
-        let error = load(
-            &Options::default(),
-            environment([("TASKBEAT_CONFIG", path)]),
-        )
-        .unwrap_err();
+        let error = load(&flags([("config", path)]), []).unwrap_err();
         assert_eq!(
             error.to_string(),
             format!(
-                "config = {path:?} (environment TASKBEAT_CONFIG): must be the path of a readable TOML file: {reason}"
+                "config = {path:?} (flag --config): \
+                 must be the path of a readable TOML file: {reason}"
             )
         );
     }
 }
 
 #[test]
-fn what_is_not_utf8_is_refused() {
+fn an_inherited_pipe_is_read_like_a_file() {
+    let (reader, mut writer) = std::io::pipe().unwrap();
+    let path = format!("/dev/fd/{}", reader.as_raw_fd());
+    let writing = thread::spawn(move || writer.write_all(b"taskrunner-id = 'piped'"));
+    let settings = load(&flags([("config", &path)]), []).unwrap().settings;
+    assert_eq!(settings.identity.taskrunner_id, "piped");
+    writing.join().unwrap().unwrap();
+}
+
+#[test]
+fn a_value_that_is_not_utf8_is_refused() {
     let bytes = |text: &[u8]| OsString::from_vec(text.to_vec());
     let flag = Flag {
         key: "taskrunner-id",
@@ -520,7 +539,7 @@ fn what_is_not_utf8_is_refused() {
             bytes(b"http://me:secret\xFF@example.com"),
         ),
         (bytes(b"TASKBEAT_\xFF"), "x".into()),
-        // Another program's business.
+        // No variable of taskbeat.
         (bytes(b"\xFF"), bytes(b"\xFF")),
     ];
     let message = load(&options, variables).unwrap_err().to_string();
@@ -535,7 +554,8 @@ fn what_is_not_utf8_is_refused() {
         [
             "taskrunner-id = \"caf\u{FFFD}\" (not UTF-8) (flag --taskrunner-id): \
              must be 1 to 1024 characters, no control characters, no spaces around them",
-            "endpoint-url = \"http://***@example.com\" (not UTF-8) (environment TASKBEAT_ENDPOINT_URL): \
+            "endpoint-url = \"http://***@example.com\" (not UTF-8) \
+             (environment TASKBEAT_ENDPOINT_URL): \
              must be an http or https URL with a host, without user, password, query or fragment",
         ]
     );
@@ -549,7 +569,8 @@ fn what_is_not_utf8_is_refused() {
     };
     assert_eq!(
         load(&options, []).unwrap_err().to_string(),
-        "config = \"\u{FFFD}\" (not UTF-8) (flag --config): must be the path of a readable TOML file"
+        "config = \"\u{FFFD}\" (not UTF-8) (flag --config): \
+         must be the path of a readable TOML file"
     );
 }
 
@@ -582,7 +603,167 @@ fn unknown_variables_are_refused() {
 }
 
 #[test]
-fn the_variables_of_the_aws_sdks_stand_in() {
+fn the_variables_of_a_kubernetes_service_are_ignored() {
+    let is_known = |variables: &[&str]| {
+        let variables = variables.iter().map(|name| (name.into(), "x".into()));
+        load(&flags([("taskrunner-id", "t")]), variables).is_ok()
+    };
+    for name in [
+        "TASKBEAT_PORT",
+        "TASKBEAT_SERVICE_HOST",
+        "TASKBEAT_SERVICE_PORT",
+        "TASKBEAT_SERVICE_PORT_HTTP",
+        "TASKBEAT_SERVICE_PORT_HTTP_ALT",
+        "TASKBEAT_PORT_80_TCP",
+        "TASKBEAT_PORT_80_TCP_ADDR",
+        "TASKBEAT_PORT_80_UDP_PORT",
+        "TASKBEAT_PORT_65535_SCTP_PROTO",
+    ] {
+        assert!(is_known(&[name]), "{name}");
+        let other = name.replace("TASKBEAT", "TASKBEAT_METRICS");
+        let announced = [&other, "TASKBEAT_METRICS_SERVICE_HOST"];
+        assert!(is_known(&announced), "{other}");
+    }
+    for name in [
+        "TASKBEAT_PORTS",
+        "TASKBEAT_SERVICE",
+        "TASKBEAT_SERVICE_HOSTS",
+        "TASKBEAT_PORT_HTTP",
+        "TASKBEAT_PORT_80",
+        "TASKBEAT_PORT_80_TCP_HOST",
+        "TASKBEAT_PORT_65536_TCP",
+        "TASKBEAT_METRICS_PORT",
+        "TASKBEAT_SERVICE_HOST_PORT",
+    ] {
+        assert!(!is_known(&[name]), "{name}");
+    }
+}
+
+#[test]
+fn an_empty_variable_counts_as_unset() {
+    let set = [
+        ("TASKBEAT_TASKRUNNER_ID", "t"),
+        ("AWS_DEFAULT_REGION", "eu-west-1"),
+    ];
+    let expected = load(&Options::default(), environment(set)).unwrap();
+    let names = SETTINGS
+        .iter()
+        .filter(|setting| setting.key != "taskrunner-id");
+    let mut variables: Vec<(OsString, OsString)> = names
+        .map(|setting| (setting.variable().into(), "".into()))
+        .collect();
+    for name in [
+        "AWS_REGION",
+        "AWS_PROFILE",
+        "AWS_ENDPOINT_URL",
+        "AWS_ENDPOINT_URL_DATA_PIPELINE",
+        "AWS_MAX_ATTEMPTS",
+        "AWS_USE_FIPS_ENDPOINT",
+        "TASKBEAT_NO_SUCH_SETTING",
+    ] {
+        variables.push((name.into(), "".into()));
+    }
+    variables.extend(environment(set));
+    assert_eq!(load(&Options::default(), variables).unwrap(), expected);
+    let empty = environment([("TASKBEAT_TASKRUNNER_ID", "")]);
+    let error = load(&Options::default(), empty).unwrap_err().to_string();
+    assert!(error.starts_with("taskrunner-id is not set: "), "{error}");
+}
+
+#[test]
+fn doubled_braces_of_the_identity_are_literal() {
+    let filled = settings([("taskrunner-id", "job{{1}}"), ("hostname", "{{hostname}}")]).identity;
+    assert_eq!(
+        [&*filled.taskrunner_id, &*filled.hostname],
+        ["job{{1}}", "{{hostname}}"]
+    );
+    // The limit counts a doubled brace once, as it is sent.
+    let id = "{{".repeat(1024);
+    settings([("taskrunner-id", &id)]);
+    let error = load(&flags([("taskrunner-id", &(id + "}}"))]), []).unwrap_err();
+    assert!(error.to_string().contains("1 to 1024 characters"));
+}
+
+/// The errors of this variable alone.
+fn errors_of_variable(name: &str, value: &str) -> String {
+    let result = load(
+        &flags([("taskrunner-id", "t")]),
+        environment([(name, value)]),
+    );
+    result.map_or_else(|errors| errors.to_string(), |_| String::new())
+}
+
+#[test]
+fn an_unusable_proxy_is_refused_without_its_password() {
+    let allowed =
+        "must be an http or https URL with a host; in its user and password, @ is %40, / is %2F";
+    for (value, quoted) in [
+        ("ftp://proxy:3128", "ftp://proxy:3128"),
+        ("socks5://proxy:1080", "socks5://proxy:1080"),
+        ("http://", "http://"),
+        ("http://proxy:port", "http://proxy:port"),
+        ("http://proxy:0", "http://proxy:0"),
+        ("http://pro xy", "http://pro xy"),
+        ("http://$PROXY", "http://$PROXY"),
+        ("\"http://proxy\"", "\\\"http://proxy\\\""),
+        ("'http://proxy'", "'http://proxy'"),
+        (" http://proxy", " http://proxy"),
+        ("http://proxy\n", "http://proxy\\n"),
+        ("/proxy", "/proxy"),
+        ("http://user:p@ss@proxy", "http://***@proxy"),
+        ("http://user:p/ss@proxy", "http://***@proxy"),
+        ("user:p@ss@proxy:3128", "***@proxy:3128"),
+        ("http://user:p#ss@proxy", "http://***"),
+        ("http://user:p?ss@proxy", "http://***"),
+        ("http://user:p\"ss@proxy", "http://***@proxy"),
+        ("http://user:p[ss@proxy", "http://***@proxy"),
+    ] {
+        for name in ["HTTPS_PROXY", "http_proxy", "ALL_PROXY"] {
+            assert_eq!(
+                errors_of_variable(name, value),
+                format!("{name} = \"{quoted}\" (environment {name}): {allowed}")
+            );
+        }
+    }
+}
+
+#[test]
+fn a_usable_or_unused_proxy_is_accepted() {
+    for value in [
+        "",
+        "http://proxy",
+        "HTTPS://proxy:3128/",
+        "proxy",
+        "proxy:3128",
+        "http://[::1]:3128",
+        "http://user:p%40ss%2f@proxy:3128",
+        "http://user:pass:word@proxy",
+        "user@proxy:3128",
+    ] {
+        assert_eq!(errors_of_variable("all_proxy", value), "", "{value}");
+        assert_eq!(errors_of_variable("HTTPS_PROXY", value), "", "{value}");
+    }
+    let (good, bad) = ("http://proxy", "socks5://proxy");
+    for variables in [
+        // The SDK takes the first of each pair, even if it is empty.
+        [("HTTPS_PROXY", good), ("https_proxy", bad), ("NO", "")],
+        [("HTTPS_PROXY", ""), ("https_proxy", bad), ("NO", "")],
+        [
+            ("http_proxy", good),
+            ("HTTPS_PROXY", good),
+            ("ALL_PROXY", bad),
+        ],
+    ] {
+        let options = flags([("taskrunner-id", "t")]);
+        load(&options, environment(variables)).unwrap();
+    }
+    let partly = [("http_proxy", good), ("all_proxy", bad)];
+    let error = load(&flags([("taskrunner-id", "t")]), environment(partly)).unwrap_err();
+    assert!(error.to_string().starts_with("all_proxy = "));
+}
+
+#[test]
+fn the_variables_of_the_aws_sdk_take_the_place_of_missing_values() {
     let url = "http://127.0.0.1:1";
     let options = flags([("taskrunner-id", "t")]);
     let aws = |variables: &[(&str, &str)]| {
@@ -591,18 +772,19 @@ fn the_variables_of_the_aws_sdks_stand_in() {
             .map(|(name, value)| (OsString::from(name), OsString::from(value)));
         load(&options, variables).unwrap().settings.aws
     };
-    let seen = aws(&[
+    let found = aws(&[
         ("AWS_REGION", "eu-west-1"),
         ("AWS_DEFAULT_REGION", "x"),
         ("AWS_PROFILE", "p"),
         ("AWS_ENDPOINT_URL", url),
     ]);
     assert_eq!(
-        seen,
+        found,
         AwsSettings {
             region: Some("eu-west-1".into()),
             profile: Some("p".into()),
-            endpoint_url: Some(url.into())
+            endpoint_url: Some(url.into()),
+            endpoint_variants: Vec::new(),
         }
     );
     let both = [
@@ -616,9 +798,9 @@ fn the_variables_of_the_aws_sdks_stand_in() {
         ("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS", "TRUE"),
     ];
     assert_eq!(aws(&ignored).endpoint_url, None);
-    let ours = [both[0], ("TASKBEAT_ENDPOINT_URL", "https://example.com")];
+    let own = [both[0], ("TASKBEAT_ENDPOINT_URL", "https://example.com")];
     assert_eq!(
-        aws(&ours).endpoint_url.as_deref(),
+        aws(&own).endpoint_url.as_deref(),
         Some("https://example.com")
     );
 
@@ -632,18 +814,20 @@ fn the_variables_of_the_aws_sdks_stand_in() {
         (
             "AWS_MAX_ATTEMPTS",
             "0",
-            "AWS_MAX_ATTEMPTS = \"0\" (environment AWS_MAX_ATTEMPTS): must be a whole number, at least 1",
+            "AWS_MAX_ATTEMPTS = \"0\" (environment AWS_MAX_ATTEMPTS): \
+             must be a whole number, at least 1",
         ),
         (
             "AWS_MAX_ATTEMPTS",
             "many",
-            "AWS_MAX_ATTEMPTS = \"many\" (environment AWS_MAX_ATTEMPTS): must be a whole number, at least 1",
+            "AWS_MAX_ATTEMPTS = \"many\" (environment AWS_MAX_ATTEMPTS): \
+             must be a whole number, at least 1",
         ),
         (
             "AWS_SESSION_TOKEN",
             "a\n",
-            "AWS_SESSION_TOKEN = *** (environment AWS_SESSION_TOKEN): must be plain ASCII, with no spaces or line breaks \
-             in or around it",
+            "AWS_SESSION_TOKEN = *** (environment AWS_SESSION_TOKEN): \
+             must be plain ASCII, with no spaces or line breaks in or around it",
         ),
     ] {
         assert_eq!(
@@ -670,7 +854,7 @@ fn flag_wins_over_environment_over_file_over_preset_over_default() {
         options.presets.push(Preset {
             key: setting.key,
             value: "preset".into(),
-            by: "test",
+            subcommand: "test",
         });
         let mut variables = environment([(&setting.variable(), "environment")]).to_vec();
         let input = |options: &Options, variables: &[(OsString, OsString)]| {
@@ -686,7 +870,7 @@ fn flag_wins_over_environment_over_file_over_preset_over_default() {
             })
         };
         if !setting.file {
-            // The path is read where it is found, so only its precedence is left to see.
+            // The file is read at once, so only the order of the sources can be tested.
             variables[0].1 = path.clone().into();
             let option = || "--config".to_owned();
             fs::write(&path, "").unwrap();
@@ -749,13 +933,10 @@ fn flag_wins_over_environment_over_file_over_preset_over_default() {
 }
 
 #[test]
-fn shells_offer_what_is_allowed_and_nothing_else() {
-    let choosy = |setting: &&Setting| !setting.choices.is_empty();
-    assert_eq!(SETTINGS.iter().filter(choosy).count(), 5);
-    for setting in SETTINGS.iter().filter(choosy) {
-        let (last, others) = setting.choices.split_last().unwrap();
-        let listed = format!("{} or {last}", others.join(", "));
-        assert!(setting.allowed.starts_with(&listed), "{setting:?}");
+fn every_value_that_shells_offer_is_allowed() {
+    let with_choices = |setting: &&Setting| !setting.choices.is_empty();
+    assert_eq!(SETTINGS.iter().filter(with_choices).count(), 5);
+    for setting in SETTINGS.iter().filter(with_choices) {
         for choice in setting.choices {
             settings([(setting.key, choice)]);
         }
@@ -765,7 +946,7 @@ fn shells_offer_what_is_allowed_and_nothing_else() {
 #[test]
 fn every_row_is_read() {
     for setting in SETTINGS {
-        // No setting can hold this one.
+        // No setting allows this value.
         let variables = environment([(&setting.variable(), "\0")]);
         let message = load(&Options::default(), variables)
             .unwrap_err()
@@ -778,7 +959,7 @@ fn every_row_is_read() {
 }
 
 #[test]
-fn the_operand_is_the_runner_as_it_is() {
+fn the_operand_reaches_the_runner_unchanged() {
     let command = vec![OsString::from("run it"), OsString::from_vec(vec![0xFF])];
     let options = Options {
         command: command.clone(),
@@ -808,19 +989,19 @@ fn the_sample_documents_every_key_at_its_default() {
             assert_eq!(entry.input.value.as_deref(), Ok(default), "{}", setting.key);
         }
     }
-    // Only one of them can be the runner.
+    // Only one of command, pid and pid-file may be set.
     let one_runner: Vec<&str> = uncommented
         .lines()
         .filter(|line| !line.starts_with("pid"))
         .collect();
     let (_directory, _, path) = file(one_runner.join("\n").as_bytes());
     load(&flags([("config", &path)]), []).unwrap();
-    // As it is shipped it changes nothing.
+    // As it is shipped, it sets nothing.
     assert_eq!(super::file::parse(SAMPLE, ""), Ok(vec![]));
 }
 
 #[test]
-fn the_listing_is_for_the_eye() {
+fn the_listing_is_a_table_of_three_columns() {
     let (_directory, _, path) = file(b"\nworker-group = 'my group'");
     let mut options = flags([
         ("config", &path),
@@ -831,14 +1012,15 @@ fn the_listing_is_for_the_eye() {
     options.presets.push(Preset {
         key: "grace",
         value: "5s".into(),
-        by: "rehearse",
+        subcommand: "rehearse",
     });
     let config = load(
         &options,
         environment([("TASKBEAT_JITTER", "5%"), ("AWS_REGION", "us-east-1")]),
     )
     .unwrap();
-    let listing = listing(&config.inputs)
+    let listing = config.listing.to_string();
+    let listing = listing
         .replace(&format!("{path:48}"), "PATH")
         .replace(&path, "PATH");
     let lines: Vec<&str> = listing.lines().collect();
@@ -878,6 +1060,21 @@ fn the_listing_is_for_the_eye() {
         ["log", "info", "default"],
     ];
     assert_eq!(columns, expected);
+    let json = serde_json::to_value(&config.listing).unwrap();
+    let group = json!({
+        "key": "worker-group",
+        "value": "my group",
+        "origin": {"source": "file", "at": {"path": path, "line": 2}},
+    });
+    let region = json!({
+        "key": "region",
+        "value": "us-east-1",
+        "origin": {"source": "environment", "at": "AWS_REGION"},
+    });
+    let endpoint = json!({"key": "endpoint-url", "value": null, "origin": {"source": "sdk"}});
+    for (row, expected) in [(2, group), (4, region), (6, endpoint)] {
+        assert_eq!(json[row], expected);
+    }
     let aligned = |line: &&str| line.rfind("  ").map(|gap| gap + 2);
     assert_eq!(
         lines[1..].iter().map(aligned).collect::<Vec<_>>(),
@@ -886,9 +1083,12 @@ fn the_listing_is_for_the_eye() {
 }
 
 #[test]
-fn likely_mistakes_are_warned_of() {
-    let region = "region us-east-2 has no Data Pipeline endpoint that we know of; \
-                  these have: us-east-1, us-west-2, eu-west-1, ap-northeast-1, ap-southeast-2";
+fn probable_mistakes_get_a_warning() {
+    let region = "region us-east-2 has no known Data Pipeline endpoint; \
+                  these have one: us-east-1, us-west-2, eu-west-1, ap-northeast-1, \
+                  ap-southeast-2";
+    let plain = "endpoint http://localhost.example.com/ is plain http: \
+                 on the way, heartbeats can be read and answers forged";
     let interval =
         "interval 59s is short: all runners of an AWS account share one heartbeat per second";
     for (given, warnings) in [
@@ -925,11 +1125,30 @@ fn likely_mistakes_are_warned_of() {
                 ("interval", "59s"),
                 ("endpoint-url", "http://localhost.example.com/"),
             ],
-            vec![interval],
+            vec![plain, interval],
         ),
     ] {
         assert_eq!(settings(given).warnings(), warnings, "{given:?}");
     }
+}
+
+#[test]
+fn endpoint_variants_that_do_not_exist_get_a_warning() {
+    let warnings = |value| {
+        let variables = [
+            ("TASKBEAT_TASKRUNNER_ID", "t"),
+            ("AWS_USE_FIPS_ENDPOINT", value),
+            ("AWS_USE_DUALSTACK_ENDPOINT", value),
+        ];
+        let config = load(&Options::default(), environment(variables)).unwrap();
+        config.settings.warnings()
+    };
+    let warning = |name| {
+        format!("{name} is true, but Data Pipeline has no such endpoint: no heartbeat will arrive")
+    };
+    let both = ["AWS_USE_FIPS_ENDPOINT", "AWS_USE_DUALSTACK_ENDPOINT"].map(warning);
+    assert_eq!(warnings("TRUE"), both);
+    assert!(warnings("false").is_empty());
 }
 
 #[test]
@@ -952,9 +1171,14 @@ proptest! {
     }
 
     #[test]
-    fn no_near_value_panics(index in 1..SETTINGS.len(), value in r"(http://|\[|@|:|[0-9]{1,25}|\.|%|ms|h|us-|SIG|\*|\PC)*") {
+    fn no_near_value_panics(
+        index in 1..SETTINGS.len(),
+        value in r"(http://|\[|@|:|[0-9]{1,25}|\.|%|ms|h|us-|SIG|\*|\PC)*",
+    ) {
         let variables = environment([(&SETTINGS[index].variable(), &value)]);
-        drop(load(&Options::default(), variables).map(|config| (listing(&config.inputs), config.settings.warnings())));
+        if let Ok(config) = load(&Options::default(), variables) {
+            drop((config.listing.to_string(), config.settings.warnings()));
+        }
     }
 
     #[test]
@@ -965,11 +1189,16 @@ proptest! {
     }
 
     #[test]
-    fn a_password_is_never_shown(
-        user in "[a-z]{0,3}", password in r"Z[a-z/:@?#\[\]%]{0,8}Z", host in "[a-z]{0,5}", path in "[/?#a-z]{0,5}",
+    fn no_message_repeats_a_password(
+        user in "[a-z]{0,3}",
+        password in r"Z[a-z/:@?#\[\]%]{0,8}Z",
+        host in "[a-z]{0,5}",
+        path in "[/?#a-z]{0,5}",
     ) {
         let url = format!("https://{user}:{password}@{host}{path}");
         let message = load(&flags([("endpoint-url", &url)]), []).unwrap_err().to_string();
+        prop_assert!(!message.contains('Z'), "{}", message);
+        let message = errors_of_variable("HTTPS_PROXY", &url);
         prop_assert!(!message.contains('Z'), "{}", message);
     }
 }

@@ -1,4 +1,5 @@
-//! Parses single values. Every function is pure, and says `None` to what its row of the table does not allow.
+//! Parses single values. Every function is pure and returns `None` for a value that its row of the
+//! table does not allow.
 
 use std::ffi::OsString;
 use std::net::IpAddr;
@@ -10,15 +11,79 @@ use http::Uri;
 use rustix::process::{Pid, Signal};
 use tracing::level_filters::LevelFilter;
 
-use super::settings::{LogFormat, StopScope};
 use crate::core::AfterTerminate;
+
+/// The processes that get the stop signal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StopScope {
+    /// The runner's process group.
+    Group,
+    /// The runner's leader alone.
+    Leader,
+}
+
+/// The format of a log line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// Text that fits stderr: a terminal, the journal or a file.
+    Auto,
+    /// Text with a timestamp.
+    Text,
+    /// One JSON object.
+    Json,
+}
+
+/// A closed list: the words of a setting, and their values.
+pub(super) type Choices<T, const N: usize> = [(&'static str, T); N];
+
+pub(super) const STOP_SIGNALS: Choices<Signal, 7> = [
+    ("TERM", Signal::TERM),
+    ("INT", Signal::INT),
+    ("HUP", Signal::HUP),
+    ("QUIT", Signal::QUIT),
+    ("USR1", Signal::USR1),
+    ("USR2", Signal::USR2),
+    ("KILL", Signal::KILL),
+];
+
+pub(super) const STOP_SCOPES: Choices<StopScope, 2> =
+    [("group", StopScope::Group), ("process", StopScope::Leader)];
+
+pub(super) const AFTER_TERMINATE: Choices<AfterTerminate, 2> = [
+    ("exit", AfterTerminate::Exit),
+    ("idle", AfterTerminate::Idle),
+];
+
+pub(super) const LOG_FORMATS: Choices<LogFormat, 3> = [
+    ("auto", LogFormat::Auto),
+    ("text", LogFormat::Text),
+    ("json", LogFormat::Json),
+];
+
+pub(super) const LOG_LEVELS: Choices<LevelFilter, 6> = [
+    ("off", LevelFilter::OFF),
+    ("error", LevelFilter::ERROR),
+    ("warn", LevelFilter::WARN),
+    ("info", LevelFilter::INFO),
+    ("debug", LevelFilter::DEBUG),
+    ("trace", LevelFilter::TRACE),
+];
+
+pub(super) fn choice<T: Copy, const N: usize>(text: &str, choices: &Choices<T, N>) -> Option<T> {
+    let chosen = choices.iter().find(|(word, _)| *word == text);
+    chosen.map(|(_, value)| *value)
+}
+
+pub(super) fn stop_signal(text: &str) -> Option<Signal> {
+    choice(text.strip_prefix("SIG").unwrap_or(text), &STOP_SIGNALS)
+}
 
 /// 15 minutes is the reporting interval that the service expects of a task runner.
 const INTERVAL: RangeInclusive<Duration> = Duration::from_millis(10)..=Duration::from_mins(15);
 const LOST_CONTACT: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_hours(30 * 24);
 const GRACE: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_hours(24);
 
-/// The longest `taskrunnerId`, `workerGroup` and `hostname` of the API.
+/// The longest `taskrunnerId`, `workerGroup` and `hostname` of the API, in characters.
 const NAME_LENGTH: usize = 1024;
 
 /// The longest label of a host name (RFC 1035), which a region becomes.
@@ -32,7 +97,7 @@ pub(super) fn grace(text: &str) -> Option<Duration> {
     duration(text, &GRACE)
 }
 
-/// More than two intervals is demanded where the interval is known.
+/// The lower limit, two intervals, is checked where the interval is known.
 pub(super) fn lost_contact_after(text: &str) -> Option<Duration> {
     duration(text, &LOST_CONTACT)
 }
@@ -43,7 +108,7 @@ fn duration(text: &str, allowed: &RangeInclusive<Duration>) -> Option<Duration> 
         .filter(|duration| allowed.contains(duration))
 }
 
-/// A percentage as a part of one.
+/// A percentage, as a fraction: `10%` is 0.1.
 pub(super) fn jitter(text: &str) -> Option<f64> {
     let number = text.strip_suffix('%')?;
     // Rust's own parser also takes `inf`, `nan`, `1e1` and signs.
@@ -63,17 +128,19 @@ pub(super) fn worker_group(text: &str) -> Option<String> {
     (is_api_string(text) && !text.contains('*')).then(|| text.to_owned())
 }
 
-/// The API's own pattern, less what only a mistake puts there: it would allow newlines, tabs, the controls from
-/// U+007F on, and spaces around the value.
+/// The API's pattern, less characters that only a mistake puts there: the API also allows newlines,
+/// tabs, the controls from U+007F on, and spaces around the value.
 fn is_api_string(text: &str) -> bool {
-    text.chars().count() <= NAME_LENGTH
+    // Doubled braces are sent as single ones.
+    let sent = text.replace("{{", "{").replace("}}", "}");
+    sent.chars().count() <= NAME_LENGTH
         && text.trim() == text
         && !text
             .chars()
             .any(|char| char.is_control() || matches!(char, '\u{FFFE}' | '\u{FFFF}'))
 }
 
-/// A region becomes a label of the endpoint's host name; the SDK refuses what cannot.
+/// A region becomes a label of the endpoint's host name; the SDK refuses any other text.
 pub(super) fn region(text: &str) -> Option<String> {
     let allowed = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
     let shaped = !text.starts_with('-') && !text.ends_with('-') && text.bytes().all(allowed);
@@ -86,17 +153,44 @@ pub(super) fn profile(text: &str) -> Option<String> {
 }
 
 pub(super) fn endpoint_url(text: &str) -> Option<String> {
-    let uri: Uri = text.parse().ok()?;
-    let authority = uri.authority()?;
-    let scheme = matches!(uri.scheme_str(), Some("http" | "https"));
-    // A port that is none is no error to `http`.
-    let port = authority.as_str().strip_prefix(authority.host())?;
-    let port = port.is_empty() || authority.port_u16().is_some_and(|port| port != 0);
-    let bare = !text.contains('#') && !authority.as_str().contains('@') && uri.query().is_none();
-    (scheme && !authority.host().is_empty() && port && bare).then(|| text.to_owned())
+    is_http_url(text).then(|| text.to_owned())
 }
 
-/// Whether a URL, as [`endpoint_url`] allows it, leads to this very host.
+/// Whether the text is an http or https URL with a host, and no user, password, query or fragment.
+fn is_http_url(text: &str) -> bool {
+    let Ok(uri) = text.parse::<Uri>() else {
+        return false;
+    };
+    let Some(authority) = uri.authority() else {
+        return false;
+    };
+    let host = authority.host();
+    let is_address = host.starts_with('[');
+    let in_a_name = |byte: u8| byte.is_ascii_alphanumeric() || b"-._".contains(&byte);
+    let is_name = !host.is_empty() && host.bytes().all(in_a_name);
+    // `http` itself ignores a port that is no number.
+    let port = authority.as_str().strip_prefix(host);
+    let port = port
+        .is_some_and(|port| port.is_empty() || authority.port_u16().is_some_and(|port| port != 0));
+    matches!(uri.scheme_str(), Some("http" | "https"))
+        && (is_address || is_name)
+        && port
+        && uri.query().is_none()
+        && !authority.as_str().contains('@')
+        && !text.contains('#')
+}
+
+/// Whether the SDK can use the proxy and all of its password. A text without a scheme is http.
+pub(super) fn is_proxy_url(text: &str) -> bool {
+    let (scheme, rest) = text.split_once("://").unwrap_or(("http", text));
+    let (user, address) = rest.split_once('@').unwrap_or(("", rest));
+    // The parser must see the same user: a slash would end it.
+    !user.contains(['/', '?', '#'])
+        && text.parse::<Uri>().is_ok()
+        && is_http_url(&format!("{scheme}://{address}"))
+}
+
+/// Whether a URL, as [`endpoint_url`] allows it, leads to this host.
 pub(super) fn is_loopback(url: &str) -> bool {
     let uri = url.parse::<Uri>().ok();
     uri.as_ref().and_then(Uri::host).is_some_and(|host| {
@@ -108,25 +202,9 @@ pub(super) fn is_loopback(url: &str) -> bool {
     })
 }
 
-pub(super) fn stop_signal(text: &str) -> Option<Signal> {
-    match text.strip_prefix("SIG").unwrap_or(text) {
-        "TERM" => Some(Signal::TERM),
-        "INT" => Some(Signal::INT),
-        "HUP" => Some(Signal::HUP),
-        "QUIT" => Some(Signal::QUIT),
-        "USR1" => Some(Signal::USR1),
-        "USR2" => Some(Signal::USR2),
-        "KILL" => Some(Signal::KILL),
-        _ => None,
-    }
-}
-
-pub(super) fn stop_scope(text: &str) -> Option<StopScope> {
-    match text {
-        "group" => Some(StopScope::Group),
-        "process" => Some(StopScope::Leader),
-        _ => None,
-    }
+pub(super) fn is_plain_http(url: &str) -> bool {
+    url.parse::<Uri>()
+        .is_ok_and(|uri| uri.scheme_str() == Some("http"))
 }
 
 /// A shell command, as the argument vector that runs it.
@@ -144,42 +222,30 @@ pub(super) fn path(text: &str) -> Option<PathBuf> {
     (!text.is_empty() && !text.contains('\0')).then(|| text.into())
 }
 
-pub(super) fn after_terminate(text: &str) -> Option<AfterTerminate> {
-    match text {
-        "exit" => Some(AfterTerminate::Exit),
-        "idle" => Some(AfterTerminate::Idle),
-        _ => None,
-    }
-}
-
-pub(super) fn log_format(text: &str) -> Option<LogFormat> {
-    match text {
-        "auto" => Some(LogFormat::Auto),
-        "text" => Some(LogFormat::Text),
-        "json" => Some(LogFormat::Json),
-        _ => None,
-    }
-}
-
-pub(super) fn log_level(text: &str) -> Option<LevelFilter> {
-    match text {
-        "off" => Some(LevelFilter::OFF),
-        "error" => Some(LevelFilter::ERROR),
-        "warn" => Some(LevelFilter::WARN),
-        "info" => Some(LevelFilter::INFO),
-        "debug" => Some(LevelFilter::DEBUG),
-        "trace" => Some(LevelFilter::TRACE),
-        _ => None,
-    }
-}
-
 /// A value of `AWS_MAX_ATTEMPTS` that the SDK does not panic on.
 pub(super) fn aws_max_attempts(text: &str) -> Option<u32> {
     text.parse().ok().filter(|attempts| *attempts > 0)
 }
 
-/// A part of credentials that can be signed with and sent; to the SDK a blank one is none.
+/// A part of credentials that can be signed with and sent. The SDK ignores a blank one.
 pub(super) fn aws_key(text: &str) -> Option<&str> {
     let plain = text.bytes().all(|byte| byte.is_ascii_graphic());
     (plain || text.trim().is_empty()).then_some(text)
+}
+
+/// Whether Kubernetes ends the name of a variable like this after the name of a Service: `PORT`,
+/// `SERVICE_HOST`, `SERVICE_PORT_HTTP`, `PORT_80_TCP_ADDR`.
+pub(super) fn is_service_variable(rest: &str) -> bool {
+    let words: Vec<&str> = rest.split('_').collect();
+    match words[..] {
+        ["PORT"] | ["SERVICE", "HOST"] | ["SERVICE", "PORT", ..] => true,
+        ["PORT", port, "TCP" | "UDP" | "SCTP"]
+        | [
+            "PORT",
+            port,
+            "TCP" | "UDP" | "SCTP",
+            "ADDR" | "PORT" | "PROTO",
+        ] => port.parse::<u16>().is_ok(),
+        _ => false,
+    }
 }

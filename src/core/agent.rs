@@ -6,24 +6,26 @@
 //!                        └── LeaderExited, followed ──┤
 //!                                                     │
 //!             terminate, with an on-terminate command ├──▶ OnTerminate
-//!                                                     │         │ CommandEnded, or its grace is over
+//!                                                     │         │ CommandEnded, grace over
 //!    terminate, stop, lost contact, LeaderExited ─────┴─────────┴──▶ Ladder, Rung::Stop
-//!                                                                       │ grace is over, second stop
+//!                                                                       │ grace over, second stop
 //!                                                                       ▼
 //!                                                                    Ladder, Rung::Kill
-//!                                                                       │ RunnerGone, or 5 s are over
+//!                                                                       │ RunnerGone, 5 s over
 //!                                                                       ▼
 //!                                after-terminate = idle ──▶ Idle ── stop ──▶ Stopped
 //! ```
 //!
-//! A stop in `Starting` or `Waiting` leads to `Stopped` directly, and so does each step for which
-//! no process is left to wait for. A second stop in `OnTerminate` leads to `Rung::Kill`.
+//! Steps for which no process is left to wait for are skipped: their arrows lead to `Stopped` or
+//! `Idle` directly. So do a failed start and a stop in `Starting` or `Waiting`. `terminate` can
+//! also come in `Waiting`, as the response to the last heartbeat of a followed runner that has
+//! exited. A second stop in `OnTerminate` leads to `Rung::Kill`.
 
 use std::time::Duration;
 
 use super::{
-    Action, AfterTerminate, Cause, CommandName, Contact, Event, Exit, LAST_WAIT, Outcome, Policy,
-    Random, Rung, RunnerKind, Schedule, State, Time,
+    Action, AfterTerminate, Cause, CommandName, Event, Exit, LAST_WAIT, Outcome, Policy, Random,
+    Rung, RunnerKind, Schedule, State, Time,
 };
 
 /// Stops that arrive within this time of the first one are the same stop: timeout(1) signals twice,
@@ -133,7 +135,7 @@ impl Agent {
             State::Stopped => vec![],
         };
         self.schedule.check_contact(now);
-        let change = contact_change(before, self.schedule.contact());
+        let change = self.schedule.contact().change_from(before);
         change.into_iter().chain(actions).collect()
     }
 
@@ -431,20 +433,6 @@ impl Agent {
     fn exit(&mut self, exit: Exit) -> Vec<Action> {
         self.state = State::Stopped;
         vec![Action::Exit(exit)]
-    }
-}
-
-/// The action that announces a change of contact. The first acknowledgement is none: it was logged
-/// as one.
-fn contact_change(before: Contact, after: Contact) -> Option<Action> {
-    match (before, after) {
-        (Contact::Pending { .. } | Contact::Held { .. }, Contact::Lost { .. }) => {
-            Some(Action::ContactLost)
-        }
-        (Contact::Lost { since: lost }, Contact::Held { since, .. }) => {
-            Some(Action::ContactRegained(since - lost))
-        }
-        (Contact::Pending { .. } | Contact::Held { .. } | Contact::Lost { .. }, _) => None,
     }
 }
 

@@ -1,4 +1,4 @@
-//! What the core is told, and what it orders.
+//! The events that the core decides on, and the actions that follow.
 
 use std::fmt;
 use std::time::Duration;

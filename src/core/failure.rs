@@ -122,7 +122,7 @@ fn doubled(before: usize, longest: f64) -> Span {
 /// How long to wait after `failure`.
 ///
 /// A `Retry-After` moves the span and keeps its width as far as there is room, so that a fleet that
-/// is told the same delay does not come back at the same moment.
+/// receives the same delay does not come back at the same moment.
 pub(super) fn backoff(
     interval: Duration,
     failure: Failure,

@@ -28,7 +28,7 @@ pub enum AfterTerminate {
 /// The timings and choices that a reload may replace while the runner runs.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Policy {
-    /// From the start of an acknowledged heartbeat to the latest start of the next: 10 ms to 15 min.
+    /// From the start of an acknowledged heartbeat to the latest start of the next: 10 ms to 15 m.
     pub interval: Duration,
     /// The largest part of the interval, 0 to 0.5, by which a heartbeat may start early.
     pub jitter: f64,

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::failure::{Throttling, backoff};
-use super::{Failure, FailureClass, Policy, Random, Time};
+use super::{Action, Failure, FailureClass, Policy, Random, Time};
 
 /// Contact is lost when no heartbeat was acknowledged for this many intervals: one of them may fail
 /// and be retried without an alarm.
@@ -13,8 +13,8 @@ const CONTACT: u32 = 2;
 /// response at an interval of milliseconds is not an alarm.
 const SHORTEST_CONTACT: Duration = Duration::from_secs(1);
 
-/// Reloads bring a failed heartbeat forward at most once in this time, so that a script that reloads
-/// in a loop cannot flood the service.
+/// Reloads bring a failed heartbeat forward at most once in this time, so that a script that
+/// reloads in a loop cannot flood the service.
 const RELOAD_PACE: Duration = Duration::from_secs(10);
 
 /// The schedule of one daemon's heartbeats.
@@ -78,6 +78,22 @@ pub enum Contact {
         /// When the two intervals were over.
         since: Time,
     },
+}
+
+impl Contact {
+    /// The action that announces the change from `before`. The first acknowledgement is none,
+    /// because it is logged as one.
+    pub(super) fn change_from(self, before: Self) -> Option<Action> {
+        match (before, self) {
+            (Self::Pending { .. } | Self::Held { .. }, Self::Lost { .. }) => {
+                Some(Action::ContactLost)
+            }
+            (Self::Lost { since: lost }, Self::Held { since, .. }) => {
+                Some(Action::ContactRegained(since - lost))
+            }
+            (Self::Pending { .. } | Self::Held { .. } | Self::Lost { .. }, _) => None,
+        }
+    }
 }
 
 impl Schedule {
@@ -198,25 +214,25 @@ impl Schedule {
     /// settings do not delay the first attempt under the new ones.
     pub fn reload(&mut self, now: Time, policy: &Policy) {
         self.routine = false;
-        if self.failures == 0 {
-            if let (Next::At(time), Some(acknowledged)) = (self.next, self.acknowledged) {
-                self.next = Next::At(time.min(acknowledged + policy.interval));
-            }
-            return;
-        }
-        if self
-            .reloaded
-            .is_some_and(|reloaded| now - reloaded < RELOAD_PACE)
-        {
-            return;
-        }
-        self.reloaded = Some(now);
-        if let Next::At(time) = self.next {
-            self.next = Next::At(time.min(now));
-        }
-        self.failures = 0;
-        self.last_failure = None;
+        // The new settings may belong to another account.
         self.throttling = None;
+        let too_soon = self
+            .reloaded
+            .is_some_and(|reloaded| now - reloaded < RELOAD_PACE);
+        let retry = self.failures > 0 && !too_soon;
+        if let Next::At(time) = self.next {
+            let latest = if retry {
+                now
+            } else {
+                self.started + policy.interval
+            };
+            self.next = Next::At(time.min(latest));
+        }
+        if retry {
+            self.reloaded = Some(now);
+            self.failures = 0;
+            self.last_failure = None;
+        }
     }
 
     /// A heartbeat starts. Returns true if it needs a new client: every second time after failures

@@ -55,7 +55,7 @@ pub enum State {
     },
     /// `terminate` was obeyed. taskbeat waits for the operator.
     Idle,
-    /// The loop was told to exit.
+    /// The loop exits.
     Stopped,
 }
 

@@ -92,8 +92,14 @@ impl Child {
     }
 
     /// True if the leader has stopped (by a signal) since this was last asked.
-    pub(super) fn take_leader_stopped(&self) -> bool {
+    pub(super) fn take_stopped(&self) -> bool {
         self.is_running() && self.leader.take_stopped()
+    }
+
+    /// The leader's process group now.
+    pub(super) fn group(&self) -> Option<Pid> {
+        let (group, _) = group_and_session(self.leader.pid.as_raw_pid())?;
+        Pid::from_raw(group)
     }
 
     /// After the leader's exit: kills latecomers if the runner is being killed, reaps the dead, and
@@ -247,7 +253,11 @@ impl Child {
             true => kill_process(leader, signal),
         };
         let reached = |process: &Process| {
-            process.pid == leader || whole_group && process.group == leader.as_raw_pid()
+            if whole_group {
+                process.group == leader.as_raw_pid()
+            } else {
+                process.pid == leader
+            }
         };
         let (reached, elsewhere): (Vec<_>, Vec<_>) = targets.into_iter().partition(reached);
         let reached = reached.into_iter().map(|process| Signalled {

@@ -186,12 +186,12 @@ impl Runner {
 
     /// Stops taskbeat, as job control does, if its leader has stopped, or if it has none.
     pub fn follow_into_stop(&self) {
-        let follows = match &self.live {
-            Live::Child(child) => child.take_leader_stopped(),
-            Live::None | Live::Attached(_) | Live::PidFile(_) => true,
+        let (follows, group) = match &self.live {
+            Live::Child(child) => (child.take_stopped(), child.group()),
+            Live::None | Live::Attached(_) | Live::PidFile(_) => (true, None),
         };
         if let (true, Some(terminal)) = (follows, &self.terminal) {
-            terminal.suspend();
+            terminal.suspend(group);
         }
     }
 

@@ -13,6 +13,7 @@ use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, WaitId, WaitIdOptions, WaitIdStatus, pidfd_open, waitid};
 use tokio::io::unix::AsyncFd;
 
+use crate::config::{environment, escaped};
 use crate::core::Exit;
 use crate::sys;
 
@@ -64,10 +65,7 @@ impl Spawned {
     ) -> Result<Self, StartError> {
         let program = argv.first().cloned().unwrap_or_default();
         let refuse = |exit, reason: &dyn fmt::Display| StartError {
-            what: format!(
-                "cannot run {}",
-                program.display().to_string().escape_debug()
-            ),
+            what: format!("cannot run {}", escaped(&program.to_string_lossy())),
             reason: reason.to_string(),
             exit,
         };
@@ -83,6 +81,7 @@ impl Spawned {
             }
             Placement::NewSession => sys::in_new_session(&mut command),
         }
+        command.envs(environment::removed().iter().map(|name| (name, "")));
         adapt(&mut command);
         sys::prepare_child(&mut command, ignored);
         let mut child = command.spawn().map_err(|error| {

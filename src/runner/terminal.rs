@@ -19,6 +19,8 @@ use crate::sys;
 pub struct Terminal {
     file: File,
     shares_group: bool,
+    /// The terminal's signals that taskbeat was started to ignore.
+    ignored: Vec<i32>,
     /// The settings at taskbeat's start.
     modes: Option<Termios>,
     /// True if a signal ended the runner, which then could not restore the terminal.
@@ -26,21 +28,25 @@ pub struct Terminal {
 }
 
 impl Terminal {
-    /// The terminal that controls taskbeat; `None` without one.
+    /// The terminal that controls taskbeat; `None` without one. Call it before signals are caught.
     #[must_use]
     pub fn find() -> Option<Self> {
         let file = File::open("/dev/tty").ok()?;
         let modes = tcgetattr(&file).ok();
-        let foreground = tcgetpgrp(&file).ok().map(Pid::as_raw_pid) == Some(own_group());
         // nohup, and a script that starts taskbeat in the background, keep the terminal's signals
         // away from it. Then only a runner in the foreground shares the group, because it may read.
-        let kept_away = sys::is_ignored(SIGHUP) || sys::is_ignored(SIGINT);
-        Some(Self {
+        let ignored = [SIGHUP, SIGINT, SIGQUIT].into_iter();
+        let ignored: Vec<i32> = ignored.filter(|signal| sys::is_ignored(*signal)).collect();
+        let kept_away = ignored.contains(&SIGHUP) || ignored.contains(&SIGINT);
+        let mut terminal = Self {
             file,
-            shares_group: foreground || !kept_away,
+            shares_group: !kept_away,
+            ignored,
             modes,
             spoiled: false,
-        })
+        };
+        terminal.shares_group |= terminal.is_foreground();
+        Some(terminal)
     }
 
     /// True if the runner is in taskbeat's process group.
@@ -48,13 +54,14 @@ impl Terminal {
         self.shares_group
     }
 
-    /// The terminal's signals that taskbeat was started to ignore. A runner in its group ignores
-    /// them as well, as without taskbeat.
+    /// The signals that the runner is to ignore: in taskbeat's group, the same as taskbeat was
+    /// started to ignore, as without taskbeat.
     pub(super) fn ignored_signals(&self) -> Vec<i32> {
-        let signals = [SIGHUP, SIGINT, SIGQUIT].into_iter();
-        signals
-            .filter(|signal| self.shares_group && sys::is_ignored(*signal))
-            .collect()
+        if self.shares_group {
+            self.ignored.clone()
+        } else {
+            vec![]
+        }
     }
 
     /// Records the runner's exit. A shell restores the terminal after a job that a signal ended, but
@@ -65,11 +72,24 @@ impl Terminal {
 
     /// Stops taskbeat, as the rest of its job, until a shell continues it. Deadlines that pass
     /// meanwhile are due then. Without a shell that could continue it, nothing happens.
-    pub(super) fn suspend(&self) {
-        if self.shares_group && has_job_control() {
-            // It cannot fail: the signal and the process exist.
-            let _ = kill_process(getpid(), Signal::STOP);
+    ///
+    /// `leader` is the process group of the runner's leader. If the leader is a shell that had its
+    /// own group in the foreground, it gets the foreground back.
+    pub(super) fn suspend(&self, leader: Option<Pid>) {
+        if !(self.shares_group && has_job_control()) {
+            return;
         }
+        // It cannot fail: the signal and the process exist. It returns when taskbeat is continued.
+        let _ = kill_process(getpid(), Signal::STOP);
+        if let Some(leader) = leader.filter(|leader| leader.as_raw_pid() != own_group())
+            && self.is_foreground()
+        {
+            let _ = sys::without_sigttou(|| tcsetpgrp(&self.file, leader));
+        }
+    }
+
+    fn is_foreground(&self) -> bool {
+        tcgetpgrp(&self.file).ok().map(Pid::as_raw_pid) == Some(own_group())
     }
 }
 

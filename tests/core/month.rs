@@ -7,25 +7,26 @@ use std::time::Duration;
 
 use futures_util::stream;
 use rustix::process::Signal;
-use taskbeat::config::{self, StopScope, Target};
+use taskbeat::commands::Commands;
+use taskbeat::config::{RunnerSettings, StopScope, Target};
 use taskbeat::core::{Action, Exit, Failure, FailureClass, Outcome, Policy};
-use taskbeat::daemon::{Daemon, Observer, Response, Service, Turn};
+use taskbeat::daemon::{Daemon, NoReload, Observer, Response, Service, Turn};
 use taskbeat::runner::Runner;
 use tokio::time::{Instant, sleep};
 
-use crate::table::policy;
+use crate::policy;
 
 const MONTH: Duration = Duration::from_hours(30 * 24);
 const LATENCY: Duration = Duration::from_millis(120);
 
-/// A service that fails every tenth heartbeat and wants the runner to terminate after a month.
-struct Virtual {
+/// A service that fails every tenth heartbeat and answers `terminate` after a month.
+struct VirtualService {
     start: Instant,
     sent: Rc<RefCell<Vec<Instant>>>,
     in_flight: bool,
 }
 
-impl Service for Virtual {
+impl Service for VirtualService {
     fn send(&mut self, _: bool) {
         self.sent.borrow_mut().push(Instant::now());
         self.in_flight = true;
@@ -41,7 +42,7 @@ impl Service for Virtual {
         }
         sleep(LATENCY).await;
         self.in_flight = false;
-        let answer = if self.sent.borrow().len().is_multiple_of(10) {
+        let outcome = if self.sent.borrow().len().is_multiple_of(10) {
             Outcome::Failed(Failure {
                 class: FailureClass::Transient,
                 retry_after: None,
@@ -52,35 +53,35 @@ impl Service for Virtual {
             }
         };
         Response {
-            answer,
+            outcome,
             message: String::new(),
             request_id: None,
         }
     }
 }
 
-/// Counts what the loop was told to do.
+/// Counts the heartbeats that the core ordered.
 #[derive(Default)]
 struct Counter {
     sends: usize,
 }
 
 impl Observer for Counter {
-    fn observe(&mut self, step: &Turn<'_>) {
-        let sends = |action: &Action| matches!(action, Action::Send { .. });
-        self.sends += step.done.iter().filter(|(action, _)| sends(action)).count();
+    fn observe(&mut self, turn: &Turn<'_>) {
+        let actions = turn.done.iter().map(|done| done.action);
+        self.sends += actions.filter(|a| matches!(a, Action::Send { .. })).count();
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_month_of_heartbeats() {
     let sent = Rc::default();
-    let service = Virtual {
+    let service = VirtualService {
         start: Instant::now(),
         sent: Rc::clone(&sent),
         in_flight: false,
     };
-    let nobody = config::RunnerSettings {
+    let no_runner = RunnerSettings {
         target: Target::None,
         stop_signal: Signal::TERM,
         stop_scope: StopScope::Group,
@@ -93,26 +94,26 @@ async fn a_month_of_heartbeats() {
     let mut counter = Counter::default();
     let daemon = Daemon {
         policy,
-        runner: Runner::new(nobody, None),
+        runner: Runner::new(no_runner, None),
+        commands: Commands::new(None, "runner-1"),
         service,
+        stops: stream::pending(),
         signals: stream::pending(),
-        instance: None,
-        pulse: None,
-        reload: Box::new(|_| None),
+        claim: None,
+        keepalive: None,
+        reload: NoReload,
     };
     let exit = daemon.run(&mut [&mut counter]).await;
 
     assert_eq!(exit, Exit::OK);
     let sent = sent.borrow();
     assert_eq!(counter.sends, sent.len());
-    // Between all of them at the full interval and all at the shortest, a ninth more for the failed ones.
+    // All at the full interval would be 2880, all at the shortest 3200, and a ninth more failed.
     assert!((2880..=3600).contains(&sent.len()), "{}", sent.len());
     for (number, pair) in sent.windows(2).enumerate() {
         let gap = pair[1] - pair[0];
         // The timer rounds up to its millisecond.
-        assert!(
-            gap <= policy.interval + Duration::from_millis(1),
-            "{number}: {gap:?}"
-        );
+        let longest = policy.interval + Duration::from_millis(1);
+        assert!(gap <= longest, "{number}: {gap:?}");
     }
 }

@@ -1,4 +1,4 @@
-//! A hundred thousand random faults, and the laws after each of them.
+//! Random failures by the thousand, and the laws after each of them.
 
 use std::time::Duration;
 
@@ -7,13 +7,13 @@ use taskbeat::core::{
     AfterTerminate, Exit, Failure, FailureClass, Outcome, Policy, RunnerKind, State, Time,
 };
 
-use crate::laws::{What, World};
+use crate::count;
+use crate::world::{Incident, World};
 
-const FAULTS: u32 = 100_000;
-const LIVES: u64 = 100;
+const LIVES: u32 = 100;
 
-/// Whatever the service may answer but terminate.
-fn answer(rng: &mut Rng) -> Outcome {
+/// Any response but `terminate`.
+fn outcome(rng: &mut Rng) -> Outcome {
     let class = match rng.u8(..5) {
         0 => FailureClass::Transient,
         1 => FailureClass::Throttled,
@@ -38,49 +38,44 @@ fn policy(rng: &mut Rng) -> Policy {
     }
 }
 
-/// One daemon's life: faults, suspensions, reloads, and never a reason to stop the runner until the service says so.
-fn live(seed: u64) -> u32 {
-    let mut rng = Rng::with_seed(seed);
+/// One life of the daemon: failures, suspensions and reloads never stop the runner, until the
+/// service answers `terminate`.
+fn live(seed: u32, failures: u32) {
+    let mut rng = Rng::with_seed(seed.into());
     let policy = policy(&mut rng);
     let mut world = World::new(RunnerKind::Child, policy);
     world.pass(Time::ZERO);
-    let mut faults = 0;
-    while faults < FAULTS / u32::try_from(LIVES).unwrap_or(1) {
-        // An answer may take a while, and what comes meanwhile comes meanwhile.
+    let mut failed = 0;
+    while failed < failures {
+        // A response takes up to a tenth of the interval, and other events come before it.
         let next = world.now() + policy.interval.mul_f64(rng.f64() / 10.0);
-        world.pass(world.deadline().unwrap_or(next).min(next));
-        let what = match rng.u8(..20) {
-            0 => What::Resume(Duration::from_secs(rng.u64(..100_000))),
-            1 => What::Reload,
-            2 => What::Nothing,
-            _ => What::Outcome(answer(&mut rng), rng.f64()),
+        world.pass(world.agent().deadline().unwrap_or(next).min(next));
+        let incident = match rng.u8(..20) {
+            0 => Incident::Suspension(Duration::from_secs(rng.u64(..100_000))),
+            1 => Incident::Reload(policy),
+            2 => continue,
+            _ => Incident::HeartbeatEnds(outcome(&mut rng), rng.f64()),
         };
-        faults +=
-            u32::from(matches!(what, What::Outcome(Outcome::Failed(_), _)) && world.is_in_flight());
-        world.happen(what);
-        assert_eq!(world.state(), State::Running, "seed {seed}, {what:?}");
-        assert!(
-            world.is_in_flight() || world.deadline().is_some(),
-            "seed {seed}: given up"
-        );
+        let fails = matches!(incident, Incident::HeartbeatEnds(Outcome::Failed(_), _));
+        failed += u32::from(fails && world.is_in_flight());
+        world.happen(incident);
+        let state = world.agent().state();
+        assert_eq!(state, State::Running, "seed {seed}, {incident:?}");
     }
-    // And then terminate is obeyed as ever.
     while !world.is_in_flight() {
-        world.pass(world.deadline().unwrap_or_default());
+        world.pass(world.agent().deadline().unwrap_or_default());
     }
-    world.happen(What::Outcome(
-        Outcome::Acknowledged { terminate: true },
-        0.0,
-    ));
-    assert_ne!(world.state(), State::Running, "seed {seed}");
-    world.happen(What::HookEnds);
-    world.happen(What::EverybodyEnds);
+    let terminate = Outcome::Acknowledged { terminate: true };
+    world.happen(Incident::HeartbeatEnds(terminate, 0.0));
+    world.happen(Incident::CommandEnds);
+    world.happen(Incident::RunnerExits);
     assert_eq!(world.exit(), Some(Exit::OK), "seed {seed}");
-    faults
 }
 
 #[test]
-fn no_fault_stops_the_runner() {
-    let faults: u32 = (0..LIVES).map(live).sum();
-    assert_eq!(faults, FAULTS);
+fn no_failure_stops_the_runner() {
+    let failures = count(1_000, 100);
+    for seed in 0..LIVES {
+        live(seed, failures);
+    }
 }

@@ -1,4 +1,4 @@
-//! A runner that somebody else started.
+//! A runner that another supervisor started.
 
 use std::fs;
 use std::path::PathBuf;
@@ -56,7 +56,7 @@ fn a_process_that_is_not_there_makes_the_status_1() {
 }
 
 #[test]
-fn an_operators_stop_lets_an_attached_runner_go() {
+fn a_stop_leaves_an_attached_runner_alone() {
     for stop in [Signal::TERM, Signal::INT] {
         let endpoint = Endpoint::ok();
         let runner = Bystander::plain();
@@ -118,7 +118,7 @@ fn an_attached_runner_is_signalled_alone() {
 }
 
 #[test]
-fn a_process_that_is_not_ours_to_signal_makes_the_status_78() {
+fn a_process_that_taskbeat_may_not_signal_makes_the_status_78() {
     let endpoint = Endpoint::ok();
     let (pid, via): (u32, &[&str]) = if geteuid().is_root() {
         let nobody = [
@@ -171,12 +171,12 @@ fn open_to_all(file: &PathBuf) {
 }
 
 #[test]
-fn a_file_that_names_nobody_means_not_running_until_it_names_somebody() {
+fn a_file_without_a_process_id_means_not_running() {
     let endpoint = Endpoint::ok();
     let (program, file) = following(&endpoint);
     let daemon = program.start();
     daemon.wait_for_log("does not exist");
-    for (content, said) in [
+    for (content, reason) in [
         ("", "is empty"),
         ("\n", "is empty"),
         ("runner\n", "does not begin with a process id"),
@@ -184,9 +184,9 @@ fn a_file_that_names_nobody_means_not_running_until_it_names_somebody() {
         ("12 34\n", "does not begin with a process id"),
         ("99999999999\n", "does not begin with a process id"),
     ] {
-        // In one step, as nobody writes it: the daemon never sees half of it.
+        // In one step, so that the daemon never reads half of it.
         replace(&file, content);
-        daemon.wait_for_log(said);
+        daemon.wait_for_log(reason);
     }
     assert!(endpoint.requests().is_empty());
     let runner = Bystander::plain();
@@ -213,27 +213,79 @@ fn half_a_number_is_not_taken_for_a_whole_one() {
     let daemon = program.start();
     daemon.wait_for_log("so it may still be written");
     assert!(endpoint.requests().is_empty());
-    // Nobody goes on writing, so that is all.
+    // It stays as it is, so it is whole.
     wait_for_runner(&daemon, &runner);
     endpoint.wait_for(1);
 }
 
 #[test]
-fn a_process_younger_than_the_file_is_not_the_one_it_means() {
+fn a_stale_file_means_not_running() {
     let endpoint = Endpoint::ok();
     let runner = Bystander::plain();
     let (program, file) = following(&endpoint);
     write(&file, &runner);
     touch(&file, "-1 hour");
     let daemon = program.start();
-    daemon.wait_for_log("started after it was written");
+    let line = daemon.wait_for_log("started after it was written");
+    assert!(line.contains("WARN waiting for the runner: "), "{line}");
     assert!(endpoint.requests().is_empty());
-    // Written anew, it means this one.
+    // Written again, it means this process.
     write(&file, &runner);
     wait_for_runner(&daemon, &runner);
 }
 
-/// Makes the file look as old as that.
+#[test]
+fn a_file_seems_older_than_its_process_after_a_step_of_the_clock() {
+    let endpoint = Endpoint::ok();
+    let runner = Bystander::plain();
+    let (program, file) = following(&endpoint);
+    write(&file, &runner);
+    touch(&file, "-4 minutes");
+    let daemon = program.start();
+    wait_for_runner(&daemon, &runner);
+}
+
+#[test]
+fn a_stale_file_that_names_another_users_process_means_not_running() {
+    if !geteuid().is_root() {
+        return missing("root, to act as another user");
+    }
+    let endpoint = Endpoint::ok();
+    let (program, file) = following(&endpoint);
+    fs::write(&file, format!("{}\n", std::process::id())).unwrap();
+    touch(&file, "-1 hour");
+    open_to_all(&file);
+    let other = [
+        "setpriv",
+        "--reuid=65534",
+        "--regid=65534",
+        "--clear-groups",
+    ];
+    let daemon = program.via(&other).start();
+    daemon.wait_for_log("is stale");
+    daemon.signal(Signal::TERM);
+    assert_eq!(daemon.finish().status, 0);
+}
+
+#[test]
+fn a_runner_that_restarts_in_a_loop_does_not_flood_the_service() {
+    let endpoint = Endpoint::ok();
+    let (program, file) = following(&endpoint);
+    let daemon = program.set("--interval", "15m").start();
+    for _ in 0..5 {
+        let mut runner = Bystander::plain();
+        write(&file, &runner);
+        wait_for_runner(&daemon, &runner);
+        endpoint.wait_for(1);
+        runner.kill();
+        daemon.wait_for_log("the runner exited");
+    }
+    assert_eq!(endpoint.requests().len(), 1);
+    daemon.signal(Signal::TERM);
+    assert_eq!(daemon.finish().status, 0);
+}
+
+/// Sets the file's time.
 fn touch(file: &PathBuf, when: &str) {
     let date = format!("--date={when}");
     let touched = Command::new("touch").arg(date).arg(file).status();
@@ -260,7 +312,7 @@ fn a_file_that_changes_while_the_runner_lives_is_ignored() {
 }
 
 #[test]
-fn a_runner_that_was_restarted_is_followed_and_none_means_no_heartbeat() {
+fn a_restarted_runner_is_followed_and_without_one_no_heartbeat_is_sent() {
     let endpoint = Endpoint::ok();
     let (program, file) = following(&endpoint);
     let mut runner = Bystander::plain();
@@ -271,7 +323,7 @@ fn a_runner_that_was_restarted_is_followed_and_none_means_no_heartbeat() {
         endpoint.wait_for_more(3);
         runner.kill();
         daemon.wait_for_log("the runner exited");
-        // The file still names the dead one, for several intervals.
+        // The file still names the exited process, for several intervals.
         daemon.wait_for_log(&format!(
             "names process {}, which does not run",
             runner.pid()
@@ -289,7 +341,7 @@ fn a_runner_that_was_restarted_is_followed_and_none_means_no_heartbeat() {
 }
 
 #[test]
-fn taskbeat_is_no_runner_of_its_own() {
+fn taskbeat_does_not_attach_to_itself() {
     let endpoint = Endpoint::ok();
     // The shell becomes taskbeat.
     let own = ["sh", "-c", r#"exec "$@" --pid $$"#, "sh"];
@@ -302,7 +354,7 @@ fn taskbeat_is_no_runner_of_its_own() {
 }
 
 #[test]
-fn a_pid_file_that_is_a_pipe_keeps_nobody_waiting() {
+fn a_pid_file_that_is_a_pipe_does_not_block_the_loop() {
     let endpoint = Endpoint::ok();
     let program = Taskbeat::run(&endpoint);
     let pipe = program.home().join("pipe");
@@ -314,7 +366,7 @@ fn a_pid_file_that_is_a_pipe_keeps_nobody_waiting() {
 }
 
 #[test]
-fn one_that_is_started_again_after_terminate_is_left_alone() {
+fn a_runner_that_is_started_again_after_terminate_is_left_alone() {
     let endpoint = Endpoint::ok();
     let runner = Bystander::plain();
     let (program, file) = following(&endpoint);
@@ -326,7 +378,7 @@ fn one_that_is_started_again_after_terminate_is_left_alone() {
     daemon.wait_for_log("the runner exited");
     let again = Bystander::plain();
     write(&file, &again);
-    // The file is read twice in this time, while somebody is waited for.
+    // The file would be read twice in this time.
     std::thread::sleep(Duration::from_secs(1));
     let status = Taskbeat::new("status").set("--taskrunner-id", id).finish();
     assert!(status.text().contains("runner        none"), "{status:?}");

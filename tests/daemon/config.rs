@@ -1,18 +1,20 @@
-//! What is wrong is refused before anything starts, what is right can be looked at.
+//! A wrong configuration is refused before anything starts; a right one can be inspected.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs;
-use std::os::unix::ffi::OsStringExt;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
+use rustix::fs::{CWD, Mode, mkfifoat};
+use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use crate::harness::{Endpoint, Play, Taskbeat};
+use crate::harness::{Endpoint, Play, Taskbeat, runner};
 
-/// Refused with status 78 and one line on stderr that holds all of `words`. Neither the runner nor a heartbeat was
-/// started.
-fn is_refused(spoil: impl FnOnce(Taskbeat) -> Taskbeat, words: &[&str]) {
+/// Checks that the changed program exits with 78 and one line on stderr that holds all of `words`,
+/// and starts neither the runner nor a heartbeat.
+fn is_refused(change: impl FnOnce(Taskbeat) -> Taskbeat, words: &[&str]) {
     let endpoint = Endpoint::ok();
-    let finished = spoil(Taskbeat::run(&endpoint))
+    let finished = change(Taskbeat::run(&endpoint))
         .script("echo started")
         .finish();
     assert_eq!(finished.status, 78, "{finished:?}");
@@ -94,14 +96,14 @@ fn an_interval_that_is_too_long_is_refused() {
 }
 
 #[test]
-fn an_unknown_variable_of_ours_is_refused() {
+fn an_unknown_variable_is_refused() {
     is_refused(
         |taskbeat| taskbeat.env("TASKBEAT_INTERVALL", "1m"),
         &["TASKBEAT_INTERVALL", "did you mean TASKBEAT_INTERVAL?"],
     );
 }
 
-/// A configuration file of this text.
+/// The program with a configuration file of this text.
 fn with_file(taskbeat: Taskbeat, text: &str) -> Taskbeat {
     let path = taskbeat.home().join("taskbeat.toml");
     fs::write(&path, text).unwrap();
@@ -137,8 +139,51 @@ fn a_file_that_is_not_there_is_refused() {
 }
 
 #[test]
-fn what_the_sdk_would_panic_on_is_refused() {
-    for value in ["0", "-1", "many", ""] {
+fn a_fifo_is_refused_as_the_configuration_file() {
+    is_refused(
+        |taskbeat| {
+            let path = taskbeat.home().join("taskbeat.toml");
+            mkfifoat(CWD, &path, Mode::RUSR | Mode::WUSR).unwrap();
+            taskbeat.set("--config", path)
+        },
+        &["config", "taskbeat.toml", "flag --config", "it is a FIFO"],
+    );
+}
+
+#[test]
+fn a_reload_does_not_hang_in_a_fifo() {
+    let endpoint = Endpoint::ok();
+    let taskbeat = with_file(Taskbeat::run(&endpoint), "");
+    let path = taskbeat.home().join("taskbeat.toml");
+    let mut daemon = taskbeat.script(runner::OBEDIENT).start();
+    daemon.wait_for_pid("ready");
+    fs::remove_file(&path).unwrap();
+    mkfifoat(CWD, &path, Mode::RUSR | Mode::WUSR).unwrap();
+    daemon.signal(Signal::HUP);
+    daemon.wait_for_log("it is a FIFO");
+    endpoint.wait_for_more(2);
+    daemon.signal(Signal::TERM);
+    assert_eq!(daemon.wait(), 42);
+}
+
+#[test]
+fn a_pipe_of_the_shell_is_read_as_the_configuration_file() {
+    let check = Taskbeat::new("check").without("TASKBEAT_GRACE").via(&[
+        "bash",
+        "-c",
+        "exec \"$@\" --config <(echo \"grace = '7s'\")",
+        "-",
+    ]);
+    let finished = check.finish();
+    assert_eq!(finished.status, 0, "{finished:?}");
+    let grace = finished.text();
+    let grace = grace.lines().find(|line| line.starts_with("grace "));
+    assert!(grace.unwrap().contains(" 7s "), "{finished:?}");
+}
+
+#[test]
+fn a_number_of_attempts_on_which_the_sdk_panics_is_refused() {
+    for value in ["0", "-1", "many"] {
         is_refused(
             |taskbeat| taskbeat.env("AWS_MAX_ATTEMPTS", value),
             &["AWS_MAX_ATTEMPTS", "at least 1"],
@@ -173,7 +218,7 @@ fn a_key_with_spaces_or_line_breaks_is_refused_and_not_repeated() {
 }
 
 #[test]
-fn a_blank_key_is_none() {
+fn a_blank_key_counts_as_unset() {
     let check = || Taskbeat::new("check").flag("--online");
     let blank = check().env("AWS_SESSION_TOKEN", " \n").finish();
     assert_eq!(blank.status, 0, "{blank:?}");
@@ -181,6 +226,188 @@ fn a_blank_key_is_none() {
         let none = check().env(key, "").finish();
         assert_eq!(none.status, 69, "{none:?}");
     }
+}
+
+/// Variables that the SDK reads and taskbeat does not check.
+const OF_THE_SDK: [&str; 27] = [
+    "AWS_ACCOUNT_ID",
+    "AWS_ACCOUNT_ID_ENDPOINT_MODE",
+    "AWS_AUTH_SCHEME_PREFERENCE",
+    "AWS_CONFIG_FILE",
+    "AWS_CONTAINER_AUTHORIZATION_TOKEN",
+    "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE",
+    "AWS_CONTAINER_CREDENTIALS_FULL_URI",
+    "AWS_DEFAULTS_MODE",
+    "AWS_DISABLE_CLOCK_SKEW_CORRECTION",
+    "AWS_DISABLE_REQUEST_COMPRESSION",
+    "AWS_EC2_METADATA_SERVICE_ENDPOINT",
+    "AWS_EC2_METADATA_SERVICE_ENDPOINT_MODE",
+    "AWS_EXECUTION_ENV",
+    "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS",
+    "AWS_LAMBDA_FUNCTION_NAME",
+    "AWS_LOGIN_CACHE_DIRECTORY",
+    "AWS_NEW_RETRIES_2026",
+    "AWS_RETRY_MODE",
+    "AWS_ROLE_ARN",
+    "AWS_ROLE_SESSION_NAME",
+    "AWS_SDK_UA_APP_ID",
+    "AWS_SHARED_CREDENTIALS_FILE",
+    "AWS_USE_DUALSTACK_ENDPOINT",
+    "AWS_USE_FIPS_ENDPOINT",
+    "AWS_WEB_IDENTITY_TOKEN_FILE",
+    "SECRET_ACCESS_KEY",
+    "_X_AMZN_TRACE_ID",
+];
+
+#[test]
+fn no_variable_makes_the_sdk_panic() {
+    let endpoint = Endpoint::ok();
+    let once = |value: &OsStr, keys: bool| {
+        let mut once = Taskbeat::new("once").to(&endpoint.url());
+        for name in OF_THE_SDK {
+            once = once.env(name, value);
+        }
+        // With the key alone, the SDK takes SECRET_ACCESS_KEY.
+        for name in KEYS.into_iter().skip(1).filter(|_| !keys) {
+            once = once.without(name);
+        }
+        let finished = once.finish();
+        assert!([0, 69].contains(&finished.status), "{finished:?}");
+        assert!(!finished.stderr.contains("internal"), "{finished:?}");
+    };
+    for value in ["a\nb", "\u{1b}[2J", " ", "é", "true", "a/b:c@d"] {
+        once(OsStr::new(value), true);
+        once(OsStr::new(value), false);
+    }
+    once(OsStr::from_bytes(b"\xff"), true);
+    once(OsStr::from_bytes(b"\xff"), false);
+}
+
+#[test]
+fn an_empty_variable_counts_as_unset_for_the_sdk_and_stays_empty_for_the_runner() {
+    let endpoint = Endpoint::play([], Play::Terminate);
+    let mut taskbeat = Taskbeat::run(&endpoint).env("TASKBEAT_WORKER_GROUP", "");
+    let checked = [
+        "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
+        "AWS_DEFAULT_REGION",
+        "AWS_ENDPOINT_URL",
+        "AWS_MAX_ATTEMPTS",
+        "AWS_PROFILE",
+        "AWS_REGION",
+    ];
+    for name in OF_THE_SDK.into_iter().chain(KEYS).chain(checked) {
+        taskbeat = taskbeat.env(name, "");
+    }
+    let folder = taskbeat.home().join(".aws");
+    fs::create_dir(&folder).unwrap();
+    fs::write(folder.join("config"), "[default]\nregion = eu-west-1\n").unwrap();
+    let keys = "[default]\naws_access_key_id = AKIDFILE\naws_secret_access_key = a\n";
+    fs::write(folder.join("credentials"), keys).unwrap();
+    let finished = taskbeat
+        .script(
+            "echo \"${AWS_REGION-unset}|${AWS_PROFILE-unset}|${TASKBEAT_WORKER_GROUP-unset}|\"
+            exec sleep 1h",
+        )
+        .finish();
+    assert_eq!(finished.status, 0, "{finished:?}");
+    assert_eq!(finished.text(), "|||\n");
+    let requests = endpoint.requests();
+    let credential = requests[0].header("authorization");
+    assert!(credential.contains("AKIDFILE"), "{credential}");
+    assert!(credential.contains("/eu-west-1/"), "{credential}");
+    assert!(requests[0].body.get("workerGroup").is_none());
+}
+
+#[test]
+fn the_variables_of_a_kubernetes_service_are_ignored() {
+    let endpoint = Endpoint::play([], Play::Terminate);
+    let finished = Taskbeat::run(&endpoint)
+        .env("TASKBEAT_PORT", "tcp://10.0.0.1:8080")
+        .env("TASKBEAT_PORT_8080_TCP", "tcp://10.0.0.1:8080")
+        .env("TASKBEAT_PORT_8080_TCP_ADDR", "10.0.0.1")
+        .env("TASKBEAT_SERVICE_HOST", "10.0.0.1")
+        .env("TASKBEAT_SERVICE_PORT_STATUS", "8080")
+        .finish();
+    assert_eq!(finished.status, 0, "{finished:?}");
+}
+
+#[test]
+fn an_unusable_proxy_is_refused_and_its_password_is_not_repeated() {
+    for (name, value) in [
+        ("HTTPS_PROXY", "http://user:Zp@ssZ@127.0.0.1:1"),
+        ("https_proxy", "ftp://user:ZpassZ@127.0.0.1:1"),
+        ("HTTP_PROXY", "\"http://user:ZpassZ@127.0.0.1:1\""),
+        ("ALL_PROXY", "http://user:ZpassZ@"),
+    ] {
+        is_refused(
+            |taskbeat| taskbeat.env(name, value),
+            &[name, "must be an http or https URL"],
+        );
+        let finished = Taskbeat::new("run").env(name, value).finish();
+        assert!(!finished.stderr.contains('Z'), "{finished:?}");
+    }
+}
+
+#[test]
+fn a_usable_proxy_gets_the_heartbeat_and_its_whole_password() {
+    let proxy = Endpoint::play([], Play::Terminate);
+    let address = proxy.addr();
+    for (name, value) in [
+        ("HTTP_PROXY", format!("http://user:p%40ss%2Fword@{address}")),
+        ("all_proxy", format!("user:p%40ss%2Fword@{address}")),
+    ] {
+        let taskbeat = Taskbeat::new("run").to("http://datapipeline.invalid");
+        let finished = taskbeat.env(name, value).finish();
+        assert_eq!(finished.status, 0, "{finished:?}");
+        let request = proxy.requests().pop().unwrap();
+        assert!(request.line.contains("http://datapipeline.invalid/"));
+        // user:p@ss/word
+        let password = "Basic dXNlcjpwQHNzL3dvcmQ=";
+        assert_eq!(request.header("proxy-authorization"), password);
+    }
+}
+
+#[test]
+fn doubled_braces_reach_the_service_as_literal_ones() {
+    let endpoint = Endpoint::play([], Play::Terminate);
+    let taskbeat = Taskbeat::run(&endpoint);
+    let id = taskbeat.id();
+    let finished = taskbeat
+        .set("--taskrunner-id", format!("{id}{{{{1}}}}"))
+        .set("--worker-group", "{{hostname}}")
+        .finish();
+    assert_eq!(finished.status, 0, "{finished:?}");
+    let body = &endpoint.requests()[0].body;
+    assert_eq!(body["taskrunnerId"], format!("{id}{{1}}"));
+    assert_eq!(body["workerGroup"], "{hostname}");
+}
+
+#[test]
+fn check_warns_of_endpoints_that_are_not_there_or_not_safe() {
+    let finished = Taskbeat::new("check")
+        .set("--endpoint-url", "http://datapipeline.example")
+        .env("AWS_USE_FIPS_ENDPOINT", "true")
+        .finish();
+    assert_eq!(finished.status, 0, "{finished:?}");
+    for start in [
+        "warning: AWS_USE_FIPS_ENDPOINT is true",
+        "warning: endpoint http://datapipeline.example is plain http",
+    ] {
+        let mut lines = finished.stderr.lines();
+        assert!(lines.any(|line| line.starts_with(start)), "{finished:?}");
+    }
+}
+
+#[test]
+fn a_command_that_cannot_run_is_named_on_one_line() {
+    let endpoint = Endpoint::ok();
+    let finished = Taskbeat::run(&endpoint)
+        .command(&["no\nsuch\r\u{1b}[2Jrunner"])
+        .finish();
+    assert_eq!(finished.status, 127, "{finished:?}");
+    let name = r#"cannot run "no\nsuch\r\u{1b}[2Jrunner": "#;
+    let mut lines = finished.stderr.lines();
+    assert!(lines.any(|line| line.contains(name)), "{finished:?}");
 }
 
 #[test]
@@ -203,7 +430,7 @@ fn an_endpoint_that_is_no_url_is_refused() {
 }
 
 #[test]
-fn everything_that_is_wrong_is_told_at_once() {
+fn all_errors_are_reported_at_once() {
     let finished = Taskbeat::new("run")
         .set("--interval", "soon")
         .set("--grace", "later")
@@ -217,7 +444,7 @@ fn everything_that_is_wrong_is_told_at_once() {
 }
 
 #[test]
-fn what_another_setting_may_not_be_once_may_not_either() {
+fn once_refuses_the_same_values_as_run() {
     let endpoint = Endpoint::ok();
     let once = Taskbeat::new("once").to(&endpoint.url());
     let finished = once.set("--worker-group", "*").finish();
@@ -247,7 +474,7 @@ fn a_flag_wins_over_a_variable_and_a_variable_over_the_file() {
 }
 
 #[test]
-fn a_command_line_that_cannot_be_understood_makes_the_status_64() {
+fn wrong_usage_makes_the_status_64() {
     for flags in [
         &["--no-such-flag"][..],
         &["--interval"],
@@ -270,7 +497,7 @@ fn a_command_line_that_cannot_be_understood_makes_the_status_64() {
 }
 
 #[test]
-fn help_and_version_are_printed_whatever_else_is_wrong() {
+fn help_and_version_are_printed_despite_other_errors() {
     for subcommand in ["run", "once", "check", "rehearse"] {
         let help = Taskbeat::new(subcommand)
             .without("TASKBEAT_TASKRUNNER_ID")
@@ -288,7 +515,7 @@ fn help_and_version_are_printed_whatever_else_is_wrong() {
 }
 
 #[test]
-fn check_prints_every_value_and_where_it_came_from() {
+fn check_prints_every_value_and_its_origin() {
     let endpoint = Endpoint::ok();
     let check = Taskbeat::new("check")
         .to(&endpoint.url())
@@ -321,7 +548,7 @@ fn check_prints_every_value_and_where_it_came_from() {
 }
 
 #[test]
-fn check_refuses_what_run_refuses() {
+fn check_refuses_the_same_values_as_run() {
     let finished = Taskbeat::new("check").set("--interval", "0s").finish();
     assert_eq!(finished.status, 78, "{finished:?}");
 }
@@ -340,28 +567,32 @@ fn check_online_resolves_credentials_and_sends_nothing() {
 }
 
 #[test]
-fn what_a_source_gives_takes_one_line_and_no_control_over_the_terminal() {
+fn check_online_prints_foreign_text_on_one_line_without_control_characters() {
     let check = Taskbeat::new("check")
         .without("AWS_ACCESS_KEY_ID")
         .without("AWS_SECRET_ACCESS_KEY")
         .without("AWS_REGION");
     let config = check.home().join("config");
-    let said = r#"{"Version":1,"AccessKeyId":"A\u001b\n\rMIDDLE\n\tZ\u0007","SecretAccessKey":"a-secret"}"#;
-    fs::write(check.home().join("said"), said).unwrap();
-    let text = "[default]\nregion = eu\u{1b}[2J-west-1\ncredential_process = cat said\n";
-    fs::write(&config, text).unwrap();
+    let credentials = json!({
+        "Version": 1,
+        "AccessKeyId": "A\u{1b}\n\rMIDDLE\n\tZ\u{7}",
+        "SecretAccessKey": "a-secret",
+    });
+    fs::write(check.home().join("credentials"), credentials.to_string()).unwrap();
+    let profile = "[default]\nregion = eu\u{1b}[2J-west-1\ncredential_process = cat credentials\n";
+    fs::write(&config, profile).unwrap();
     let finished = check
         .env("AWS_CONFIG_FILE", config)
         .flag("--online")
         .finish();
     assert_eq!(finished.status, 0, "{finished:?}");
-    let shown = finished.text();
-    let last = shown.lines().last().unwrap();
+    let text = finished.text();
+    let last = text.lines().last().unwrap();
     assert_eq!(
         last,
         "online: region eu [2J-west-1; access key A … Z , expires never"
     );
-    assert!(!shown.contains("MIDDLE"), "{shown}");
+    assert!(!text.contains("MIDDLE"), "{text}");
 }
 
 #[test]
@@ -376,7 +607,7 @@ fn check_online_without_credentials_makes_the_status_69() {
     assert!(last.contains("credentials"), "{finished:?}");
 }
 
-/// What `once` makes of an answer: its exit status, and what it prints.
+/// The exit status and the output of `once` after this answer.
 fn once(play: Play) -> (i32, String) {
     let endpoint = Endpoint::play([], play);
     let finished = Taskbeat::new("once").to(&endpoint.url()).finish();

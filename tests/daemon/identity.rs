@@ -13,7 +13,7 @@ fn put_names(metadata: &Metadata) {
     metadata.put_text("/latest/meta-data/local-hostname", LOCAL);
 }
 
-/// The program on an instance, and its task runner's id there.
+/// The program on an instance, and the id of its task runner there.
 fn on_an_instance(program: Taskbeat, url: &str) -> (Taskbeat, String) {
     let id = program.id();
     let program = program
@@ -24,7 +24,7 @@ fn on_an_instance(program: Taskbeat, url: &str) -> (Taskbeat, String) {
 }
 
 #[test]
-fn what_the_instance_is_called_is_asked_once() {
+fn each_placeholder_is_asked_for_once() {
     let endpoint = Endpoint::ok();
     let metadata = Metadata::start();
     put_names(&metadata);
@@ -50,7 +50,7 @@ fn what_the_instance_is_called_is_asked_once() {
 }
 
 #[test]
-fn without_a_placeholder_nobody_is_asked() {
+fn without_a_placeholder_nothing_is_asked() {
     let endpoint = Endpoint::ok();
     let metadata = Metadata::start();
     let _daemon = Taskbeat::run(&endpoint)
@@ -84,7 +84,7 @@ fn a_metadata_service_that_comes_up_late_delays_heartbeats_and_not_the_runner() 
 }
 
 #[test]
-fn a_token_that_is_refused_as_expired_is_replaced() {
+fn a_token_that_was_refused_as_expired_is_replaced() {
     let endpoint = Endpoint::ok();
     let metadata = Metadata::start();
     put_names(&metadata);
@@ -97,7 +97,7 @@ fn a_token_that_is_refused_as_expired_is_replaced() {
 }
 
 #[test]
-fn what_the_instance_has_not_is_named_and_never_made_up() {
+fn a_missing_name_is_reported_and_never_invented() {
     let metadata = Metadata::start();
     put_names(&metadata);
     let portal = Server::start(|_| {
@@ -105,15 +105,12 @@ fn what_the_instance_has_not_is_named_and_never_made_up() {
         page.header("x-aws-ec2-metadata-token-ttl-seconds", "60")
     });
     let far = Server::start(|_| Response::bare(403, ""));
-    for (url, said) in [
+    for (url, message) in [
         (
             metadata.url(),
             "no {public-hostname}: the instance has none (HTTP 404)",
         ),
-        (
-            portal.url(),
-            "no {instance-id}: what answers is no metadata service",
-        ),
+        (portal.url(), "no {instance-id}: "),
         (far.url(), "no {instance-id}: "),
     ] {
         let endpoint = Endpoint::ok();
@@ -121,13 +118,13 @@ fn what_the_instance_has_not_is_named_and_never_made_up() {
         let (program, _) = on_an_instance(once, &url);
         let finished = program.set("--hostname", "{public-hostname}").finish();
         assert_eq!(finished.status, 69, "{finished:?}");
-        assert!(finished.stderr.contains(said), "{finished:?}");
+        assert!(finished.stderr.contains(message), "{finished:?}");
         assert!(endpoint.requests().is_empty());
     }
 }
 
 #[test]
-fn check_online_shows_what_comes_out() {
+fn check_online_prints_the_complete_identity() {
     let metadata = Metadata::start();
     put_names(&metadata);
     let (program, id) = on_an_instance(Taskbeat::new("check"), &metadata.url());
@@ -136,6 +133,6 @@ fn check_online_shows_what_comes_out() {
         .set("--hostname", "{local-hostname}")
         .finish();
     assert_eq!(finished.status, 0, "{finished:?}");
-    let said = format!("online: taskrunner-id {id}, hostname {LOCAL}\n");
-    assert!(finished.text().contains(&said), "{finished:?}");
+    let line = format!("online: taskrunner-id {id}, hostname {LOCAL}\n");
+    assert!(finished.text().contains(&line), "{finished:?}");
 }

@@ -12,12 +12,14 @@ mod harness;
 mod identity;
 
 mod attached;
+mod commands;
 mod config;
 mod faults;
 mod killed;
 mod log;
 mod main_job;
 mod orphans;
+mod peers;
 mod pid1;
 mod policy;
 mod races;

@@ -1,24 +1,27 @@
-//! Descendants that left the runner's group, session or parent are still the runner's.
+//! Descendants that left the runner's group, session or parent still belong to the runner.
 
 use std::path::Path;
+use std::process::Command;
 
 use rustix::process::Signal;
 
-use crate::harness::{Endpoint, Play, Taskbeat, children, eventually, is_alive, marked};
+use crate::harness::{
+    Endpoint, Play, Taskbeat, children, eventually, group_of, is_alive, marked, missing,
+};
 
-/// A daemon as of old: it forks twice and leads a session of its own.
+/// A traditional daemon: it forks twice and leads a session of its own.
 const DAEMON: &str =
     "(setsid sh -c '(nap() { exec sh -c \"echo daemon \\$\\$; exec sleep 120\"; }; nap) &' &)";
 
 #[test]
-fn a_daemon_of_the_runner_becomes_our_child_and_is_stopped_with_it() {
+fn a_daemon_of_the_runner_becomes_a_child_of_taskbeat_and_is_stopped() {
     for terminate in [false, true] {
         let endpoint = Endpoint::ok();
         let script = format!("{DAEMON}; trap 'exit 42' TERM; nap ready & wait; exit 99");
         let mut running = Taskbeat::run(&endpoint).script(&script).start();
         running.wait_for_pid("ready");
         let daemon = running.wait_for_pid("daemon");
-        eventually("it is our child", || {
+        eventually("it is a child of taskbeat", || {
             children(running.pid()).contains(&daemon)
         });
         if terminate {
@@ -30,12 +33,12 @@ fn a_daemon_of_the_runner_becomes_our_child_and_is_stopped_with_it() {
         assert!(!is_alive(daemon));
         let log = running.log();
         assert!(log.contains(&format!("sleep[{daemon}]")), "{log}");
-        assert!(!log.contains("SIGKILL"), "{log}");
+        assert!(!log.contains("SIGKILL to"), "{log}");
     }
 }
 
 #[test]
-fn the_stop_goes_to_what_left_the_group_only_when_the_leader_has_ended() {
+fn what_left_the_group_gets_the_stop_signal_when_the_leader_has_exited() {
     let endpoint = Endpoint::ok();
     let script = format!(
         "{DAEMON}; trap 'echo draining; read -r go; echo drained; exit 42' TERM; nap ready & wait; exit 99"
@@ -56,7 +59,7 @@ fn the_stop_goes_to_what_left_the_group_only_when_the_leader_has_ended() {
 }
 
 #[test]
-fn a_deaf_tree_of_sessions_is_killed_to_the_last_and_named() {
+fn every_process_of_a_tree_that_ignores_the_stop_is_killed_and_named() {
     let endpoint = Endpoint::ok();
     // Each level leads a session and outlives its parent, and all of them ignore the stop signal.
     let script = "trap '' TERM
@@ -73,7 +76,7 @@ fn a_deaf_tree_of_sessions_is_killed_to_the_last_and_named() {
     assert_eq!(running.wait(), 42);
     let killed = running.wait_for_log("SIGKILL to ");
     for pid in pids {
-        // Not even a zombie is left to whoever adopts what we leave.
+        // Not even a zombie is left.
         assert!(!Path::new(&format!("/proc/{pid}")).exists());
         assert!(killed.contains(&format!("sleep[{pid}]")), "{killed}");
     }
@@ -84,8 +87,9 @@ fn what_forks_while_it_is_killed_does_not_get_away() {
     let endpoint = Endpoint::ok();
     let mark = format!("MARK_OF_TEST=forks-{}", std::process::id());
     let (name, value) = mark.split_once('=').unwrap();
-    // A chain in which each link leads a session, starts the next one and ends; it is deaf, and
-    // would end by itself after some seconds. Links without a nap are gone before /proc is read.
+    // A chain in which each link leads a session, starts the next one and exits. It ignores the stop
+    // signal, and would end by itself after some seconds. Links without a nap exit before /proc is
+    // read.
     for (nap, links) in [("sleep 0.02", 1000), (":", 5000)] {
         let link = format!(
             "{nap}; LINKS=$((LINKS + 1)); export LINKS
@@ -108,7 +112,7 @@ fn what_forks_while_it_is_killed_does_not_get_away() {
 }
 
 #[test]
-fn a_grandchild_with_our_output_open_is_stopped_and_nothing_to_wait_for() {
+fn a_grandchild_that_has_the_output_open_is_stopped() {
     let endpoint = Endpoint::ok();
     let script = "(setsid sh -c 'echo holder $$; exec sleep 120' &); read -r go; exit 5";
     let mut running = Taskbeat::run(&endpoint).with_stdin().script(script).start();
@@ -119,4 +123,29 @@ fn a_grandchild_with_our_output_open_is_stopped_and_nothing_to_wait_for() {
     running.wait_for_log(&format!(
         "the leader exited: stop signal to sleep[{holder}]"
     ));
+}
+
+#[test]
+fn an_orphan_in_the_process_group_of_taskbeat_is_killed_and_named() {
+    if Command::new("perl").arg("-e1").status().is_err() {
+        return missing("perl");
+    }
+    let endpoint = Endpoint::ok();
+    let joining = r#"
+        $| = 1; $SIG{TERM} = "IGNORE"; exit if fork; select undef, undef, undef, 0.1;
+        setpgrp(0, getpgrp($ENV{LEADER})) or die $!; print "joined $$\n"; sleep 120 while 1;"#;
+    let script = "export LEADER=$PPID; perl -e \"$JOINING\"
+        trap 'exit 42' TERM; nap ready & wait; exit 99";
+    let mut running = Taskbeat::run(&endpoint)
+        .env("JOINING", joining)
+        .set("--grace", "300ms")
+        .script(script)
+        .start();
+    running.wait_for_pid("ready");
+    let orphan = running.wait_for_pid("joined");
+    assert_eq!(group_of(orphan), group_of(running.pid()));
+    running.signal(Signal::TERM);
+    assert_eq!(running.wait(), 42);
+    assert!(!is_alive(orphan));
+    running.wait_for_log(&format!("SIGKILL to perl[{orphan}]"));
 }

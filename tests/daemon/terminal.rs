@@ -91,11 +91,13 @@ fn a_ctrl_c_that_the_parent_relays_is_one_stop() {
     terminal.press("\x03");
     terminal.wait_for("got INT");
     // The parent has relayed it by then.
-    terminal.wait_for("INFO stop requested\r");
+    eventually("it is relayed", || {
+        terminal.shown().matches("stop requested").count() == 2
+    });
     endpoint.wait_for_more(2);
     terminal.enter("go");
     assert_eq!(terminal.wait_for_number("status"), 42);
-    assert_eq!(terminal.count("got"), 1);
+    assert_eq!(terminal.count("got INT"), 1);
     drop(shell);
 }
 

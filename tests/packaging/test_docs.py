@@ -31,19 +31,26 @@ def run(*command):
     return done.stdout
 
 
-@pytest.fixture(params=["taskbeat.1", "taskbeat.toml.5"])
-def page(request, tmp_path):
-    packed = DOCS / f"{request.param}.gz"
-    needs("groff", "mandoc", packed)
-    page = tmp_path / request.param
-    page.write_bytes(gzip.decompress(packed.read_bytes()))
-    return page
+COMMANDS = ["run", "once", "check", "status", "rehearse"]
+PAGES = ["taskbeat.1", *(f"taskbeat-{command}.1" for command in COMMANDS), "taskbeat.toml.5"]
 
 
-def test_groff_and_mandoc_accept_every_page(page):
-    done = subprocess.run(
-        ["groff", "-man", "-ww", "-z", "-Tutf8", page], capture_output=True, text=True
-    )
+def unpacked(name):
+    return gzip.decompress((DOCS / f"{name}.gz").read_bytes())
+
+
+def test_each_command_has_a_page():
+    needs(DOCS)
+    assert sorted(path.stem for path in DOCS.glob("*.gz")) == sorted(PAGES)
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_groff_and_mandoc_accept_every_page(name, tmp_path):
+    needs("groff", "mandoc", DOCS)
+    page = tmp_path / name
+    page.write_bytes(unpacked(name))
+    groff = ["groff", "-man", "-ww", "-z", "-Tutf8", page]
+    done = subprocess.run(groff, capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
     lint = ["mandoc", "-T", "lint", "-W", "warning", page]
     warnings = subprocess.run(lint, capture_output=True, text=True).stdout.splitlines()
@@ -53,35 +60,28 @@ def test_groff_and_mandoc_accept_every_page(page):
 
 def test_every_setting_is_on_its_page():
     needs(DOCS)
-    pages = {
-        name: gzip.decompress((DOCS / f"{name}.gz").read_bytes())
-        for name in ("taskbeat.1", "taskbeat.toml.5")
-    }
     config = (REPOSITORY / "config/taskbeat.toml").read_text()
     keys = re.findall(r"^#([a-z-]+) = ", config, re.MULTILINE)
     assert len(keys) > 10
     for key in keys:
         escaped = key.replace("-", r"\-").encode()
-        assert rb"\fB%s\fR" % escaped in pages["taskbeat.toml.5"], key
+        assert rb"\fB%s\fR" % escaped in unpacked("taskbeat.toml.5"), key
         if key != "command":
-            assert rb"\fB\-\-%s\fR" % escaped in pages["taskbeat.1"], key
+            assert rb"\fB\-\-%s\fR" % escaped in unpacked("taskbeat-run.1"), key
 
 
-def test_every_option_is_on_the_page():
+@pytest.mark.parametrize("command", [None, *COMMANDS])
+def test_every_option_is_on_the_page_of_its_command(command):
     needs(DOCS, TASKBEAT)
-    page = gzip.decompress((DOCS / "taskbeat.1.gz").read_bytes()).decode().replace("\\", "")
-    commands = re.findall(r"^  (\w+)  ", run(TASKBEAT, "--help"), re.MULTILINE)
-    assert {"run", "once", "check", "status", "rehearse", "help"} == set(commands)
-    options = set()
-    for command in ([], *([command] for command in commands if command != "help")):
-        options |= set(
-            re.findall(
-                r"^ +(?:-\w, |    )(--[a-z-]+)", run(TASKBEAT, *command, "--help"), re.MULTILINE
-            )
-        )
-    assert {"--interval", "--json", "--online", "--listen", "--help", "--version"} <= options
+    words = [command] if command else []
+    help_text = run(TASKBEAT, *words, "--help")
+    if not command:
+        assert re.findall(r"^  (\w+)  ", help_text, re.MULTILINE) == [*COMMANDS, "help"]
+    page = unpacked("-".join(["taskbeat", *words]) + ".1").decode().replace("\\", "")
+    options = re.findall(r"^ +(?:-\w, |    )(--[a-z-]+)", help_text, re.MULTILINE)
+    assert "--help" in options
     for option in options:
-        assert re.search(rf"fB(-\w, )?{option}fR", page), option
+        assert re.search(rf"fB(-\w)?(fR, fB)?{option}fR", page), option
 
 
 @pytest.mark.parametrize("shell", SHELL)

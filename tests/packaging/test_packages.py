@@ -145,6 +145,7 @@ def test_an_installed_package_works_once_it_is_configured(machine, kind, package
     assert machine.run("systemctl", "list-units", "--no-legend", "taskbeat*") == ""
     for path in (
         "/usr/share/man/man1/taskbeat.1.gz",
+        "/usr/share/man/man1/taskbeat-run.1.gz",
         "/usr/share/man/man5/taskbeat.toml.5.gz",
         "/usr/share/bash-completion/completions/taskbeat",
         "/usr/share/fish/vendor_completions.d/taskbeat.fish",

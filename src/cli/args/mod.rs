@@ -1,0 +1,318 @@
+//! The command line: which commands and options there are. Values are checked in
+//! [`crate::config`], alike for flag, environment and file.
+
+mod help;
+#[cfg(test)]
+mod tests;
+
+use std::ffi::{OsStr, OsString};
+use std::net::SocketAddr;
+
+use clap::builder::{PossibleValue, TypedValueParser, ValueParser};
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::{Arg, ArgAction, ArgMatches, Command, ValueHint, value_parser};
+
+use crate::config::{Flag, Group, Options, Preset, SETTINGS, Setting};
+use crate::core::Exit;
+use crate::endpoint::Script;
+
+/// A command, and its options.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Invocation {
+    Run(Options),
+    Once(Options),
+    Check {
+        options: Options,
+        /// Whether to resolve credentials, too.
+        online: bool,
+    },
+    Status {
+        /// Only the identity counts.
+        options: Options,
+        json: bool,
+    },
+    Rehearse {
+        options: Options,
+        /// The endpoint's script.
+        script: Script,
+        /// The endpoint's address; None for a free port of loopback.
+        listen: Option<SocketAddr>,
+    },
+}
+
+/// The defaults of `rehearse`: it needs no identity, and it plays in seconds.
+const REHEARSAL: [(&str, &str); 3] = [
+    ("taskrunner-id", "rehearsal"),
+    ("interval", "1s"),
+    ("grace", "5s"),
+];
+
+/// Parses the command line, whose first word is the program's name.
+///
+/// # Errors
+///
+/// A usage error, or a request for help or the version; [`exit`] has the status of each.
+pub(crate) fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Invocation, clap::Error> {
+    let words: Vec<OsString> = words.into_iter().collect();
+    let mut command = command();
+    let matches = command
+        .try_get_matches_from_mut(&words)
+        .map_err(without_bad_advice)?;
+    let missing =
+        |command: &mut Command, message| command.error(ErrorKind::MissingRequiredArgument, message);
+    let Some((name, matches)) = matches.subcommand() else {
+        return Err(missing(&mut command, "a subcommand is missing"));
+    };
+    let mut options = options(matches);
+    let is_empty = match options.command.first() {
+        Some(word) => word.is_empty(),
+        None => words.last().is_some_and(|word| word == "--"),
+    };
+    if is_empty {
+        // `run -- $RUNNER` or `run -- "$RUNNER"` with an empty variable. Heartbeats without the
+        // runner would be lies.
+        return Err(missing(&mut command, "the COMMAND after -- is missing"));
+    }
+    Ok(match name {
+        "once" => Invocation::Once(options),
+        "check" => Invocation::Check {
+            options,
+            online: matches.get_flag("online"),
+        },
+        "status" => Invocation::Status {
+            options,
+            json: matches.get_flag("json"),
+        },
+        "rehearse" => {
+            let Some(script) = matches.get_one("script").cloned() else {
+                return Err(missing(&mut command, "the SCRIPT is missing"));
+            };
+            let preset = |(key, value): (_, &str)| Preset {
+                key,
+                value: value.into(),
+                subcommand: "rehearse",
+            };
+            options.presets = REHEARSAL.map(preset).into();
+            Invocation::Rehearse {
+                options,
+                script,
+                listen: matches.get_one("listen").copied(),
+            }
+        }
+        _ => Invocation::Run(options),
+    })
+}
+
+/// Removes clap's advice to put an unknown option after `--`, where it would be a command.
+fn without_bad_advice(mut error: clap::Error) -> clap::Error {
+    if let Some(ContextValue::String(word)) = error.get(ContextKind::InvalidArg)
+        && word.starts_with('-')
+    {
+        error.remove(ContextKind::Suggested);
+    }
+    error
+}
+
+/// The exit status of an error of [`parse`].
+pub(crate) fn exit(error: &clap::Error) -> Exit {
+    // clap prints help and version to stdout.
+    if error.use_stderr() {
+        Exit::USAGE
+    } else {
+        Exit::OK
+    }
+}
+
+/// The definition of the command line. Man pages and completions are made from it, too.
+#[must_use]
+pub fn command() -> Command {
+    Command::new("taskbeat")
+        .version(env!("CARGO_PKG_VERSION"))
+        .about("Heartbeat and supervision for AWS Data Pipeline task runners")
+        .after_help(help::GENERAL)
+        .subcommand_required(true)
+        .arg_required_else_help(true)
+        .subcommand(
+            Command::new("run")
+                .about("Send heartbeats and supervise the runner")
+                .long_about(help::RUN)
+                .after_long_help(help::RUN_EXIT)
+                .args(settings(&[], &[]))
+                .arg(operand()),
+        )
+        .subcommand(
+            Command::new("once")
+                .about("Send one heartbeat and print the answer: {\"terminate\": false}")
+                .after_long_help(help::ONCE_EXIT)
+                .args(settings(&[Group::Timing, Group::Runner], &[])),
+        )
+        .subcommand(
+            Command::new("check")
+                .about("Print every setting and where it came from; send nothing")
+                .after_long_help(help::CHECK_EXIT)
+                .arg(
+                    Arg::new("online")
+                        .long("online")
+                        .action(ArgAction::SetTrue)
+                        .help("Resolve credentials, too"),
+                )
+                .args(settings(&[], &[]))
+                .arg(operand()),
+        )
+        .subcommand(
+            Command::new("status")
+                .about("Print the running daemon's status; fail unless it is in contact")
+                .after_long_help(help::STATUS_EXIT)
+                .arg(
+                    Arg::new("json")
+                        .long("json")
+                        .action(ArgAction::SetTrue)
+                        .help("Print one JSON object"),
+                )
+                .args(settings(&[Group::Aws, Group::Timing, Group::Runner], &[])),
+        )
+        .subcommand(
+            Command::new("rehearse")
+                .about("Run the daemon against a built-in endpoint that plays a script")
+                .after_long_help(help::REHEARSE_EXIT)
+                .args(rehearsal())
+                .args(settings(&[Group::Aws], &REHEARSAL))
+                .arg(operand()),
+        )
+}
+
+/// The options of the settings, except those of the groups that the subcommand does not use.
+/// `presets` are the defaults that differ from the table's.
+fn settings(except: &[Group], presets: &[(&str, &str)]) -> Vec<Arg> {
+    let rows = SETTINGS
+        .iter()
+        .filter(|setting| setting.flag && !except.contains(&setting.group));
+    let mut args: Vec<Arg> = rows.map(|setting| option(setting, presets)).collect();
+    args.push(
+        Arg::new("verbose")
+            .short('v')
+            .action(ArgAction::Count)
+            .conflicts_with("log")
+            .help("Log at level debug, with -vv at trace")
+            .help_heading(Group::Logging.heading()),
+    );
+    args
+}
+
+fn option(setting: &'static Setting, presets: &[(&str, &str)]) -> Arg {
+    let preset = presets
+        .iter()
+        .find(|(key, _)| *key == setting.key)
+        .map(|(_, value)| *value);
+    let default = preset
+        .or(setting.default)
+        .map_or_else(String::new, |default| format!(" [default: {default}]"));
+    let variable = setting.variable();
+    Arg::new(setting.key)
+        .long(setting.key)
+        .value_name(setting.value)
+        // Without a hint, shells would offer file names for every value.
+        .value_hint(match setting.value {
+            "PATH" => ValueHint::FilePath,
+            _ => ValueHint::Other,
+        })
+        .value_parser(Offer(setting.choices))
+        // The long help lists them as allowed.
+        .hide_possible_values(true)
+        .help(format!("{}{default}", setting.help))
+        .long_help(format!(
+            "{}.\nAllowed: {}.\n[env: {variable}]{default}",
+            setting.help,
+            setting.allowed()
+        ))
+        .help_heading(setting.group.heading())
+}
+
+/// Takes any value, and offers shells the values of a closed list.
+#[derive(Clone)]
+struct Offer(&'static [&'static str]);
+
+impl TypedValueParser for Offer {
+    type Value = OsString;
+
+    fn parse_ref(
+        &self,
+        _: &Command,
+        _: Option<&Arg>,
+        value: &OsStr,
+    ) -> Result<OsString, clap::Error> {
+        Ok(value.to_owned())
+    }
+
+    fn possible_values(&self) -> Option<Box<dyn Iterator<Item = PossibleValue> + '_>> {
+        let Self(choices) = self;
+        (!choices.is_empty()).then(|| Box::new(choices.iter().map(PossibleValue::new)) as _)
+    }
+}
+
+fn operand() -> Arg {
+    Arg::new("command")
+        .value_names(["COMMAND", "ARG"])
+        .last(true)
+        .num_args(1..)
+        .value_hint(ValueHint::CommandWithArguments)
+        .value_parser(ValueParser::os_string())
+        .help("The runner; by default the command setting")
+}
+
+fn rehearsal() -> [Arg; 2] {
+    let script = Arg::new("script")
+        .long("script")
+        .value_name("SCRIPT")
+        .default_value("ok*3,throttle,error,terminate")
+        .hide_default_value(true)
+        .value_parser(value_parser!(Script))
+        .help("Answers of the endpoint")
+        .long_help(
+            "Answers of the endpoint.\n\
+             Allowed: ok, throttle, error, hang, reject, reset, html, terminate; ok*3 for three.\n\
+             [default: ok*3,throttle,error,terminate]",
+        );
+    let listen = Arg::new("listen")
+        .long("listen")
+        .value_name("ADDR:PORT")
+        .value_parser(value_parser!(SocketAddr))
+        .help("Endpoint's address; by default on loopback");
+    [script, listen]
+}
+
+fn options(matches: &ArgMatches) -> Options {
+    // A subcommand without the option returns an error.
+    let value = |key| matches.try_get_one::<OsString>(key).ok().flatten().cloned();
+    let mut flags: Vec<Flag> = SETTINGS
+        .iter()
+        .filter(|setting| setting.flag)
+        .filter_map(|setting| {
+            let option = format!("--{}", setting.key);
+            Some(Flag {
+                key: setting.key,
+                option,
+                value: value(setting.key)?,
+            })
+        })
+        .collect();
+    match matches.get_count("verbose") {
+        0 => {}
+        1 => flags.push(Flag {
+            key: "log",
+            option: "-v".to_owned(),
+            value: "debug".into(),
+        }),
+        _ => flags.push(Flag {
+            key: "log",
+            option: "-vv".to_owned(),
+            value: "trace".into(),
+        }),
+    }
+    let command = matches.try_get_many::<OsString>("command").ok().flatten();
+    Options {
+        flags,
+        command: command.into_iter().flatten().cloned().collect(),
+        presets: Vec::new(),
+    }
+}

@@ -1,0 +1,346 @@
+//! The rows of a stop: the `on-terminate` command, the ladder, and what follows it.
+
+use insta::assert_snapshot;
+use taskbeat::core::{Agent, Event, Exit, RunnerKind};
+
+use super::{
+    LEADER_EXITED, NOW, STOP, acknowledged, at, grace, later, lost_contact_after, row, running,
+    staying_idle, with_command,
+};
+use crate::policy;
+
+/// A child that the operator's second stop killed at 7 s.
+fn killed(past: &[Event]) -> Agent {
+    let mut agent = running(RunnerKind::Child, policy(), &[past, &[STOP]].concat());
+    agent.handle(at(7), STOP);
+    agent
+}
+
+#[test]
+fn on_terminate() {
+    let agent = running(RunnerKind::Child, with_command(), &[acknowledged(true)]);
+    assert_snapshot!(row(&agent), @"
+    due: = -> - | 20s
+    started: = -> - | 20s | runner is new
+    start-failed: = -> - | 20s
+    leader-exited: = -> - | 20s
+    gone: = -> - | 20s | then command-ended: Exit 0
+    ack: = -> - | 20s
+    terminate: = -> - | 20s
+    failed: = -> - | 20s
+    command-ended: Ladder Stop Terminate 30s -> StopRunner | 30s
+    stop: = -> - | 20s | then stop: KillCommand, KillRunner
+    reload: = -> - | 20s
+    resumed: = -> - | 20s
+    ");
+}
+
+#[test]
+fn on_terminate_when_its_grace_is_over() {
+    let agent = running(
+        RunnerKind::Child,
+        grace(10, with_command()),
+        &[acknowledged(true)],
+    );
+    assert_snapshot!(row(&agent), @"
+    due: Ladder Stop Terminate 10s -> KillCommand, StopRunner | 10s
+    started: = -> - | 0s | runner is new
+    start-failed: = -> - | 0s
+    leader-exited: = -> - | 0s
+    gone: = -> - | 0s | then command-ended: Exit 0
+    ack: = -> - | 0s
+    terminate: = -> - | 0s
+    failed: = -> - | 0s
+    command-ended: Ladder Stop Terminate 10s -> StopRunner | 10s
+    stop: = -> - | 0s | then stop: KillCommand, KillRunner
+    reload: = -> - | 0s
+    resumed: = -> - | 0s
+    ");
+}
+
+#[test]
+fn on_terminate_without_the_runner() {
+    let agent = running(
+        RunnerKind::Followed,
+        with_command(),
+        &[acknowledged(true), LEADER_EXITED],
+    );
+    assert_snapshot!(row(&agent), @"
+    due: = -> - | 20s
+    started: = -> - | 20s | runner is new, then command-ended: StopRunner
+    start-failed: = -> - | 20s
+    leader-exited: = -> - | 20s
+    gone: = -> - | 20s
+    ack: = -> - | 20s
+    terminate: = -> - | 20s
+    failed: = -> - | 20s
+    command-ended: Stopped -> Exit 0 | never
+    stop: = -> - | 20s | then stop: KillCommand, Exit 0
+    reload: = -> - | 20s
+    resumed: = -> - | 20s
+    ");
+}
+
+#[test]
+fn ladder_after_the_operators_stop() {
+    let agent = running(RunnerKind::Child, policy(), &[acknowledged(false), STOP]);
+    assert_snapshot!(row(&agent), @"
+    due: = -> - | 20s
+    started: = -> - | 20s
+    start-failed: = -> - | 20s
+    leader-exited: = -> StopRunner | 20s | ended, then gone: Exit 3
+    gone: Stopped -> Exit 137 | never
+    ack: = -> - | 20s
+    terminate: Ladder Stop Terminate 20s -> - | 20s | ended
+    failed: = -> - | 20s
+    command-ended: = -> - | 20s
+    stop: Ladder Kill Operator 5s -> KillRunner | 5s
+    reload: = -> - | 20s
+    resumed: = -> - | -10s
+    ");
+}
+
+#[test]
+fn ladder_with_a_heartbeat_in_flight() {
+    let agent = running(RunnerKind::Child, policy(), &[STOP]);
+    assert_snapshot!(row(&agent), @"
+    due: = -> - | 20s
+    started: = -> - | 20s
+    start-failed: = -> - | 20s
+    leader-exited: = -> Abandon, StopRunner | 20s | ended, then gone: Exit 3
+    gone: Stopped -> Exit 137 | never
+    ack: = -> - | 20s | in contact
+    terminate: Ladder Stop Terminate 20s -> - | 20s | in contact, ended
+    failed: = -> - | 0.5s | 1 failed
+    command-ended: = -> - | 20s
+    stop: Ladder Kill Operator 5s -> KillRunner | 5s
+    reload: = -> - | 20s
+    resumed: = -> - | 20s
+    ");
+}
+
+#[test]
+fn ladder_after_terminate() {
+    let agent = running(RunnerKind::Child, policy(), &[acknowledged(true)]);
+    assert_snapshot!(row(&agent), @"
+    due: = -> - | 20s
+    started: = -> - | 20s
+    start-failed: = -> - | 20s
+    leader-exited: = -> StopRunner | 20s
+    gone: Stopped -> Exit 0 | never
+    ack: = -> - | 20s
+    terminate: = -> - | 20s
+    failed: = -> - | 20s
+    command-ended: = -> - | 20s
+    stop: = -> - | 20s | then stop: KillRunner
+    reload: = -> - | 20s
+    resumed: = -> - | 20s
+    ");
+}
+
+#[test]
+fn ladder_after_terminate_for_an_attached_runner() {
+    let agent = running(RunnerKind::Attached, policy(), &[acknowledged(true)]);
+    assert_snapshot!(row(&agent), @"
+    due: = -> - | 20s
+    started: = -> - | 20s
+    start-failed: = -> - | 20s
+    leader-exited: Stopped -> Exit 0 | never
+    gone: Stopped -> Exit 0 | never
+    ack: = -> - | 20s
+    terminate: = -> - | 20s
+    failed: = -> - | 20s
+    command-ended: = -> - | 20s
+    stop: = -> - | 20s | then stop: KillRunner
+    reload: = -> - | 20s
+    resumed: = -> - | 20s
+    ");
+}
+
+#[test]
+fn ladder_after_the_leader_exited() {
+    let agent = running(RunnerKind::Child, policy(), &[Event::LeaderExited(Exit(5))]);
+    assert_snapshot!(row(&agent), @"
+    due: = -> - | 20s
+    started: = -> - | 20s
+    start-failed: = -> - | 20s
+    leader-exited: = -> StopRunner | 20s | then gone: Exit 3
+    gone: Stopped -> Exit 5 | never
+    ack: = -> - | 20s
+    terminate: = -> - | 20s
+    failed: = -> - | 20s
+    command-ended: = -> - | 20s
+    stop: = -> - | 20s | then stop: KillRunner
+    reload: = -> - | 20s
+    resumed: = -> - | 20s
+    ");
+}
+
+#[test]
+fn ladder_after_lost_contact() {
+    let agent = later(
+        running(RunnerKind::Child, lost_contact_after(5), &[]),
+        at(5),
+    );
+    assert_snapshot!(row(&agent), @"
+    due: = -> - | 25s
+    started: = -> - | 25s
+    start-failed: = -> - | 25s
+    leader-exited: = -> Abandon, StopRunner | 25s | ended
+    gone: Stopped -> Exit 69 | never
+    ack: = -> - | 25s | in contact
+    terminate: = -> - | 25s | in contact, ended
+    failed: = -> - | 0.5s | 1 failed
+    command-ended: = -> - | 25s
+    stop: = -> - | 25s | then stop: KillRunner
+    reload: = -> - | 25s
+    resumed: = -> - | 25s
+    ");
+}
+
+#[test]
+fn ladder_when_the_grace_is_over() {
+    let agent = running(
+        RunnerKind::Child,
+        grace(10, policy()),
+        &[acknowledged(false), STOP],
+    );
+    assert_snapshot!(row(&agent), @"
+    due: Ladder Kill Operator 5s -> KillRunner | 5s
+    started: = -> - | 0s
+    start-failed: = -> - | 0s
+    leader-exited: = -> StopRunner | 0s | ended, then gone: Exit 3
+    gone: Stopped -> Exit 137 | never
+    ack: = -> - | 0s
+    terminate: Ladder Stop Terminate 0s -> - | 0s | ended
+    failed: = -> - | 0s
+    command-ended: = -> - | 0s
+    stop: Ladder Kill Operator 5s -> KillRunner | 5s
+    reload: = -> - | 0s
+    resumed: = -> - | -10s
+    ");
+}
+
+#[test]
+fn ladder_kill_with_a_heartbeat_in_flight() {
+    let agent = killed(&[]);
+    assert_snapshot!(row(&agent), @"
+    due: = -> - | 2s
+    started: = -> - | 2s
+    start-failed: = -> - | 2s
+    leader-exited: = -> Abandon, KillRunner | 2s | ended, then gone: Exit 3
+    gone: Stopped -> Exit 137 | never
+    ack: = -> - | 2s | in contact
+    terminate: Ladder Kill Terminate 2s -> - | 2s | in contact, ended
+    failed: = -> - | 0.5s | 1 failed
+    command-ended: = -> - | 2s
+    stop: = -> - | 2s
+    reload: = -> - | 2s
+    resumed: = -> - | 2s
+    ");
+}
+
+#[test]
+fn ladder_kill_between_heartbeats() {
+    let agent = killed(&[acknowledged(false)]);
+    assert_snapshot!(row(&agent), @"
+    due: = -> - | 2s
+    started: = -> - | 2s
+    start-failed: = -> - | 2s
+    leader-exited: = -> KillRunner | 2s | ended, then gone: Exit 3
+    gone: Stopped -> Exit 137 | never
+    ack: = -> - | 2s
+    terminate: Ladder Kill Terminate 2s -> - | 2s | ended
+    failed: = -> - | 2s
+    command-ended: = -> - | 2s
+    stop: = -> - | 2s
+    reload: = -> - | 2s
+    resumed: = -> - | -10s
+    ");
+}
+
+#[test]
+fn ladder_kill_when_the_last_wait_is_over() {
+    let agent = later(
+        running(RunnerKind::Child, grace(5, policy()), &[acknowledged(true)]),
+        at(9),
+    );
+    assert_snapshot!(row(&agent), @"
+    due: Stopped -> Exit 0 | never
+    started: = -> - | 0s
+    start-failed: = -> - | 0s
+    leader-exited: = -> KillRunner | 0s
+    gone: Stopped -> Exit 0 | never
+    ack: = -> - | 0s
+    terminate: = -> - | 0s
+    failed: = -> - | 0s
+    command-ended: = -> - | 0s
+    stop: = -> - | 0s
+    reload: = -> - | 0s
+    resumed: = -> - | 0s
+    ");
+}
+
+#[test]
+fn idle() {
+    let agent = running(RunnerKind::None, staying_idle(), &[acknowledged(true)]);
+    assert_snapshot!(row(&agent), @"
+    due: = -> - | never
+    started: = -> - | never
+    start-failed: = -> - | never
+    leader-exited: = -> - | never
+    gone: = -> - | never
+    ack: = -> - | never
+    terminate: = -> - | never
+    failed: = -> - | never
+    command-ended: = -> - | never
+    stop: Stopped -> Exit 0 | never
+    reload: = -> - | never
+    resumed: = -> - | never
+    ");
+}
+
+#[test]
+fn idle_beside_a_child_that_cannot_be_killed() {
+    let agent = later(
+        running(
+            RunnerKind::Child,
+            grace(5, staying_idle()),
+            &[acknowledged(true)],
+        ),
+        NOW,
+    );
+    assert_snapshot!(row(&agent), @"
+    due: = -> - | never
+    started: = -> - | never
+    start-failed: = -> - | never
+    leader-exited: = -> - | never
+    gone: = -> - | never
+    ack: = -> - | never
+    terminate: = -> - | never
+    failed: = -> - | never
+    command-ended: = -> - | never
+    stop: Stopped -> Exit 0 | never
+    reload: = -> - | never
+    resumed: = -> - | never
+    ");
+}
+
+#[test]
+fn stopped() {
+    let agent = running(RunnerKind::None, policy(), &[STOP]);
+    assert_snapshot!(row(&agent), @"
+    due: = -> - | never
+    started: = -> - | never
+    start-failed: = -> - | never
+    leader-exited: = -> - | never
+    gone: = -> - | never
+    ack: = -> - | never
+    terminate: = -> - | never
+    failed: = -> - | never
+    command-ended: = -> - | never
+    stop: = -> - | never
+    reload: = -> - | never
+    resumed: = -> - | never
+    ");
+}

@@ -1,0 +1,147 @@
+//! The transitions of random lives, which the state diagram shows.
+//!
+//! The laws are worth as much as the lives that they are checked in. They contain all that can
+//! happen to the daemon, and nothing else.
+
+use std::collections::BTreeMap;
+
+use insta::assert_snapshot;
+use proptest::strategy::{Strategy, ValueTree};
+use proptest::test_runner::TestRunner;
+use taskbeat::core::{Event, Outcome, State};
+
+use crate::laws::{live, lives};
+
+/// The same lives in each run, so that a rare transition is found in all runs or in none.
+const LIVES: usize = 3_000;
+
+/// A transition that is rarer than this may be missing in another version of proptest.
+const OFTEN: usize = 3;
+
+/// The arrows of the diagram at the top of `src/core/agent.rs`, and of the text below it.
+const ARROWS: [(&str, &str); 12] = [
+    ("Starting", "Waiting"),
+    ("Waiting", "Running"),
+    ("Running", "Waiting"),
+    ("Running", "OnTerminate"),
+    ("Running", "Rung::Stop"),
+    ("OnTerminate", "Rung::Stop"),
+    ("Rung::Stop", "Rung::Kill"),
+    ("Rung::Kill", "Idle"),
+    ("Rung::Kill", "Stopped"),
+    ("Idle", "Stopped"),
+    // In the text.
+    ("Waiting", "OnTerminate"),
+    ("OnTerminate", "Rung::Kill"),
+];
+
+fn state_name(state: State) -> String {
+    match state {
+        State::Ladder { rung, .. } => format!("Rung::{rung:?}"),
+        State::OnTerminate { .. } => "OnTerminate".to_owned(),
+        State::Starting | State::Waiting | State::Running | State::Idle | State::Stopped => {
+            format!("{state:?}")
+        }
+    }
+}
+
+fn event_name(event: Event) -> &'static str {
+    match event {
+        Event::Due => "Due",
+        Event::RunnerStarted => "RunnerStarted",
+        Event::StartFailed(_) => "StartFailed",
+        Event::LeaderExited(_) => "LeaderExited",
+        Event::RunnerGone => "RunnerGone",
+        Event::HeartbeatEnded(Outcome::Acknowledged { terminate: false }, _) => "acknowledged",
+        Event::HeartbeatEnded(Outcome::Acknowledged { terminate: true }, _) => "terminate",
+        Event::HeartbeatEnded(Outcome::Failed(_), _) => "failed",
+        Event::CommandEnded(..) => "CommandEnded",
+        Event::Stop(_) => "stop",
+        Event::Reloaded(_) => "Reloaded",
+        Event::Resumed(_) => "Resumed",
+    }
+}
+
+#[test]
+fn the_lives_contain_every_transition_that_the_daemon_can_make() {
+    let transitions = transitions();
+    check_diagram(transitions.keys());
+    let mut lines = Vec::new();
+    for ((before, after), events) in &transitions {
+        let often = events.values().all(|times| *times >= OFTEN);
+        assert!(
+            often,
+            "too rare to be found always: {before} -> {after}: {events:?}"
+        );
+        let events: Vec<_> = events.keys().copied().collect();
+        lines.push(format!("{before} -> {after}: {}", events.join(", ")));
+    }
+    assert_snapshot!(lines.join("\n"), @"
+    Idle -> Idle: LeaderExited, Reloaded, Resumed, RunnerGone
+    Idle -> Stopped: stop
+    OnTerminate -> Idle: CommandEnded, Due
+    OnTerminate -> OnTerminate: LeaderExited, Resumed, RunnerGone, RunnerStarted, stop
+    OnTerminate -> Rung::Kill: stop
+    OnTerminate -> Rung::Stop: CommandEnded, Due
+    OnTerminate -> Stopped: CommandEnded, Due, stop
+    Rung::Kill -> Idle: Due, LeaderExited, RunnerGone
+    Rung::Kill -> Rung::Kill: Due, LeaderExited, Resumed, acknowledged, failed, stop, terminate
+    Rung::Kill -> Stopped: Due, LeaderExited, RunnerGone
+    Rung::Stop -> Idle: LeaderExited, RunnerGone
+    Rung::Stop -> Rung::Kill: Due, stop
+    Rung::Stop -> Rung::Stop: Due, LeaderExited, Resumed, acknowledged, failed, stop, terminate
+    Rung::Stop -> Stopped: LeaderExited, RunnerGone
+    Running -> Idle: terminate
+    Running -> OnTerminate: terminate
+    Running -> Rung::Stop: Due, LeaderExited, stop, terminate
+    Running -> Running: Due, Reloaded, Resumed, acknowledged, failed
+    Running -> Stopped: Due, LeaderExited, stop, terminate
+    Running -> Waiting: LeaderExited
+    Starting -> Starting: Reloaded, Resumed
+    Starting -> Stopped: stop
+    Starting -> Waiting: Due
+    Waiting -> Idle: terminate
+    Waiting -> OnTerminate: terminate
+    Waiting -> Running: RunnerStarted
+    Waiting -> Stopped: StartFailed, stop, terminate
+    Waiting -> Waiting: Due, Reloaded, Resumed, acknowledged, failed
+    ");
+}
+
+/// How often each event led from one state to another.
+fn transitions() -> BTreeMap<(String, String), BTreeMap<&'static str, usize>> {
+    let mut transitions = BTreeMap::<_, BTreeMap<_, usize>>::new();
+    let mut random = TestRunner::deterministic();
+    for _ in 0..LIVES {
+        let Ok(life) = lives().new_tree(&mut random) else {
+            panic!("no life is rejected");
+        };
+        for (before, event, after) in live(&life.current()) {
+            let states = (state_name(before), state_name(after));
+            let events = transitions.entry(states).or_default();
+            *events.entry(event_name(event)).or_default() += 1;
+        }
+    }
+    transitions
+}
+
+/// Each transition is an arrow of the diagram, or skips what has no process to wait for.
+fn check_diagram<'a>(transitions: impl Iterator<Item = &'a (String, String)>) {
+    let mut found: Vec<_> = transitions
+        .map(|(before, after)| (before.as_str(), after.as_str()))
+        .filter(|(before, after)| before != after)
+        .collect();
+    for arrow in ARROWS {
+        assert!(found.contains(&arrow), "no life makes {arrow:?}");
+    }
+    found.retain(|arrow| !ARROWS.contains(arrow) && !["Idle", "Stopped"].contains(&arrow.1));
+    assert_eq!(found, [], "transitions that are not in the diagram");
+    let source = include_str!("../../src/core/agent.rs");
+    let diagram = source.split("```").nth(1).unwrap_or_default();
+    for (before, after) in ARROWS {
+        assert!(
+            diagram.contains(before) && diagram.contains(after),
+            "{before}, {after}"
+        );
+    }
+}

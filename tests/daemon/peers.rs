@@ -1,0 +1,185 @@
+//! The status socket has no owner and no permissions, so both sides check who the other one is.
+
+use std::io::{Read, Write};
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::{SocketAddr, UnixListener};
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::Duration;
+
+use rustix::process::{Signal, geteuid};
+use sha2::{Digest, Sha256};
+use tokio::time::Instant;
+
+use crate::harness::{Endpoint, Finished, Taskbeat, missing, runner};
+
+const NOBODY: [&str; 4] = [
+    "setpriv",
+    "--reuid=65534",
+    "--regid=65534",
+    "--clear-groups",
+];
+
+fn socket_name(id: &str) -> String {
+    let hash = Sha256::digest(id);
+    let hex: String = hash.iter().map(|byte| format!("{byte:02x}")).collect();
+    format!("taskbeat/{hex}")
+}
+
+fn status(id: &str) -> Taskbeat {
+    Taskbeat::new("status").set("--taskrunner-id", id)
+}
+
+/// True if the tests can run programs as another user; says why if not.
+fn other_user() -> bool {
+    if !geteuid().is_root() {
+        missing("root, to act as another user");
+        return false;
+    }
+    let taskbeat = Command::new(NOBODY[0])
+        .args(&NOBODY[1..])
+        .args([env!("CARGO_BIN_EXE_taskbeat"), "--version"])
+        .stdout(Stdio::null())
+        .status();
+    if !taskbeat.is_ok_and(|status| status.success()) {
+        missing("a program that another user may run");
+        return false;
+    }
+    true
+}
+
+/// Another user's process that claims the id, and answers that all is well.
+fn forger(id: &str) -> Child {
+    let script = r#"
+        use Socket; $| = 1; $SIG{PIPE} = "IGNORE";
+        socket my $listener, AF_UNIX, SOCK_STREAM, 0 or die;
+        bind $listener, pack("Sa*", AF_UNIX, "\0$ARGV[0]") or die;
+        listen $listener, 9; print "ready\n";
+        while (accept my $client, $listener) { print $client "{\"in_contact\":true}"; close $client }"#;
+    let mut forger = Command::new(NOBODY[0])
+        .args(&NOBODY[1..])
+        .args(["perl", "-e", script, &socket_name(id)])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut ready = [0; 6];
+    forger
+        .stdout
+        .as_mut()
+        .unwrap()
+        .read_exact(&mut ready)
+        .unwrap();
+    forger
+}
+
+#[test]
+fn another_users_claim_neither_keeps_the_daemon_from_starting_nor_is_believed() {
+    if !other_user() {
+        return;
+    }
+    let endpoint = Endpoint::ok();
+    let program = Taskbeat::run(&endpoint).script(runner::OBEDIENT);
+    let id = program.id();
+    let mut forger = forger(&id);
+    let daemon = program.start();
+    let warning = daemon.wait_for_log("WARN process");
+    assert!(
+        warning.contains("user id 65534 has claimed taskrunner-id"),
+        "{warning}"
+    );
+    endpoint.wait_for(3);
+    let forged = status(&id).finish();
+    assert_eq!(forged.status, 69, "{forged:?}");
+    assert!(
+        forged
+            .stderr
+            .contains("is not trusted: it comes from user id 65534"),
+        "{forged:?}"
+    );
+    daemon.signal(Signal::TERM);
+    assert_eq!(daemon.finish().status, 42);
+    forger.kill().and_then(|()| forger.wait()).unwrap();
+}
+
+#[test]
+fn other_users_learn_only_whether_the_daemon_is_in_contact() {
+    if !other_user() {
+        return;
+    }
+    let endpoint = Endpoint::ok();
+    let program = Taskbeat::run(&endpoint).script(runner::OBEDIENT);
+    let id = program.id();
+    let daemon = program.start();
+    daemon.wait_for_log("heartbeat acknowledged");
+    let ask = |program: Taskbeat| {
+        let open = std::fs::Permissions::from_mode(0o755);
+        std::fs::set_permissions(program.home(), open).unwrap();
+        program.via(&NOBODY).finish()
+    };
+    let text = ask(status(&id));
+    assert_eq!(text.status, 0, "{text:?}");
+    assert_eq!(
+        text.text(),
+        "in contact    yes (ask as root or as taskbeat's user for more)\n"
+    );
+    let json = ask(status(&id).flag("--json"));
+    assert_eq!(json.text(), "{\"in_contact\":true}\n");
+    daemon.signal(Signal::TERM);
+    assert_eq!(daemon.finish().status, 42);
+}
+
+/// Lets `status` ask a listener of the same user, which answers with `reply`.
+fn answered(reply: impl Fn(&mut dyn Write) + Send + 'static) -> Finished {
+    let program = Taskbeat::new("status");
+    let id = program.id();
+    let address = SocketAddr::from_abstract_name(socket_name(&id)).unwrap();
+    let listener = UnixListener::bind_addr(&address).unwrap();
+    thread::spawn(move || {
+        let (mut client, _) = listener.accept().unwrap();
+        reply(&mut client);
+    });
+    program.set("--taskrunner-id", id).finish()
+}
+
+#[test]
+fn a_reply_that_drips_ends_after_five_seconds() {
+    let start = Instant::now();
+    let finished = answered(|client| {
+        while client.write_all(b" ").is_ok() {
+            thread::sleep(Duration::from_millis(200));
+        }
+    });
+    assert_eq!(finished.status, 69, "{finished:?}");
+    assert!(finished.stderr.contains("does not answer"), "{finished:?}");
+    // Far from a time at which it would have ended by itself.
+    assert!(start.elapsed() < Duration::from_secs(25));
+}
+
+#[test]
+fn a_reply_without_end_is_cut_off() {
+    let finished = answered(|client| while client.write_all(&[b' '; 4096]).is_ok() {});
+    assert_eq!(finished.status, 69, "{finished:?}");
+    assert!(
+        finished.stderr.contains("cannot be read: it is too long"),
+        "{finished:?}"
+    );
+}
+
+#[test]
+fn a_reply_is_printed_without_control_characters() {
+    let snapshot = taskbeat::status::Snapshot {
+        failures: 1,
+        failure: Some("\u{1b}[31mred\u{9b}31m\nline".to_owned()),
+        ..Default::default()
+    };
+    let text = serde_json::to_vec(&snapshot).unwrap();
+    let finished = answered(move |client| client.write_all(&text).unwrap());
+    assert_eq!(finished.status, 69, "{finished:?}");
+    let shown = finished.text();
+    assert!(shown.contains("1 in a row:  [31mred 31m line"), "{shown:?}");
+    assert!(
+        !shown.replace('\n', "").contains(char::is_control),
+        "{shown:?}"
+    );
+}
