@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""What a heartbeat costs: taskbeat beside what people write instead, in one run, on this machine.
+"""The cost of a heartbeat: taskbeat beside the usual alternatives, in one run on this machine.
 
-Run it with the Python that has tests/clients/requirements.txt, after `cargo build --release --locked`. It prints a
-table and judges nothing: another machine has other numbers, but much the same ratios.
+Needs the packages of tests/clients/requirements.txt, and `cargo build --release --locked`. Prints a
+table without goals: another machine has other numbers, but similar ratios.
 """
 
 import os
@@ -19,7 +19,7 @@ TASKBEAT = Path(os.environ.get("TASKBEAT", ROOT / "target/release/taskbeat"))
 PYTHON = Path(sys.executable)
 HANG = 300
 
-# After so many heartbeats everything is loaded; then it is measured over so many.
+# The heartbeats until everything is loaded, and those that are measured.
 WARM, MEASURED = 3, 50
 
 BOTO3 = """
@@ -54,7 +54,16 @@ def main():
             "AWS_EC2_METADATA_DISABLED": "true",
             "AWS_ENDPOINT_URL_DATA_PIPELINE": url,
         }
-        taskbeat = [TASKBEAT, "run", "--taskrunner-id", "taskbeat", "--interval", "50ms", "--jitter", "0%"]
+        taskbeat = [
+            TASKBEAT,
+            "run",
+            "--taskrunner-id",
+            "taskbeat",
+            "--interval",
+            "50ms",
+            "--jitter",
+            "0%",
+        ]
         for name, command, size in [
             ("taskbeat", taskbeat, TASKBEAT.stat().st_size),
             ("a loop around boto3", [PYTHON, "-c", BOTO3], packages("boto3")),
@@ -65,7 +74,7 @@ def main():
 
 
 class Endpoint:
-    """A rehearsal that plays for its own daemon for 15 minutes, and for everybody else meanwhile."""
+    """A rehearsal whose own daemon waits after its first heartbeat, while others may call."""
 
     def __enter__(self):
         script = f"ok*{4 * (WARM + MEASURED)}"
@@ -83,7 +92,7 @@ class Endpoint:
 
 
 def measure(command, environment):
-    """Seconds to the first heartbeat, CPU milliseconds of each, MiB resident between two."""
+    """Seconds to the first heartbeat, CPU milliseconds per heartbeat, MiB resident between two."""
     start = time.monotonic()
     process = subprocess.Popen(
         command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
@@ -101,15 +110,15 @@ def measure(command, environment):
 
 
 def wait_for_heartbeats(process, count):
-    """Each is a line of the log, or of what the loop says."""
+    """Each heartbeat is a line of taskbeat's log or of the loop's output."""
     while count:
         line = process.stdout.readline()
-        assert line, "it ended"
+        assert line, "the program ended"
         count -= "heartbeat" in line and "failed" not in line
 
 
 def cpu(pid):
-    """CPU seconds of a process, its threads and those of its children that have ended."""
+    """CPU seconds of a process, its threads and its children that have ended."""
     fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
     return sum(int(field) for field in fields[11:15]) / os.sysconf("SC_CLK_TCK")
 
@@ -123,14 +132,18 @@ def resident(pid):
 
 
 def packages(name, seen=None):
-    """Bytes of a Python package and all that it needs, without Python itself."""
+    """Bytes of a Python package and its dependencies, without Python itself."""
     seen = set() if seen is None else seen
     if name.lower() in seen:
         return 0
     seen.add(name.lower())
     found = distribution(name)
-    needed = [re.match(r"[\w.-]+", line)[0] for line in found.requires or [] if "extra ==" not in line]
-    own = sum(path.stat().st_size for file in found.files or [] if (path := Path(file.locate())).is_file())
+    needed = [
+        re.match(r"[\w.-]+", line)[0] for line in found.requires or [] if "extra ==" not in line
+    ]
+    own = sum(
+        path.stat().st_size for file in found.files or [] if (path := Path(file.locate())).is_file()
+    )
     return own + sum(packages(each, seen) for each in needed)
 
 
@@ -140,7 +153,10 @@ def show(rows):
     lines = [titles]
     for name, *values in rows:
         ratios = [value / least for value, least in zip(values, rows[0][1:])]
-        cells = [f"{value:.3g} {unit} ({round(ratio, 1 if ratio < 10 else None)}x)" for value, unit, ratio in zip(values, units, ratios)]
+        cells = [
+            f"{value:.3g} {unit} ({round(ratio, 1 if ratio < 10 else None)}x)"
+            for value, unit, ratio in zip(values, units, ratios)
+        ]
         lines.append([name, *cells])
     widths = [max(len(line[column]) for line in lines) for column in range(len(titles))]
     for line in lines:

@@ -1,4 +1,4 @@
-//! The built-in endpoint as clients see it: over loopback sockets, by the AWS SDK or by hand.
+//! The built-in endpoint over loopback sockets, called by the AWS SDK or with raw requests.
 
 #![expect(
     clippy::unwrap_used,
@@ -21,7 +21,7 @@ use taskbeat::endpoint::{Endpoint, Played, Step};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-type Answer = Result<bool, SdkError<ReportTaskRunnerHeartbeatError>>;
+type HeartbeatError = SdkError<ReportTaskRunnerHeartbeatError>;
 
 /// Starts an endpoint on a free port; it ends with the test's runtime.
 async fn start(script: &str) -> (SocketAddr, Receiver<Played>) {
@@ -31,7 +31,7 @@ async fn start(script: &str) -> (SocketAddr, Receiver<Played>) {
         .unwrap();
     let addr = endpoint.addr();
     let (sender, played) = channel();
-    tokio::spawn(endpoint.serve(move |record| sender.send(record).unwrap()));
+    tokio::spawn(endpoint.serve(move |played| sender.send(played).unwrap()));
     (addr, played)
 }
 
@@ -47,7 +47,8 @@ fn client(addr: SocketAddr, timeouts: TimeoutConfig) -> Client {
     Client::from_conf(config)
 }
 
-async fn beat(client: &Client, taskrunner_id: &str) -> Answer {
+/// Sends one heartbeat and returns `terminate`.
+async fn heartbeat(client: &Client, taskrunner_id: &str) -> Result<bool, HeartbeatError> {
     let call = client
         .report_task_runner_heartbeat()
         .taskrunner_id(taskrunner_id);
@@ -60,15 +61,15 @@ async fn beat(client: &Client, taskrunner_id: &str) -> Answer {
     Ok(output.terminate())
 }
 
-/// The first answer of a script.
-async fn first_answer(script: &str) -> SdkError<ReportTaskRunnerHeartbeatError> {
+/// The error that the first step of a script is for the SDK.
+async fn first_error(script: &str) -> HeartbeatError {
     let (addr, _played) = start(script).await;
-    beat(&client(addr, TimeoutConfig::disabled()), "tr")
+    heartbeat(&client(addr, TimeoutConfig::disabled()), "tr")
         .await
         .unwrap_err()
 }
 
-/// A signed heartbeat as it goes over the wire.
+/// A signed heartbeat, as bytes on the wire.
 fn request(body: &str) -> String {
     format!(
         "POST / HTTP/1.1\r\nConnection: close\r\nContent-Type: application/x-amz-json-1.1\r\n\
@@ -82,36 +83,31 @@ fn request(body: &str) -> String {
 const BODY: &str = r#"{"taskrunnerId":"tr"}"#;
 
 #[tokio::test]
-async fn each_task_runner_plays_the_script_from_its_beginning() {
+async fn each_task_runner_gets_the_script_from_its_beginning() {
     let (addr, played) = start("ok*2,terminate").await;
     let client = client(addr, TimeoutConfig::disabled());
     for expected in [false, false, true, true] {
-        assert_eq!(beat(&client, "first").await.unwrap(), expected);
+        assert_eq!(heartbeat(&client, "first").await.unwrap(), expected);
     }
-    assert!(!beat(&client, "second").await.unwrap());
+    assert!(!heartbeat(&client, "second").await.unwrap());
 
-    let records: Vec<_> = played.try_iter().collect();
-    let steps = records
-        .iter()
-        .map(|r| (&*r.heartbeat.taskrunner_id, r.number, r.step));
+    let all: Vec<_> = played.try_iter().collect();
+    let steps = all.iter().map(|p| (&*p.heartbeat.taskrunner_id, p.step));
     let expected = [
-        ("first", 1, Step::Ok),
-        ("first", 2, Step::Ok),
-        ("first", 3, Step::Terminate),
-        ("first", 4, Step::Terminate),
-        ("second", 1, Step::Ok),
+        ("first", Step::Ok),
+        ("first", Step::Ok),
+        ("first", Step::Terminate),
+        ("first", Step::Terminate),
+        ("second", Step::Ok),
     ];
     assert!(steps.eq(expected));
-    assert!(records.is_sorted_by_key(|r| r.at));
-    assert_eq!(records[0].heartbeat.worker_group.as_deref(), Some("wg"));
-    assert_eq!(
-        records[0].heartbeat.hostname.as_deref(),
-        Some("runner.example")
-    );
+    let first = &all[0].heartbeat;
+    assert_eq!(first.worker_group.as_deref(), Some("wg"));
+    assert_eq!(first.hostname.as_deref(), Some("runner.example"));
 }
 
 #[tokio::test]
-async fn errors_have_the_services_codes_and_statuses() {
+async fn errors_have_the_codes_and_statuses_of_the_service() {
     let cases = [
         ("throttle", "ThrottlingException", 400, "Rate exceeded"),
         (
@@ -128,7 +124,7 @@ async fn errors_have_the_services_codes_and_statuses() {
         ),
     ];
     for (script, code, status, message) in cases {
-        let error = first_answer(script).await;
+        let error = first_error(script).await;
         assert_eq!(error.code(), Some(code));
         assert_eq!(error.raw_response().unwrap().status().as_u16(), status);
         assert!(error.message().unwrap().contains(message), "{error:?}");
@@ -142,9 +138,9 @@ async fn errors_have_the_services_codes_and_statuses() {
 }
 
 #[tokio::test]
-async fn an_invalid_request_is_refused_and_plays_nothing() {
+async fn an_invalid_request_is_refused_and_consumes_no_step() {
     let (addr, played) = start("ok").await;
-    let error = beat(&client(addr, TimeoutConfig::disabled()), "")
+    let error = heartbeat(&client(addr, TimeoutConfig::disabled()), "")
         .await
         .unwrap_err();
     assert!(
@@ -158,8 +154,8 @@ async fn an_invalid_request_is_refused_and_plays_nothing() {
 }
 
 #[tokio::test]
-async fn a_portals_page_is_no_answer_of_the_service() {
-    let error = first_answer("html").await;
+async fn the_page_of_a_captive_portal_has_no_request_id() {
+    let error = first_error("html").await;
     assert_eq!((error.code(), error.request_id()), (None, None));
     let response = error.raw_response().unwrap();
     assert_eq!(response.status().as_u16(), 200);
@@ -168,23 +164,23 @@ async fn a_portals_page_is_no_answer_of_the_service() {
 }
 
 #[tokio::test]
-async fn a_reset_comes_in_the_middle_of_the_answer() {
+async fn a_reset_comes_in_the_middle_of_the_reply() {
     let (addr, played) = start("reset").await;
     let mut stream = TcpStream::connect(addr).await.unwrap();
     stream.write_all(request(BODY).as_bytes()).await.unwrap();
-    let mut answer = Vec::new();
-    let error = stream.read_to_end(&mut answer).await.unwrap_err();
+    let mut reply = Vec::new();
+    let error = stream.read_to_end(&mut reply).await.unwrap_err();
     assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
-    let answer = String::from_utf8(answer).unwrap();
-    assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
-    assert!(answer.contains("\r\ncontent-length: 19\r\n"), "{answer}");
-    assert!(answer.ends_with("\r\n\r\n{\"termina"), "{answer}");
+    let reply = String::from_utf8(reply).unwrap();
+    assert!(reply.starts_with("HTTP/1.1 200 OK\r\n"), "{reply}");
+    assert!(reply.contains("\r\ncontent-length: 19\r\n"), "{reply}");
+    assert!(reply.ends_with("\r\n\r\n{\"termina"), "{reply}");
     assert_eq!(played.try_recv().unwrap().step, Step::Reset);
 }
 
 #[tokio::test]
-async fn the_sdk_takes_a_reset_for_a_failure() {
-    let error = first_answer("reset").await;
+async fn a_reset_is_a_failure_for_the_sdk() {
+    let error = first_error("reset").await;
     assert_eq!(
         error
             .raw_response()
@@ -195,21 +191,17 @@ async fn the_sdk_takes_a_reset_for_a_failure() {
 }
 
 #[tokio::test]
-async fn a_hang_lasts_until_the_client_gives_up() {
+async fn a_hang_lasts_until_the_client_times_out() {
     let (addr, played) = start("hang,ok").await;
-    let patience = TimeoutConfig::builder()
+    let timeouts = TimeoutConfig::builder()
         .operation_timeout(Duration::from_millis(200))
         .build();
-    let client = client(addr, patience);
-    let error = beat(&client, "tr").await.unwrap_err();
+    let client = client(addr, timeouts);
+    let error = heartbeat(&client, "tr").await.unwrap_err();
     assert!(matches!(error, SdkError::TimeoutError(_)), "{error:?}");
-    assert!(!beat(&client, "tr").await.unwrap());
-    assert!(
-        played
-            .try_iter()
-            .map(|record| record.step)
-            .eq([Step::Hang, Step::Ok])
-    );
+    assert!(!heartbeat(&client, "tr").await.unwrap());
+    let steps = played.try_iter().map(|played| played.step);
+    assert!(steps.eq([Step::Hang, Step::Ok]));
 }
 
 #[tokio::test]
@@ -218,25 +210,22 @@ async fn a_body_of_more_than_64_kib_is_refused() {
     let mut stream = TcpStream::connect(addr).await.unwrap();
     let body = " ".repeat(64 * 1024 + 1);
     stream.write_all(request(&body).as_bytes()).await.unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).await.unwrap();
-    assert!(answer.starts_with("HTTP/1.1 413 "), "{answer}");
-    assert!(
-        answer.contains("RequestEntityTooLargeException"),
-        "{answer}"
-    );
-    assert!(answer.contains("\r\ndate: "), "{answer}");
+    let mut reply = String::new();
+    stream.read_to_string(&mut reply).await.unwrap();
+    assert!(reply.starts_with("HTTP/1.1 413 "), "{reply}");
+    assert!(reply.contains("RequestEntityTooLargeException"), "{reply}");
+    assert!(reply.contains("\r\ndate: "), "{reply}");
 }
 
 #[tokio::test]
-async fn only_so_many_task_runners_are_remembered() {
+async fn the_number_of_task_runners_is_bounded() {
     let (addr, played) = start("ok").await;
     let client = client(addr, TimeoutConfig::disabled());
     for n in 0..1000 {
-        assert!(!beat(&client, &n.to_string()).await.unwrap());
+        assert!(!heartbeat(&client, &n.to_string()).await.unwrap());
     }
-    let error = beat(&client, "one more").await.unwrap_err();
+    let error = heartbeat(&client, "one more").await.unwrap_err();
     assert_eq!(error.code(), Some("ThrottlingException"));
-    assert!(!beat(&client, "0").await.unwrap());
+    assert!(!heartbeat(&client, "0").await.unwrap());
     assert_eq!(played.try_iter().count(), 1001);
 }

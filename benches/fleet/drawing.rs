@@ -9,28 +9,28 @@ use crate::measure::Measure;
 use crate::policies::{INTERVAL, Kind};
 use crate::scenario::Scenario;
 
-/// The size of a panel's plot, and where it stands in the drawing.
+/// The size and the place of the two plots, in units of the drawing.
 const WIDTH: f64 = 400.0;
 const HEIGHT: f64 = 220.0;
 const TOP: f64 = 60.0;
 const LEFT: [f64; 2] = [55.0, 530.0];
 
-/// How wide one step of the left panel is, in seconds.
+/// The width of one step in the left panel, in seconds.
 const STEP: u64 = 60;
 
-/// What the left panel shows: the hour after the outage, up to twice and a half the limit.
+/// The axes of the left panel: the hour after the outage, and rates up to 2.5 times the limit.
 const MINUTES: f64 = 60.0;
 const MOST: f64 = 2.5;
 
-/// What the right panel shows: gaps up to so many fair shares, down to one in a hundred thousand.
+/// The axes of the right panel: gaps up to 6 fair shares, and parts down to one in 100,000.
 const SHARES: f64 = 6.0;
 const DECADES: f64 = 5.0;
 
-/// The fleets that are drawn: one that fits the limit, and one that cannot.
+/// The sizes of the fleets in the drawing: within the limit, and beyond it.
 const FITS: u32 = 800;
 const TOO_MANY: u32 = 1_600;
 
-/// The axes of one panel, from values to places.
+/// The axes of one panel: maps values to coordinates.
 struct Panel {
     left: f64,
     most: (f64, f64),
@@ -46,7 +46,7 @@ impl Panel {
     }
 }
 
-/// Draws the outage of the fleet that fits and the gaps of the one that does not.
+/// Draws the fleet within the limit after an outage, and the gaps of the fleet beyond the limit.
 pub(crate) fn draw(rows: &[Row]) -> String {
     let mut svg = String::from(concat!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 960 370\" ",
@@ -133,7 +133,7 @@ fn played(rows: &[Row], scenario: Scenario, size: u32) -> impl Iterator<Item = (
         .map(|row| (row.kind, &row.measure))
 }
 
-/// Acknowledged heartbeats per second, a step at a time.
+/// Acknowledged heartbeats per second, for each step.
 fn per_second(measure: &Measure) -> Vec<f64> {
     let mut steps = vec![0.0; 60];
     for time in measure.acknowledged() {
@@ -171,7 +171,7 @@ fn y_tick(svg: &mut String, panel: &Panel, value: f64, name: &str) {
     text(svg, (panel.left - 8.0, y + 4.0), "end", name);
 }
 
-/// A dashed line that something is measured by.
+/// A dashed line for a limit.
 fn mark(svg: &mut String, from: (f64, f64), to: (f64, f64)) {
     let path = format_args!(
         "<path d=\"M{:.1},{:.1}L{:.1},{:.1}\" stroke=\"#222\" stroke-dasharray=\"5 4\"/>\n",
@@ -187,10 +187,11 @@ fn line(svg: &mut String, kind: Kind, points: &str) {
         Kind::FullJitter => ("#2a78c8", 1.5),
         Kind::Taskbeat | Kind::Scaled => ("#0a8a4a", 2.5),
     };
-    let path = format_args!(
-        "<polyline points=\"{points}\" fill=\"none\" stroke=\"{colour}\" stroke-width=\"{width}\"/>\n"
+    let stroke = format!("stroke=\"{colour}\" stroke-width=\"{width}\"");
+    push(
+        svg,
+        format_args!("<polyline points=\"{points}\" fill=\"none\" {stroke}/>\n"),
     );
-    push(svg, path);
 }
 
 fn text(svg: &mut String, at: (f64, f64), anchor: &str, words: &str) {
@@ -204,7 +205,7 @@ fn point(points: &mut String, x: f64, y: f64) {
     push(points, format_args!("{x:.1},{y:.1} "));
 }
 
-/// Writing to a string cannot fail.
-fn push(to: &mut String, what: std::fmt::Arguments<'_>) {
-    let _ = to.write_fmt(what);
+/// Appends to a string, which cannot fail.
+fn push(to: &mut String, text: std::fmt::Arguments<'_>) {
+    let _ = to.write_fmt(text);
 }

@@ -4,13 +4,13 @@ use std::time::Duration;
 
 use taskbeat::core::Time;
 
-/// How many calls may come at once.
+/// Calls that may come at once.
 pub(crate) const BURST: u32 = 100;
 
-/// How many calls a second may come in the long run.
+/// Calls per second in the long run.
 pub(crate) const PER_SECOND: u32 = 1;
 
-/// The bucket. A refused call takes nothing.
+/// The bucket. A refused call takes no token.
 pub(crate) struct Limit {
     tokens: f64,
     at: Time,
@@ -24,7 +24,7 @@ impl Limit {
         }
     }
 
-    /// True when a call at `now` is allowed.
+    /// True if a call at `now` is allowed.
     pub(crate) fn allow(&mut self, now: Time) -> bool {
         let refilled = (now - self.at).as_secs_f64() * f64::from(PER_SECOND);
         self.tokens = (self.tokens + refilled).min(f64::from(BURST));
@@ -37,12 +37,13 @@ impl Limit {
     }
 }
 
-/// The least time in which each of `size` runners can be heard.
+/// The shortest time in which the limit allows a heartbeat of each of `size` runners.
 pub(crate) fn least(size: u32) -> Duration {
     Duration::from_secs(u64::from(size.saturating_sub(BURST) / PER_SECOND))
 }
 
-/// The time between two heartbeats of a runner if all share alike: what the limit allows, and never under an interval.
+/// The time between two heartbeats of a runner if all runners share the limit equally; at least an
+/// interval.
 pub(crate) fn fair_share(size: u32, interval: Duration) -> Duration {
     interval.max(Duration::from_secs(u64::from(size / PER_SECOND)))
 }

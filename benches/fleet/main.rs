@@ -1,9 +1,11 @@
 //! A fleet of runners and the account limit they share, in virtual time.
 //!
-//! `cargo bench --bench fleet [-- DRAWING [SEED]]` plays each policy through each scenario, prints what became of the
-//! runners, and draws it. The same seed gives the same output. Ours it plays with more seeds, from this one on, and
-//! with an interval of seconds, too, and fails when one of our goals is missed with any of them.
+//! `cargo bench --bench fleet [-- DRAWING [SEED]]` plays each policy through each scenario, prints
+//! the results as a table and draws them. The same seed gives the same output. taskbeat's own
+//! policy is played with more seeds, starting at this one, and with an interval of seconds. The
+//! bench fails if any of these misses a goal.
 
+mod crash;
 mod drawing;
 mod goals;
 mod limit;
@@ -15,6 +17,8 @@ mod table;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use crash::CrashLoop;
+use goals::CRASHING_FLEET;
 use measure::Measure;
 use policies::Kind;
 use scenario::{Scenario, play};
@@ -22,10 +26,10 @@ use scenario::{Scenario, play};
 const SIZES: [u32; 4] = [100, 800, 1_600, 10_000];
 const SEED: u64 = 1;
 
-/// How many seeds have to meet the goals.
+/// The number of seeds that must meet the goals.
 const SEEDS: u64 = 40;
 
-/// One scenario, played with one policy by a fleet of one size.
+/// The result of one scenario, one policy and one size of the fleet.
 struct Row {
     scenario: Scenario,
     size: u32,
@@ -35,7 +39,7 @@ struct Row {
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
-    // Cargo says so; without it this is a test of the bench, in a debug build.
+    // `cargo bench` passes it. Without it this is a quick test of the bench, in a debug build.
     let in_full = args.iter().any(|arg| arg == "--bench");
     let mut plain = args.iter().filter(|arg| !arg.starts_with("--"));
     let drawing = plain
@@ -65,6 +69,15 @@ fn main() -> ExitCode {
         }
         println!();
     }
+
+    println!("{}", table::head(Scenario::Reload(None)));
+    for crash_loop in [None, Some(CrashLoop::Child), Some(CrashLoop::Followed)] {
+        let scenario = Scenario::Reload(crash_loop);
+        let measure = play(scenario, CRASHING_FLEET, Kind::Taskbeat, seed);
+        let line = table::line(scenario, CRASHING_FLEET, Kind::Taskbeat, &measure);
+        println!("{line}");
+    }
+    println!();
 
     let seeds = if in_full { SEEDS } else { 1 };
     let seeds: Vec<u64> = (0..seeds).map(|more| seed.wrapping_add(more)).collect();

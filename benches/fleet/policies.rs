@@ -1,4 +1,4 @@
-//! What decides when a runner calls: the real core, and what people use instead.
+//! The policies that decide when a runner calls: the core of taskbeat, and the usual alternatives.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use taskbeat::core::{
 /// The interval of every fleet.
 pub(crate) const INTERVAL: Duration = Duration::from_mins(15);
 
-/// What became of a call.
+/// The outcome of a call.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum CallResult {
     Acknowledged,
@@ -24,22 +24,28 @@ pub(crate) trait Beat {
     /// A call starts.
     fn call(&mut self, now: Time);
 
-    /// The call has its outcome. When does the next one start?
+    /// Ends the call, and returns when the next one starts.
     fn next(&mut self, now: Time, outcome: CallResult, rng: &mut Rng) -> Time;
+
+    /// The settings are read again, and are the same. Returns when the next call starts then.
+    fn reload(&mut self, _: Time) -> Option<Time> {
+        None
+    }
 }
 
-/// The policies that are compared.
+/// The policies to compare.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
     Tick,
     SdkTick,
     FullJitter,
     Taskbeat,
-    /// Ours with an interval of seconds, seen in slow motion: so the limit is the same, and so are the goals.
+    /// taskbeat with an interval of seconds, in slow motion, so that the limit and the goals are
+    /// the same.
     Scaled,
 }
 
-/// How slow the motion is.
+/// The factor of the slow motion.
 const SCALE: u32 = 100;
 
 impl Kind {
@@ -55,10 +61,11 @@ impl Kind {
         }
     }
 
-    /// How long an answer takes.
+    /// The time from a call to its response.
     ///
-    /// It is no part of the interval, so to a fleet that is scaled down it is longer. At 9 s the goals are met with
-    /// 10 ms, and with 100 ms there is no room left: it makes the oldest, who wait for 0.1 to 0.2 s, ask less often.
+    /// It is not a part of the interval, so it is longer in slow motion. At 9 s the goals are met
+    /// with 10 ms. With 100 ms they are missed, because the runners that have waited longest retry
+    /// after 0.1 to 0.2 s, and would call less often.
     pub(crate) fn latency(self) -> Duration {
         match self {
             Self::Tick | Self::SdkTick | Self::FullJitter | Self::Taskbeat => {
@@ -91,30 +98,55 @@ impl Kind {
     }
 }
 
-/// The core that the daemon runs, in motion that is as slow as `scale` says.
+/// The core of the daemon, slowed down by `scale`.
 struct Core {
     agent: Agent,
     scale: u32,
 }
 
+/// A core whose runner has just started, so that its first heartbeat is in flight.
+pub(crate) fn boot(runner: RunnerKind, now: Time, interval: Duration) -> Agent {
+    let policy = Policy {
+        interval,
+        jitter: 0.1,
+        grace: Duration::ZERO,
+        lost_contact_after: None,
+        on_terminate: false,
+        after_terminate: AfterTerminate::Exit,
+    };
+    let mut agent = Agent::new(runner, policy);
+    agent.handle(now, Event::Due);
+    let actions = agent.handle(now, Event::RunnerStarted);
+    assert_eq!(actions, [Action::Send { renew: false }]);
+    agent
+}
+
+/// The end of a heartbeat, as an event of the core.
+pub(crate) fn ended(outcome: CallResult, rng: &mut Rng) -> Event {
+    let failed = |class| {
+        Outcome::Failed(Failure {
+            class,
+            retry_after: None,
+        })
+    };
+    let outcome = match outcome {
+        CallResult::Acknowledged => Outcome::Acknowledged { terminate: false },
+        CallResult::Throttled => failed(FailureClass::Throttled),
+        CallResult::Unreachable => failed(FailureClass::Transient),
+    };
+    Event::HeartbeatEnded(outcome, Random::new(rng.f64()))
+}
+
 impl Core {
     fn boot(now: Time, scale: u32) -> Self {
-        let mut agent = Agent::new(
-            RunnerKind::None,
-            Policy {
-                interval: INTERVAL / scale,
-                jitter: 0.1,
-                grace: Duration::ZERO,
-                lost_contact_after: None,
-                on_terminate: false,
-                after_terminate: AfterTerminate::Exit,
-            },
-        );
         let time = Time::after_start(now.since_start() / scale);
-        agent.handle(time, Event::Due);
-        let actions = agent.handle(time, Event::RunnerStarted);
-        debug_assert_eq!(actions, [Action::Send { renew: false }]);
+        let agent = boot(RunnerKind::None, time, INTERVAL / scale);
         Self { agent, scale }
+    }
+
+    fn due(&self) -> Option<Time> {
+        let due = self.agent.schedule().due()?;
+        Some(Time::after_start(due.since_start() * self.scale))
     }
 
     fn handle(&mut self, now: Time, event: Event) {
@@ -125,32 +157,25 @@ impl Core {
 
 impl Beat for Core {
     fn call(&mut self, now: Time) {
-        // The first one went out with the boot.
+        // The first call starts with the boot.
         if !self.agent.schedule().in_flight() {
             self.handle(now, Event::Due);
         }
     }
 
     fn next(&mut self, now: Time, outcome: CallResult, rng: &mut Rng) -> Time {
-        let failed = |class| {
-            Outcome::Failed(Failure {
-                class,
-                retry_after: None,
-            })
-        };
-        let answer = match outcome {
-            CallResult::Acknowledged => Outcome::Acknowledged { terminate: false },
-            CallResult::Throttled => failed(FailureClass::Throttled),
-            CallResult::Unreachable => failed(FailureClass::Transient),
-        };
-        let event = Event::HeartbeatEnded(answer, Random::new(rng.f64()));
-        self.handle(now, event);
-        let deadline = self.agent.deadline();
-        deadline.map_or(now, |due| Time::after_start(due.since_start() * self.scale))
+        self.handle(now, ended(outcome, rng));
+        self.due().unwrap_or(now)
+    }
+
+    fn reload(&mut self, now: Time) -> Option<Time> {
+        self.handle(now, Event::Reloaded(*self.agent.policy()));
+        self.due()
     }
 }
 
-/// A fixed tick. A call that fails is tried again as the AWS SDK does, or not at all, and then waits for the next tick.
+/// A fixed tick. A failed call is retried as by the AWS SDK, or not at all, and then at the next
+/// tick.
 struct Tick {
     due: Time,
     attempts: i32,
@@ -173,7 +198,7 @@ impl Beat for Tick {
     }
 }
 
-/// The backoff that every guide recommends, never given up.
+/// The usual recommendation: exponential backoff with full jitter, without a limit of attempts.
 struct FullJitter {
     started: Time,
     failures: i32,
@@ -194,6 +219,6 @@ impl Beat for FullJitter {
     }
 }
 
-fn full_jitter(before: i32, longest: f64, rng: &mut Rng) -> Duration {
-    Duration::from_secs_f64(rng.f64() * 2.0_f64.powi(before.min(20)).min(longest))
+fn full_jitter(failures: i32, longest: f64, rng: &mut Rng) -> Duration {
+    Duration::from_secs_f64(rng.f64() * 2.0_f64.powi(failures.min(20)).min(longest))
 }

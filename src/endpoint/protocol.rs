@@ -1,9 +1,9 @@
-//! The protocol: AWS JSON 1.1 as Data Pipeline speaks it, without a socket or a clock.
+//! AWS JSON 1.1 of Data Pipeline: valid requests, and the reply to each step of a script.
 //!
 //! Names, members and limits are those of the service's model, API version 2012-10-29. An error has
-//! its shape's bare name in `__type`, as [AWS JSON 1.1] has it, and its text in `message`; its
-//! status is 400 for whatever the client did wrong, 500 for the service's own fault. (That this holds
-//! for `AccessDeniedException`, too, was seen in a Task Runner's log: aws/aws-sdk-java#1317.)
+//! the bare name of its shape in `__type`, as in [AWS JSON 1.1], and its text in `message`. Its
+//! status is 400 for an error of the client and 500 for a fault of the service. Source for the 400
+//! of `AccessDeniedException`: the log of a Task Runner in aws/aws-sdk-java#1317.
 //!
 //! [AWS JSON 1.1]: https://smithy.io/2.0/aws/protocols/aws-json-1_1-protocol.html
 
@@ -14,7 +14,7 @@ use serde_json::{Map, Value, json};
 
 use super::script::Step;
 
-/// The content type of requests, and of all replies that come from the service.
+/// The content type of requests, and of all replies but a captive portal's page.
 pub(super) const JSON: &str = "application/x-amz-json-1.1";
 
 /// A valid `ReportTaskRunnerHeartbeat` request.
@@ -31,8 +31,12 @@ pub struct HeartbeatRequest {
 impl HeartbeatRequest {
     /// Checks a request: the operation, then the credentials, the body and its members.
     ///
-    /// The signature itself goes unchecked, for that takes the secret key, and any credentials are
-    /// welcome here. Members that the model does not know are ignored, and `null` means absent.
+    /// The signature itself is not verified, because that takes the secret key, and any
+    /// credentials are accepted. Unknown members are ignored, and `null` means absent.
+    ///
+    /// # Errors
+    ///
+    /// The reply that refuses the request.
     pub(super) fn from_request(head: &Parts, body: &[u8]) -> Result<Self, Reply> {
         check_operation(head)?;
         check_authorization(&head.headers)?;
@@ -49,7 +53,7 @@ impl HeartbeatRequest {
     }
 }
 
-/// What is sent back.
+/// A response: status, content type and body.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Reply {
     pub(super) status: StatusCode,
@@ -58,8 +62,7 @@ pub(super) struct Reply {
 }
 
 impl Reply {
-    /// The operation's output.
-    fn ok(terminate: bool) -> Self {
+    fn acknowledged(terminate: bool) -> Self {
         let body = json!({ "terminate": terminate }).to_string();
         Self {
             status: StatusCode::OK,
@@ -68,7 +71,7 @@ impl Reply {
         }
     }
 
-    /// An error for which the client is to blame.
+    /// An error of the client, status 400.
     fn error(kind: &str, message: &str) -> Self {
         let body = json!({ "__type": kind, "message": message }).to_string();
         Self {
@@ -78,12 +81,10 @@ impl Reply {
         }
     }
 
-    /// The account, or this endpoint, takes no more.
     pub(super) fn throttled() -> Self {
         Self::error("ThrottlingException", "Rate exceeded")
     }
 
-    /// The body is larger than the endpoint reads.
     pub(super) fn too_large() -> Self {
         Self {
             status: StatusCode::PAYLOAD_TOO_LARGE,
@@ -95,46 +96,46 @@ impl Reply {
     }
 }
 
-/// How a heartbeat is answered.
+/// How much of a reply the client receives.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Delivery {
-    /// As it should be.
-    Whole(Reply),
-    /// With the first half of a reply; then the connection is reset.
+    /// All of it.
+    Full(Reply),
+    /// The first half; then the connection is reset.
     Half(Reply),
-    /// Not at all.
+    /// Nothing: the request hangs.
     Never,
 }
 
-/// The answer that a step of the script stands for.
-pub(super) fn answer(step: Step) -> Delivery {
+/// The reply that a step of the script stands for, and how much of it is sent.
+pub(super) fn delivery(step: Step) -> Delivery {
     match step {
-        Step::Ok => Delivery::Whole(Reply::ok(false)),
-        Step::Terminate => Delivery::Whole(Reply::ok(true)),
-        Step::Throttle => Delivery::Whole(Reply::throttled()),
-        Step::Error => Delivery::Whole(Reply {
+        Step::Ok => Delivery::Full(Reply::acknowledged(false)),
+        Step::Terminate => Delivery::Full(Reply::acknowledged(true)),
+        Step::Throttle => Delivery::Full(Reply::throttled()),
+        Step::Error => Delivery::Full(Reply {
             status: StatusCode::INTERNAL_SERVER_ERROR,
             ..Reply::error(
                 "InternalServiceError",
                 "An internal service error occurred.",
             )
         }),
-        Step::Reject => Delivery::Whole(Reply::error(
+        Step::Reject => Delivery::Full(Reply::error(
             "AccessDeniedException",
             "User: arn:aws:sts::123456789012:assumed-role/rehearsal/i-0123456789abcdef0 is not \
              authorized to perform: datapipeline:ReportTaskRunnerHeartbeat",
         )),
-        Step::Html => Delivery::Whole(Reply {
+        Step::Html => Delivery::Full(Reply {
             status: StatusCode::OK,
             content_type: "text/html; charset=utf-8",
             body: "<!DOCTYPE html><title>Guest network</title><p>Please sign in.".to_owned(),
         }),
-        Step::Reset => Delivery::Half(Reply::ok(false)),
+        Step::Reset => Delivery::Half(Reply::acknowledged(false)),
         Step::Hang => Delivery::Never,
     }
 }
 
-/// A request id in the shape of a random UUID.
+/// A request id: a version 4 UUID made from `random`.
 pub(super) fn request_id(random: u128) -> String {
     format!(
         "{:08x}-{:04x}-4{:03x}-8{:03x}-{:012x}",
@@ -208,7 +209,7 @@ fn check_authorization(headers: &HeaderMap) -> Result<(), Reply> {
     }
 }
 
-/// A string of `shortest` to 1024 characters of the API's pattern.
+/// The member `name`: a string of `shortest` to 1024 characters that match [`PATTERN`].
 fn member(
     members: &Map<String, Value>,
     name: &str,
@@ -236,14 +237,15 @@ fn member(
     Ok(Some(text.to_owned()))
 }
 
-/// As the model writes it, in UTF-16 units; the surrogates stand for everything above U+FFFF.
+/// The pattern as the model writes it, in UTF-16 units. The surrogates stand for all characters
+/// above U+FFFF.
 const PATTERN: &str = r"[\u0020-\uD7FF\uE000-\uFFFD\uD800\uDC00-\uDBFF\uDFFF\r\n\t]*";
 
 fn in_pattern(c: char) -> bool {
     matches!(c, '\t' | '\n' | '\r' | '\u{20}'..='\u{FFFD}' | '\u{10000}'..)
 }
 
-/// In the words of the services' validation; the value is left out, for it may be very long.
+/// A validation error in the wording of AWS. The value is left out because it may be very long.
 fn invalid(name: &str, constraint: &str) -> Reply {
     let message = format!(
         "1 validation error detected: Value at '{name}' failed to satisfy constraint: \
@@ -259,7 +261,7 @@ mod tests {
     const SIGNED: &str = "AWS4-HMAC-SHA256 Credential=A/20250101/eu-1/datapipeline/aws4_request, \
                           SignedHeaders=host;x-amz-date, Signature=0123abcd";
 
-    /// A valid request's head with one header changed, or removed.
+    /// The head of a valid request, with one header changed or removed.
     fn head(header: &'static str, value: Option<&str>) -> Parts {
         let mut request = http::Request::post("http://localhost/")
             .header("X-Amz-Target", "DataPipeline.ReportTaskRunnerHeartbeat")
@@ -282,7 +284,7 @@ mod tests {
         head("X-Unknown", Some("ignored"))
     }
 
-    /// The `__type` and the message of the error that a request is answered with.
+    /// The `__type` and the message of the error for a request.
     fn refusal(head: &Parts, body: &str) -> (String, String) {
         let reply = HeartbeatRequest::from_request(head, body.as_bytes()).unwrap_err();
         assert_eq!(
@@ -295,7 +297,7 @@ mod tests {
     }
 
     #[test]
-    fn a_valid_request_is_understood() {
+    fn a_valid_request_is_parsed() {
         let full = r#"{"taskrunnerId":"tr-1","workerGroup":"wg","hostname":"h.example","new":[1]}"#;
         let heartbeat = HeartbeatRequest::from_request(&valid_head(), full.as_bytes()).unwrap();
         assert_eq!(heartbeat.taskrunner_id, "tr-1");
@@ -376,7 +378,7 @@ mod tests {
             ),
         ];
         for (header, value, kind) in cases {
-            // The body is wrong as well, but that is looked at last.
+            // The body is invalid as well, but it is checked last.
             let head = head(header, value.as_deref());
             assert_eq!(refusal(&head, "").0, kind, "{header}: {value:?}");
         }
@@ -398,7 +400,7 @@ mod tests {
     }
 
     #[test]
-    fn a_body_that_is_no_json_object_cannot_be_read() {
+    fn a_body_that_is_not_a_json_object_is_refused() {
         let lone_surrogate = r#"{"taskrunnerId":"\ud800"}"#;
         for body in ["", "{", "[]", "null", "\"t\"", "{} {}", lone_surrogate] {
             assert_eq!(

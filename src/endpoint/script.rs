@@ -1,29 +1,29 @@
-//! The script: what the endpoint answers, request by request.
+//! The script: the steps by which the endpoint answers one heartbeat after the other.
 
 use std::fmt;
 use std::str::FromStr;
 
-/// The longest script: how many steps it may have, repetitions counted.
+/// The most steps of a script, repetitions counted.
 const MAX_STEPS: usize = 10_000;
 
-/// What the endpoint does with one heartbeat.
+/// How the endpoint answers one heartbeat.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
     /// Acknowledges it: `terminate` is false.
     Ok,
-    /// Refuses it for the account's rate: `ThrottlingException`.
+    /// Refuses it because of the account's rate: `ThrottlingException`.
     Throttle,
     /// Fails: `InternalServiceError`, status 500.
     Error,
-    /// Accepts it and never answers; the connection lives until the client closes it.
+    /// Never replies; the connection stays open until the client closes it.
     Hang,
-    /// Refuses it for want of permission: `AccessDeniedException`.
+    /// Refuses it because a permission is missing: `AccessDeniedException`.
     Reject,
-    /// Resets the connection when half of the answer is out.
+    /// Resets the connection after half of the reply.
     Reset,
-    /// Answers as a captive portal does: status 200 and a page of HTML.
+    /// Replies like a captive portal: status 200 and a page of HTML.
     Html,
-    /// Acknowledges it and tells the runner to end: `terminate` is true.
+    /// Acknowledges it with `terminate` true.
     Terminate,
 }
 
@@ -39,7 +39,7 @@ impl Step {
         Self::Terminate,
     ];
 
-    /// The word that stands for it in a script.
+    /// The word for it in a script.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -64,50 +64,36 @@ impl fmt::Display for Step {
 /// A script of 1 to 10 000 steps, such as `ok*3,throttle,error,hang,reject,terminate`.
 ///
 /// Steps are separated by commas, with or without whitespace around them; `*N` repeats a step.
-/// `terminate` comes last and once: the service goes on saying it, so nothing could follow.
-/// It is printed in one canonical form: no whitespace, equal neighbours joined.
+/// `terminate` comes last and once, because the service repeats it for every later heartbeat.
+/// `Display` prints the canonical form: no whitespace, equal neighbours joined.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Script {
     steps: Vec<Step>,
 }
 
 impl Script {
-    /// The steps in the order in which they are played, each as often as it is repeated.
+    /// The steps in order, repetitions expanded.
     #[must_use]
     pub fn steps(&self) -> &[Step] {
         &self.steps
     }
 
-    /// What answers the request that comes after `played` others: beyond the script's end this is
-    /// [`Step::Terminate`] if the script ends with it, [`Step::Ok`] if not.
+    /// The step at `position`, counted from 0. Beyond the end this is [`Step::Terminate`] if the
+    /// script ends with it, and otherwise [`Step::Ok`].
     #[must_use]
-    pub fn step(&self, played: usize) -> Step {
-        let goes_on_saying_it = self.steps.last() == Some(&Step::Terminate);
-        let after_the_end = if goes_on_saying_it {
-            Step::Terminate
-        } else {
-            Step::Ok
-        };
-        self.steps.get(played).copied().unwrap_or(after_the_end)
+    pub fn step(&self, position: usize) -> Step {
+        match (self.steps.get(position), self.steps.last()) {
+            (Some(step), _) => *step,
+            (None, Some(Step::Terminate)) => Step::Terminate,
+            (None, _) => Step::Ok,
+        }
     }
 }
 
-/// Why a text is not a [`Script`].
+/// The reason why a text is not a [`Script`]: names the word and the allowed values.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum ScriptError {
-    /// A word that is not a step; an empty one stands for an empty script or a stray comma.
-    #[error("`{0}` is not a step; allowed are {all}", all = Step::ALL.map(Step::name).join(", "))]
-    UnknownStep(String),
-    /// A repetition that is not a number from 1 to 10 000.
-    #[error("`{0}`: a step is repeated by `*` and a number from 1 to {MAX_STEPS}, as in `ok*3`")]
-    BadRepetition(String),
-    /// More than 10 000 steps in all.
-    #[error("`{0}` makes the script too long; allowed are {MAX_STEPS} steps in all")]
-    TooLong(String),
-    /// Something after `terminate`.
-    #[error("`{0}` cannot follow `terminate`, which the service goes on saying")]
-    AfterTerminate(String),
-}
+#[error("{0}")]
+pub struct ScriptError(String);
 
 impl FromStr for Script {
     type Err = ScriptError;
@@ -115,33 +101,44 @@ impl FromStr for Script {
     fn from_str(text: &str) -> Result<Self, ScriptError> {
         let mut steps = Vec::new();
         for word in text.split(',').map(str::trim) {
-            let (name, repetition) = match word.split_once('*') {
-                Some((name, digits)) => (name, parse_repetition(word, digits)?),
+            let (name, count) = match word.split_once('*') {
+                Some((name, digits)) => (name, repetitions(word, digits)?),
                 None => (word, 1),
             };
             let Some(step) = Step::ALL.into_iter().find(|step| step.name() == name) else {
-                return Err(ScriptError::UnknownStep(name.to_owned()));
+                let all = Step::ALL.map(Step::name).join(", ");
+                let message = format!("`{name}` is not a step; allowed are {all}");
+                return Err(ScriptError(message));
             };
-            let repeats_terminate = step == Step::Terminate && repetition > 1;
+            let repeats_terminate = step == Step::Terminate && count > 1;
             if repeats_terminate || steps.last() == Some(&Step::Terminate) {
-                return Err(ScriptError::AfterTerminate(word.to_owned()));
+                let message =
+                    format!("`{word}` cannot follow `terminate`, which the service repeats");
+                return Err(ScriptError(message));
             }
-            if steps.len() + repetition > MAX_STEPS {
-                return Err(ScriptError::TooLong(word.to_owned()));
+            if steps.len() + count > MAX_STEPS {
+                let message = format!(
+                    "`{word}` makes the script too long; allowed are {MAX_STEPS} steps in all"
+                );
+                return Err(ScriptError(message));
             }
-            steps.extend(std::iter::repeat_n(step, repetition));
+            steps.extend(std::iter::repeat_n(step, count));
         }
         Ok(Self { steps })
     }
 }
 
-/// Digits only: `usize` itself would also take a sign.
-fn parse_repetition(word: &str, digits: &str) -> Result<usize, ScriptError> {
-    digits
-        .parse()
-        .ok()
+/// The number after `*` in `word`. Digits only: `usize` itself accepts a sign as well.
+fn repetitions(word: &str, digits: &str) -> Result<usize, ScriptError> {
+    let count = digits.parse().ok();
+    count
         .filter(|n| (1..=MAX_STEPS).contains(n) && digits.bytes().all(|b| b.is_ascii_digit()))
-        .ok_or_else(|| ScriptError::BadRepetition(word.to_owned()))
+        .ok_or_else(|| {
+            ScriptError(format!(
+                "`{word}`: a step is repeated by `*` and a number from 1 to {MAX_STEPS}, \
+                 as in `ok*3`"
+            ))
+        })
 }
 
 impl fmt::Display for Script {
@@ -168,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn the_script_of_the_manual_is_read_step_by_step() {
+    fn a_script_is_parsed_into_its_steps() {
         use Step::{Error, Hang, Ok, Reject, Terminate, Throttle};
         let script = script("ok*3,throttle,error,hang,reject,terminate");
         let expected = [Ok, Ok, Ok, Throttle, Error, Hang, Reject, Terminate];
@@ -176,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn it_is_printed_in_canonical_form() {
+    fn display_prints_the_canonical_form() {
         let cases = [
             (" ok , ok*2,\thtml*1,reset ", "ok*3,html,reset"),
             ("ok,error,ok", "ok,error,ok"),
@@ -189,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn beyond_the_end_it_is_ok_but_terminate_stays() {
+    fn beyond_the_end_the_step_is_ok_or_terminate() {
         let without = script("error");
         assert_eq!(
             [0, 1, 999].map(|n| without.step(n)),
@@ -206,11 +203,11 @@ mod tests {
     }
 
     #[test]
-    fn errors_name_the_word_and_what_is_allowed() {
+    fn errors_name_the_word_and_the_allowed_values() {
         let steps = "allowed are ok, throttle, error, hang, reject, reset, html, terminate";
         let number = "a step is repeated by `*` and a number from 1 to 10000, as in `ok*3`";
         let long = "makes the script too long; allowed are 10000 steps in all";
-        let last = "cannot follow `terminate`, which the service goes on saying";
+        let last = "cannot follow `terminate`, which the service repeats";
         let cases = [
             ("", format!("`` is not a step; {steps}")),
             ("ok,,ok", format!("`` is not a step; {steps}")),
@@ -252,7 +249,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_printed_reads_back_as_the_same(script in any_script()) {
+        fn the_canonical_form_parses_to_the_same_script(script in any_script()) {
             prop_assert_eq!(script.to_string().parse(), Ok(script));
         }
 

@@ -1,4 +1,4 @@
-"""taskbeat and botocore on one loopback: each checks the other, nobody reaches AWS."""
+"""taskbeat and botocore on the loopback: each checks the other, and neither reaches AWS."""
 
 import os
 import queue
@@ -20,7 +20,7 @@ HANG = 60
 
 @pytest.fixture(autouse=True)
 def environment(monkeypatch, tmp_path):
-    """No proxy, no profile and no variable of the machine's; credentials that are good for nothing."""
+    """Removes the host's proxies, profiles and variables, and sets example credentials."""
     for name in list(os.environ):
         if name.startswith(("AWS_", "TASKBEAT_")) or name.lower().endswith("_proxy"):
             monkeypatch.delenv(name)
@@ -37,7 +37,7 @@ def environment(monkeypatch, tmp_path):
 
 
 class Process:
-    """A taskbeat in the background, whose log can be waited for."""
+    """A taskbeat in the background. Its log is read by a thread."""
 
     def __init__(self, *arguments):
         self.process = subprocess.Popen(
@@ -53,6 +53,7 @@ class Process:
         self.lines.put(None)
 
     def wait_for(self, pattern):
+        """Waits for a log line that matches."""
         seen = []
         while (line := self.lines.get(timeout=HANG)) is not None:
             seen.append(line)
@@ -71,7 +72,7 @@ class Process:
 
 @pytest.fixture
 def start():
-    """Starts taskbeat with the given arguments; it ends with the test."""
+    """Starts taskbeat with the given arguments, and kills it after the test."""
     processes = []
 
     def start(*arguments):
@@ -85,14 +86,17 @@ def start():
 
 @pytest.fixture
 def endpoint(start):
-    """Starts a rehearsal and returns its URL. Each task runner ID gets the script from its start.
+    """Starts a rehearsal and returns the URL of its endpoint.
 
-    The endpoint lives as long as the rehearsal's own daemon plays. Its interval keeps that one waiting after the first
-    step, which must be `ok` or `throttle` and not the only one.
+    Each taskrunner-id gets the script from its beginning. The endpoint runs until the rehearsal's
+    own daemon has played the script. Its interval makes it wait after the first step, which must
+    therefore be `ok` or `throttle`, with at least one step after it.
     """
 
     def endpoint(script):
-        process = start("rehearse", "--listen", "127.0.0.1:0", "--interval", "15m", "--script", script)
+        process = start(
+            "rehearse", "--listen", "127.0.0.1:0", "--interval", "15m", "--script", script
+        )
         return process.wait_for(r"endpoint (http://127\.0\.0\.1:\d+) plays")[1]
 
     return endpoint
@@ -100,9 +104,11 @@ def endpoint(start):
 
 @pytest.fixture
 def taskbeat():
-    """Runs taskbeat to its end."""
+    """Runs taskbeat until it exits."""
 
     def taskbeat(*arguments):
-        return subprocess.run([TASKBEAT, *arguments], capture_output=True, text=True, timeout=HANG, check=False)
+        return subprocess.run(
+            [TASKBEAT, *arguments], capture_output=True, text=True, timeout=HANG, check=False
+        )
 
     return taskbeat

@@ -1,4 +1,4 @@
-"""What taskbeat sends, held against botocore's model of the service and botocore's own signature."""
+"""The requests of taskbeat, compared with botocore's model of the service and its signature."""
 
 import json
 import queue
@@ -20,7 +20,7 @@ from conftest import HANG, KEY, REGION, SECRET
 MODEL = botocore.session.Session().get_service_model("datapipeline", "2012-10-29")
 HEARTBEAT = MODEL.operation_model("ReportTaskRunnerHeartbeat")
 (TERMINATE,) = HEARTBEAT.output_shape.members
-# Which of the two is the service's fault and which the client's, botocore does not tell.
+# botocore does not say which of the two is a fault of the service and which an error of the client.
 FAULT, INVALID = sorted(shape.name for shape in HEARTBEAT.error_shapes)
 
 NO, YES = (200, {TERMINATE: False}), (200, {TERMINATE: True})
@@ -31,7 +31,7 @@ def failure(status, name):
 
 
 class Service:
-    """Notes each request, and answers with what it was given, in turn."""
+    """Records each request, and sends the given answers in turn."""
 
     def __init__(self):
         self.requests = queue.Queue()
@@ -47,14 +47,16 @@ class Service:
                 if not self.raw_requestline or not self.parse_request():
                     self.close_connection = True
                     return
-                # Whatever the method: it is part of what is tested.
+                # Any method is accepted here: check_request compares it.
                 body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
                 service.requests.put((self.command, self.path, self.headers, body))
                 status, content = service.answers.get(timeout=HANG)
                 content = json.dumps(content).encode()
                 self.send_response_only(status)
                 self.send_header("Date", format_datetime(now() + service.ahead, usegmt=True))
-                self.send_header("Content-Type", f"application/x-amz-json-{MODEL.metadata['jsonVersion']}")
+                self.send_header(
+                    "Content-Type", f"application/x-amz-json-{MODEL.metadata['jsonVersion']}"
+                )
                 self.send_header("Content-Length", str(len(content)))
                 self.send_header("x-amzn-RequestId", "5e3b2b5c-0000-4000-8000-000000000000")
                 self.end_headers()
@@ -90,10 +92,10 @@ def signed_at(headers):
 
 
 def check_signature(method, path, headers, body, token=None):
-    """Signs the request once more, as botocore would have, at the same time and over the same headers."""
+    """Compares the signature with that of botocore for the same time and headers."""
     scheme, _, rest = headers["Authorization"].partition(" ")
-    said = dict(part.strip().split("=", 1) for part in rest.split(","))
-    signed = said["SignedHeaders"].split(";")
+    fields = dict(part.strip().split("=", 1) for part in rest.split(","))
+    signed = fields["SignedHeaders"].split(";")
     assert scheme == "AWS4-HMAC-SHA256"
     assert {"host", "x-amz-date", "x-amz-target", "content-type"} <= set(signed)
 
@@ -102,20 +104,22 @@ def check_signature(method, path, headers, body, token=None):
         method=method,
         url=f"http://{headers['Host']}{path}",
         data=body,
-        # botocore hashes the body itself unless this one tells it not to.
+        # With this header botocore would not hash the body itself.
         headers={name: headers[name] for name in signed if name != "x-amz-content-sha256"},
     )
     request.context["timestamp"] = headers["X-Amz-Date"]
     if "x-amz-content-sha256" in signed:
         assert headers["x-amz-content-sha256"] == auth.payload(request)
         request.headers["x-amz-content-sha256"] = headers["x-amz-content-sha256"]
-    assert said["SignedHeaders"] == auth.signed_headers(auth.headers_to_sign(request))
-    assert said["Credential"] == auth.scope(request)
-    assert said["Signature"] == auth.signature(auth.string_to_sign(request, auth.canonical_request(request)), request)
+    assert fields["SignedHeaders"] == auth.signed_headers(auth.headers_to_sign(request))
+    assert fields["Credential"] == auth.scope(request)
+    assert fields["Signature"] == auth.signature(
+        auth.string_to_sign(request, auth.canonical_request(request)), request
+    )
 
 
 def check_request(method, path, headers, body, expected):
-    """Holds a request against the model, and against what botocore makes of the same input."""
+    """Compares a request with the model, and with botocore's request for the same input."""
     members = json.loads(body)
     shape = HEARTBEAT.input_shape
     assert set(shape.required_members) <= set(members) <= set(shape.members)
@@ -126,7 +130,9 @@ def check_request(method, path, headers, body, expected):
     assert method == HEARTBEAT.http["method"]
     assert path == HEARTBEAT.http["requestUri"]
     assert headers.get_all("X-Amz-Target") == [f"{MODEL.metadata['targetPrefix']}.{HEARTBEAT.name}"]
-    assert headers.get_all("Content-Type") == [f"application/x-amz-json-{MODEL.metadata['jsonVersion']}"]
+    assert headers.get_all("Content-Type") == [
+        f"application/x-amz-json-{MODEL.metadata['jsonVersion']}"
+    ]
 
     theirs = create_serializer(MODEL.metadata["protocol"]).serialize_to_request(expected, HEARTBEAT)
     assert (method, path) == (theirs["method"], theirs["url_path"])
@@ -137,20 +143,32 @@ def check_request(method, path, headers, body, expected):
 IDENTITIES = {
     "plain": {"taskrunnerId": "etl-1", "workerGroup": "etl", "hostname": "etl-1.example"},
     "without a worker group": {"taskrunnerId": "etl-1", "hostname": "etl-1.example"},
-    "beyond ASCII": {"taskrunnerId": 'é"\\/ 🦀', "workerGroup": "größe", "hostname": "рунет.example"},
+    "beyond ASCII": {
+        "taskrunnerId": 'é"\\/ 🦀',
+        "workerGroup": "größe",
+        "hostname": "рунет.example",
+    },
     "the shortest": {"taskrunnerId": "t", "hostname": "h"},
     "the longest": {"taskrunnerId": "🦀" * 1024, "workerGroup": "w" * 1024, "hostname": "é" * 1024},
 }
 
 
 def options(service, members):
-    flags = {"taskrunnerId": "--taskrunner-id", "workerGroup": "--worker-group", "hostname": "--hostname"}
+    flags = {
+        "taskrunnerId": "--taskrunner-id",
+        "workerGroup": "--worker-group",
+        "hostname": "--hostname",
+    }
     assert set(flags) == set(HEARTBEAT.input_shape.members)
-    return ["--endpoint-url", service.url, *(word for key, value in members.items() for word in (flags[key], value))]
+    return [
+        "--endpoint-url",
+        service.url,
+        *(word for key, value in members.items() for word in (flags[key], value)),
+    ]
 
 
 @pytest.mark.parametrize("members", IDENTITIES.values(), ids=IDENTITIES.keys())
-def test_a_heartbeat_is_what_the_model_says(service, taskbeat, members):
+def test_a_heartbeat_matches_the_model(service, taskbeat, members):
     service.answer(NO)
     once = taskbeat("once", *options(service, members))
     assert (once.returncode, once.stdout) == (0, '{"terminate":false}\n'), once.stderr
@@ -171,38 +189,50 @@ def test_a_session_token_is_sent_and_signed(service, taskbeat, monkeypatch):
     check_signature(*request, token="a/session+token==")
 
 
-def test_without_a_host_name_the_systems_is_sent(service, taskbeat):
+def test_the_default_hostname_is_that_of_the_system(service, taskbeat):
     service.answer(NO)
     assert taskbeat("once", *options(service, {"taskrunnerId": "t"})).returncode == 0
     with open("/proc/sys/kernel/hostname", encoding="utf-8") as hostname:
-        check_request(*service.request(), {"taskrunnerId": "t", "hostname": hostname.read().strip()})
+        check_request(
+            *service.request(), {"taskrunnerId": "t", "hostname": hostname.read().strip()}
+        )
 
 
 @pytest.mark.parametrize(
-    ("answer", "status", "said"),
+    ("answer", "status", "message"),
     [
         (YES, 10, ""),
         (failure(500, FAULT), 69, f"taskbeat: {FAULT}: This is {FAULT}. (HTTP 500)\n"),
         (failure(400, "ThrottlingException"), 69, "taskbeat: ThrottlingException: This is"),
         (failure(400, INVALID), 77, f"taskbeat: {INVALID}: This is {INVALID}. (HTTP 400)\n"),
-        (failure(400, "UnrecognizedClientException"), 77, "taskbeat: UnrecognizedClientException: This is"),
-        # What the output shape requires is not there: no acknowledgement.
+        (
+            failure(400, "UnrecognizedClientException"),
+            77,
+            "taskbeat: UnrecognizedClientException: This is",
+        ),
+        # The output shape requires `terminate`, so neither is an acknowledgement.
         ((200, {}), 69, "taskbeat: "),
         ((200, {TERMINATE: "no"}), 69, "taskbeat: "),
     ],
 )
-def test_once_tells_the_answers_apart(service, taskbeat, answer, status, said):
+def test_once_has_a_status_for_each_kind_of_answer(service, taskbeat, answer, status, message):
     service.answer(answer)
     once = taskbeat("once", *options(service, IDENTITIES["plain"]))
     assert once.returncode == status, once.stderr
     assert once.stdout == ('{"terminate":true}\n' if answer is YES else "")
-    assert once.stderr.startswith(said)
-    # A failure is not tried again behind our back.
+    assert once.stderr.startswith(message)
+    # `once` sends a single request, without a retry by the SDK.
     assert service.requests.qsize() == 1
 
 
-def test_run_goes_on_through_failures_until_terminate(service, start):
-    answers = [NO, failure(500, FAULT), failure(400, INVALID), failure(400, "ExpiredTokenException"), NO]
+def test_run_continues_through_failures_until_terminate(service, start):
+    answers = [
+        NO,
+        failure(500, FAULT),
+        failure(400, INVALID),
+        failure(400, "ExpiredTokenException"),
+        NO,
+    ]
     service.answer(*answers)
     members = IDENTITIES["plain"]
     runner = ["sh", "-c", 'trap "exit 7" TERM; sleep 1000 & wait']
@@ -211,7 +241,7 @@ def test_run_goes_on_through_failures_until_terminate(service, start):
         request = service.request()
         check_request(*request, members)
         check_signature(*request)
-    # The next one is on its way, and the runner, which no failure may end, still there.
+    # The next heartbeat has arrived, and no failure has ended the runner.
     service.request()
     assert run.process.poll() is None
     service.answer(YES)
@@ -220,7 +250,7 @@ def test_run_goes_on_through_failures_until_terminate(service, start):
     assert run.wait() == 0
 
 
-def test_a_clock_that_is_wrong_is_corrected_by_the_second_attempt(service, start):
+def test_the_second_attempt_corrects_a_wrong_clock(service, start):
     service.ahead = timedelta(hours=1)
     service.answer(failure(400, "InvalidSignatureException"))
     run = start("run", "--interval", "1s", *options(service, IDENTITIES["plain"]))

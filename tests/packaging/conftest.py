@@ -1,4 +1,4 @@
-"""The packages, the image and the manifests, tried as their users would."""
+"""The packages, the image and the manifests, used as their users do."""
 
 import os
 import shutil
@@ -18,21 +18,21 @@ ROOT = ROOTS / SUITE
 
 
 def needs(*things):
-    """Skips a test where `root`, a command or a path is missing; in CI that is a failure."""
+    """Skips a test if `root`, a command or a path is missing; in CI that is a failure."""
 
-    def is_there(thing):
+    def exists(thing):
         if thing == "root":
             return os.geteuid() == 0
         return thing.exists() if isinstance(thing, Path) else shutil.which(thing)
 
-    if missing := [str(thing) for thing in things if not is_there(thing)]:
+    if missing := [str(thing) for thing in things if not exists(thing)]:
         reason = f"needs {', '.join(missing)}"
         pytest.fail(reason) if os.environ.get("CI") == "true" else pytest.skip(reason)
 
 
 @pytest.fixture
 def boot():
-    """Boots a Debian system with an empty past, whose /mnt is the folder."""
+    """Boots a fresh Debian system with the folder at /mnt."""
     needs("root", "systemd-nspawn", ROOT / "usr/bin/rpm")
     machines = []
 

@@ -1,6 +1,6 @@
-"""Builds images as an engine would, from the instructions that our Containerfiles use, and runs containers of them.
+"""Builds images from Containerfiles and runs containers of them, where no engine can run.
 
-It stands in for an engine where none runs. What it does not know it refuses.
+It has the instructions that the Containerfiles of packaging/ use, and refuses others.
 """
 
 import json
@@ -19,17 +19,18 @@ from machine import children
 
 # A limit for hangs; no test waits for it.
 HANG = 600
-# What an engine puts into every container.
+# The folders that an engine mounts in every container.
 MOUNT_POINTS = ("proc", "dev", "sys")
 
 
 @dataclass
 class Image:
-    """A root, and what is done with it when nobody says otherwise."""
+    """A root and the defaults for containers of it."""
 
     root: Path
     user: str = "0:0"
     workdir: str = "/"
+    stop_signal: str | None = None
     entrypoint: list = field(default_factory=list)
     command: list = field(default_factory=list)
 
@@ -45,7 +46,8 @@ def instructions(containerfile):
 def build(containerfile, context, known, caches, folder):
     """The image of the last stage.
 
-    `known` has the images that FROM may name, and `caches` what is mounted for `--mount=type=cache`, by its target.
+    `known` maps the images that FROM may name to roots, and `caches` the targets of
+    `--mount=type=cache` to folders.
     """
     stages, stage = {}, None
     for number, (instruction, arguments) in enumerate(instructions(containerfile)):
@@ -61,7 +63,9 @@ def build(containerfile, context, known, caches, folder):
                 stage.workdir = arguments
                 inside(stage, arguments).mkdir(parents=True, exist_ok=True)
             case "COPY":
-                *options, sources, target = re.fullmatch(r"(?:--from=(\S+) )?(.+) (\S+)", arguments).groups()
+                *options, sources, target = re.fullmatch(
+                    r"(?:--from=(\S+) )?(.+) (\S+)", arguments
+                ).groups()
                 origin = stages[options[0]].root if options[0] else context
                 for source in sources.split():
                     copy(origin / source.lstrip("/"), inside(stage, target), target.endswith("/"))
@@ -69,12 +73,14 @@ def build(containerfile, context, known, caches, folder):
                 run(stage, arguments, caches)
             case "USER":
                 stage.user = arguments
+            case "STOPSIGNAL":
+                stage.stop_signal = arguments
             case "ENTRYPOINT":
                 stage.entrypoint = json.loads(arguments)
             case "CMD":
                 stage.command = json.loads(arguments)
             case _:
-                raise ValueError(f"{containerfile}: nobody knows {instruction}")
+                raise ValueError(f"{containerfile}: unknown instruction {instruction}")
     return stage
 
 
@@ -92,7 +98,7 @@ def overlay(lower, root, changes):
 
 
 def copy(source, target, into):
-    """As COPY does: what is in a folder, or a file by its own or a new name."""
+    """COPY: the contents of a folder, or a file under its own or a new name."""
     if source.is_dir():
         shutil.copytree(source, target, symlinks=True, dirs_exist_ok=True)
     else:
@@ -102,7 +108,7 @@ def copy(source, target, into):
 
 
 def run(stage, arguments, caches):
-    """A RUN, by the stage's shell."""
+    """RUN: a script in the stage's shell."""
     targets = re.findall(r"--mount=type=cache,target=(\S+)", arguments)
     script = re.sub(r"--mount=\S+ +", "", arguments)
     binds = {target: caches[target] for target in targets} | caches.get("always", {})
@@ -112,7 +118,15 @@ def run(stage, arguments, caches):
     mounts += [f"mount -t proc proc {stage.root}/proc", f"mount --rbind /dev {stage.root}/dev"]
     enter = ["chroot", str(stage.root), "/bin/sh", "-ec", f"cd {stage.workdir}; {script}"]
     subprocess.run(
-        ["unshare", "--mount", "--pid", "--fork", "sh", "-ec", f"{'; '.join(mounts)}; exec {shlex.join(enter)}"],
+        [
+            "unshare",
+            "--mount",
+            "--pid",
+            "--fork",
+            "sh",
+            "-ec",
+            f"{'; '.join(mounts)}; exec {shlex.join(enter)}",
+        ],
         env=os.environ | caches.get("environment", {}),
         stdin=subprocess.DEVNULL,
         timeout=HANG,
@@ -121,24 +135,42 @@ def run(stage, arguments, caches):
 
 
 class Container:
-    """A process of the image's own user, as PID 1 of its namespaces, on a root that nobody can write to.
+    """A process of the image's user, as PID 1 of a PID namespace, on a read-only root.
 
-    With a `pod` it has that one's processes, and is not PID 1. `volumes` are folders and `files` are files, by where
-    they are mounted.
+    With a `pod`, another container, it shares that one's PID namespace. `volumes` and `files` map
+    paths in the container to the folders and files that are mounted there.
     """
 
-    def __init__(self, image, arguments=(), entrypoint=None, environment=None, pod=None, volumes=None, files=None):
+    def __init__(
+        self,
+        image,
+        arguments=(),
+        entrypoint=None,
+        environment=None,
+        pod=None,
+        volumes=None,
+        files=None,
+    ):
         volumes, files = volumes or {}, files or {}
         for path in (*MOUNT_POINTS, *volumes):
             (image.root / path.lstrip("/")).mkdir(parents=True, exist_ok=True)
         root = shlex.quote(str(image.root))
         mounts = [f"mount --rbind {root} {root}"]
         mounts += [f"mount -t proc proc {root}/proc", f"mount --bind /dev {root}/dev"]
-        mounts += [f"mount --bind {source} {root}{target}" for target, source in (volumes | files).items()]
+        mounts += [
+            f"mount --bind {source} {root}{target}" for target, source in (volumes | files).items()
+        ]
         mounts += [f"mount -o remount,bind,ro {root}"]
         command = [*(entrypoint or image.entrypoint), *(arguments or image.command)]
-        # As engines do: no way to more rights than the user has.
-        enter = ["setpriv", "--no-new-privs", "chroot", f"--userspec={image.user}", "--groups=", str(image.root)]
+        # Like an engine, without a way to further privileges.
+        enter = [
+            "setpriv",
+            "--no-new-privs",
+            "chroot",
+            f"--userspec={image.user}",
+            "--groups=",
+            str(image.root),
+        ]
         script = f"{'; '.join(mounts)}; cd /; exec {shlex.join([*enter, *command])}"
         namespaces = ["unshare", "--mount"]
         if pod:
@@ -156,31 +188,31 @@ class Container:
 
     @property
     def pid(self):
-        """Its first process, as it is known outside."""
+        """The id on this host of the container's first process."""
         [pid] = children(self.process.pid)
         return pid
 
     def wait_for(self, pattern):
-        """What it says, sooner or later."""
-        said, deadline = "", time.monotonic() + HANG
+        """Waits for output that matches."""
+        output, deadline = "", time.monotonic() + HANG
         while select.select([self.process.stdout], [], [], deadline - time.monotonic())[0]:
-            said += (read := os.read(self.process.stdout.fileno(), 4096).decode())
-            if found := re.search(pattern, said):
+            output += (read := os.read(self.process.stdout.fileno(), 4096).decode())
+            if found := re.search(pattern, output):
                 return found
             if not read:
                 break
-        raise AssertionError(f"no {pattern!r} in:\n{said}")
+        raise AssertionError(f"no {pattern!r} in:\n{output}")
 
     def signal(self, number):
         os.kill(self.pid, number)
 
     def end(self):
-        """Its status, and the rest of what it said."""
-        said = self.process.communicate(timeout=HANG)[0]
-        return self.process.returncode, said
+        """Waits for its end, and returns its status and the rest of its output."""
+        output = self.process.communicate(timeout=HANG)[0]
+        return self.process.returncode, output
 
     def kill(self):
-        """Its own processes first: they have changed their user, and so do not end with what made the namespaces."""
+        """Kills the container's processes before `unshare`: as another user, they outlive it."""
         for pid in children(self.process.pid):
             os.kill(pid, signal.SIGKILL)
         self.process.kill()

@@ -1,4 +1,4 @@
-"""The man pages and completions, read by the programs that they are for."""
+"""The man pages and completions, read by man page formatters and shells."""
 
 import gzip
 import re
@@ -13,7 +13,7 @@ DOCS = REPOSITORY / "target/docs"
 SHELL = {
     "bash": """
         source {docs}/taskbeat.bash
-        # What bash itself offers only while it completes.
+        # bash has this builtin only during a completion.
         compopt() {{ :; }}
         COMP_WORDS=({words}) COMP_CWORD=$(({count} - 1))
         _taskbeat taskbeat "${{COMP_WORDS[-1]}}" "${{COMP_WORDS[-2]}}"
@@ -24,7 +24,9 @@ SHELL = {
 
 
 def run(*command):
-    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -37,21 +39,23 @@ def unpacked(name):
     return gzip.decompress((DOCS / f"{name}.gz").read_bytes())
 
 
-def test_the_pages_are_these():
+def test_each_command_has_a_page():
     needs(DOCS)
     assert sorted(path.stem for path in DOCS.glob("*.gz")) == sorted(PAGES)
 
 
 @pytest.mark.parametrize("name", PAGES)
-def test_groff_and_mandoc_understand_every_page(name, tmp_path):
+def test_groff_and_mandoc_accept_every_page(name, tmp_path):
     needs("groff", "mandoc", DOCS)
     page = tmp_path / name
     page.write_bytes(unpacked(name))
-    done = subprocess.run(["groff", "-man", "-ww", "-z", "-Tutf8", page], capture_output=True, text=True)
+    groff = ["groff", "-man", "-ww", "-z", "-Tutf8", page]
+    done = subprocess.run(groff, capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
-    lint = subprocess.run(["mandoc", "-T", "lint", "-W", "warning", page], capture_output=True, text=True).stdout
-    # A date would make another page of the same source every day.
-    assert [line for line in lint.splitlines() if "missing date" not in line] == []
+    lint = ["mandoc", "-T", "lint", "-W", "warning", page]
+    warnings = subprocess.run(lint, capture_output=True, text=True).stdout.splitlines()
+    # With a date, each day would make another page of the same source.
+    assert [line for line in warnings if "missing date" not in line] == []
 
 
 def test_every_setting_is_on_its_page():
@@ -93,11 +97,14 @@ def test_shells_complete_commands_options_values_and_paths(shell, tmp_path):
     assert complete("taskbeat", "run", "--stop-s") == {"--stop-signal", "--stop-scope"}
     assert complete("taskbeat", "run", "--stop-signal", "U") == {"USR1", "USR2"}
     assert complete("taskbeat", "once", "--log-format", "j") == {"json"}
-    assert complete("taskbeat", "run", "--config", f"{tmp_path}/task") == {f"{tmp_path}/taskbeat.toml"}
+    assert complete("taskbeat", "run", "--config", f"{tmp_path}/task") == {
+        f"{tmp_path}/taskbeat.toml"
+    }
 
 
 def test_zsh_finds_its_completions():
     needs("zsh", DOCS)
-    script = f"fpath=({DOCS} $fpath); autoload -U compinit; compinit -D -u; autoload +X _taskbeat; echo $_comps[taskbeat]"
+    load = "autoload -U compinit; compinit -D -u; autoload +X _taskbeat"
+    script = f"fpath=({DOCS} $fpath); {load}; echo $_comps[taskbeat]"
     assert run("zsh", "-fc", script) == "_taskbeat\n"
     run("zsh", "-n", str(DOCS / "_taskbeat"))

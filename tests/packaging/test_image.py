@@ -1,4 +1,4 @@
-"""The image and the example of a runner's image: built by their Containerfiles, and run as engines run them."""
+"""The image and the example of a runner's image, built by their Containerfiles and run."""
 
 import json
 import os
@@ -19,7 +19,7 @@ from machine import children, until
 PACKAGING = REPOSITORY / "packaging"
 BINARY = REPOSITORY / "target/release/taskbeat"
 
-# Says that it runs, and leaves an orphan behind every so often.
+# Leaves orphans behind, and prints a line when it runs.
 RUNNER = """#!/bin/sh
 trap 'echo asked to stop; kill $!; exit 7' TERM
 for number in 1 2 3 4 5 6 7 8 9; do (true & true & ); done
@@ -39,11 +39,13 @@ def folder(tmp_path_factory):
 @pytest.fixture(scope="session")
 def image(folder):
     needs("root", ROOT, BINARY)
-    promised = re.search(r'^rust-version = "(.*)"$', (REPOSITORY / "Cargo.toml").read_text(), re.MULTILINE)[1]
+    promised = re.search(
+        r'^rust-version = "(.*)"$', (REPOSITORY / "Cargo.toml").read_text(), re.MULTILINE
+    )[1]
     home = Path.home()
     cargo = Path(os.environ.get("CARGO_HOME", home / ".cargo"))
     rustup = Path(os.environ.get("RUSTUP_HOME", home / ".rustup"))
-    # The toolchain and what it has built are lent by the host; cargo itself judges whether the latter is good enough.
+    # The toolchain and the build cache are those of the host. cargo rebuilds if the cache is stale.
     caches = {
         "/usr/local/cargo/registry": cargo / "registry",
         "/usr/src/target": REPOSITORY / "target",
@@ -65,19 +67,31 @@ def runner_image(folder, image):
     context.mkdir()
     (context / "runner").write_text(RUNNER)
     (context / "runner").chmod(0o755)
-    known = {"registry.example/taskbeat:0.1.0": image.root, "docker.io/library/debian:bookworm-slim": ROOT}
+    known = {
+        "registry.example/taskbeat:0.1.0": image.root,
+        "docker.io/library/debian:bookworm-slim": ROOT,
+    }
     (folder / "runner").mkdir()
     return build(PACKAGING / "Containerfile.runner", context, known, {}, folder / "runner")
 
 
 @pytest.fixture
 def endpoint():
-    """Starts a rehearsal whose endpoint plays the script to each task runner, and returns what a container needs."""
+    """Starts a rehearsal, and returns the environment of a container that talks to its endpoint."""
     rehearsals = []
 
     def endpoint(script):
         rehearsal = subprocess.Popen(
-            [BINARY, "rehearse", "--listen", "127.0.0.1:0", "--interval", "15m", "--script", script],
+            [
+                BINARY,
+                "rehearse",
+                "--listen",
+                "127.0.0.1:0",
+                "--interval",
+                "15m",
+                "--script",
+                script,
+            ],
             stderr=subprocess.PIPE,
             text=True,
         )
@@ -103,7 +117,7 @@ def endpoint():
 
 @pytest.fixture
 def start():
-    """Starts containers that end with the test, the newest first."""
+    """Starts containers, and kills them after the test, the newest first."""
     containers = []
 
     def start(*arguments, **options):
@@ -115,34 +129,47 @@ def start():
         container.kill()
 
 
-def test_the_image_has_nothing_but_what_it_needs(image):
+def test_the_image_has_the_binary_its_libraries_and_certificates(image):
     files = {str(path.relative_to(image.root)) for path in image.root.rglob("*") if path.is_file()}
-    libraries = {path for path in files if re.search(r"/(ld-linux|lib(c|m|gcc_s)\b)[^/]*\.so[.0-9]*$", path)}
+    libraries = {
+        path for path in files if re.search(r"/(ld-linux|lib(c|m|gcc_s)\b)[^/]*\.so[.0-9]*$", path)
+    }
     assert files - libraries == {"usr/bin/taskbeat", "etc/ssl/certs/ca-certificates.crt"}
     assert len(libraries) == 4
     assert sum((image.root / path).stat().st_size for path in files) < 20_000_000
     assert image.user == "65534:65534"
 
 
-def test_without_arguments_it_asks_for_its_identity(image, start):
-    status, said = start(image, environment={}).end()
+def test_without_settings_the_image_names_the_missing_id(image, start):
+    status, output = start(image, environment={}).end()
     assert status == 78
-    assert "TASKBEAT_TASKRUNNER_ID" in said
+    assert "TASKBEAT_TASKRUNNER_ID" in output
 
 
-def test_names_are_looked_up(image, start, endpoint):
-    environment = endpoint("ok*2") | {"AWS_ENDPOINT_URL_DATA_PIPELINE": "http://datapipeline.invalid"}
-    status, said = start(image, ["once"], environment=environment).end()
+def test_the_image_resolves_names(image, start, endpoint):
+    environment = endpoint("ok*2") | {
+        "AWS_ENDPOINT_URL_DATA_PIPELINE": "http://datapipeline.invalid"
+    }
+    status, output = start(image, ["once"], environment=environment).end()
     assert status == 69
-    assert "failed to lookup address information" in said
+    assert "failed to lookup address information" in output
 
 
-def test_root_certificates_are_found(image, start, endpoint, tmp_path):
+def test_the_image_finds_the_root_certificates(image, start, endpoint, tmp_path):
     key, certificate = tmp_path / "key.pem", tmp_path / "ca-certificates.crt"
     subject = ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"]
-    kind = ["-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-addext", "basicConstraints=critical,CA:FALSE"]
-    made = ["openssl", "req", *kind, *subject, "-keyout", key, "-out", certificate]
-    subprocess.run(made, check=True, capture_output=True)
+    kind = [
+        "-x509",
+        "-newkey",
+        "rsa:2048",
+        "-nodes",
+        "-days",
+        "2",
+        "-addext",
+        "basicConstraints=critical,CA:FALSE",
+    ]
+    request = ["openssl", "req", *kind, *subject, "-keyout", key, "-out", certificate]
+    subprocess.run(request, check=True, capture_output=True)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate, key)
     with socket.create_server(("127.0.0.1", 0)) as listener:
@@ -169,30 +196,34 @@ def test_root_certificates_are_found(image, start, endpoint, tmp_path):
 def test_a_runner_under_pid_1_is_stopped_at_terminate(runner_image, start, endpoint):
     container = start(runner_image, environment=endpoint("ok*3,terminate"))
     container.wait_for("runs as 65534")
-    status, said = container.end()
-    assert (status, "asked to stop" in said) == (0, True), said
+    status, output = container.end()
+    assert (status, "asked to stop" in output) == (0, True), output
 
 
-def test_a_stop_of_the_container_gives_the_runners_status(runner_image, start, endpoint):
+def test_a_stop_of_the_container_ends_with_the_status_of_the_runner(runner_image, start, endpoint):
     container = start(runner_image, environment=endpoint("ok*2,hang"))
     container.wait_for("runs as 65534")
-    until(lambda: len(children(container.pid)) == 1, "the reaping of what the runner left behind")
-    container.signal(signal.SIGTERM)
-    status, said = container.end()
-    assert (status, "asked to stop" in said) == (7, True), said
+    until(lambda: len(children(container.pid)) == 1, "the reaping of the orphans")
+    # Set in the image, because an engine would take the stop signal of its base.
+    container.signal(signal.Signals[runner_image.stop_signal])
+    status, output = container.end()
+    assert (status, "asked to stop" in output) == (7, True), output
 
 
 @pytest.fixture
 def pod(runner_image, start, tmp_path):
-    """A shared PID namespace, and a runner that says who it is in a file, as the manifests have it."""
+    """A shared PID namespace with a runner that writes its pid file, as in the manifests."""
     volume = tmp_path / "pid"
     volume.mkdir()
     volume.chmod(0o777)
     first = start(runner_image, ["-c", "echo up; exec sleep infinity"], entrypoint=["/bin/sh"])
     first.wait_for("up")
     command = yaml.safe_load_all((PACKAGING / "kubernetes.yaml").read_text())
-    [command] = [part["spec"]["template"]["spec"]["containers"][0]["command"] for part in command if "spec" in part]
-    runner = start(runner_image, command[1:], entrypoint=command[:1], pod=first, volumes={"/run/etl": volume})
+    [spec] = [part["spec"]["template"]["spec"] for part in command if "spec" in part]
+    command = spec["containers"][0]["command"]
+    runner = start(
+        runner_image, command[1:], entrypoint=command[:1], pod=first, volumes={"/run/etl": volume}
+    )
     runner.wait_for("runs as 65534")
     return first, runner, {"/run/etl": volume}
 
@@ -200,20 +231,26 @@ def pod(runner_image, start, tmp_path):
 def test_the_sidecar_of_kubernetes_stops_its_runner_and_stays(image, pod, start, endpoint):
     first, runner, volumes = pod
     documents = yaml.safe_load_all((PACKAGING / "kubernetes.yaml").read_text())
-    [template] = [document["spec"]["template"]["spec"] for document in documents if document["kind"] == "Job"]
+    [template] = [
+        document["spec"]["template"]["spec"] for document in documents if document["kind"] == "Job"
+    ]
     [manifest] = template["initContainers"]
-    environment = {variable["name"]: variable.get("value", "etl-x7k2p") for variable in manifest["env"]}
+    environment = {
+        variable["name"]: variable.get("value", "etl-x7k2p") for variable in manifest["env"]
+    }
     environment = endpoint("ok*2,terminate") | environment
     sidecar = start(image, manifest["args"], environment=environment, pod=first, volumes=volumes)
     sidecar.wait_for("the service says terminate")
-    status, said = runner.end()
-    assert (status, "asked to stop" in said) == (7, True), said
+    status, output = runner.end()
+    assert (status, "asked to stop" in output) == (7, True), output
     probe = manifest["readinessProbe"]["exec"]["command"]
 
     def is_idle():
-        status, said = start(image, probe[1:], entrypoint=probe[:1], environment=environment, pod=first).end()
-        assert status == 0, said
-        return "terminated, idle" in said
+        status, output = start(
+            image, probe[1:], entrypoint=probe[:1], environment=environment, pod=first
+        ).end()
+        assert status == 0, output
+        return "terminated, idle" in output
 
     until(is_idle, "terminated, idle")
     sidecar.signal(signal.SIGTERM)
@@ -223,10 +260,12 @@ def test_the_sidecar_of_kubernetes_stops_its_runner_and_stays(image, pod, start,
 def test_the_sidecar_of_ecs_stops_its_runner_and_ends(image, pod, start, endpoint):
     first, runner, volumes = pod
     task = json.loads((PACKAGING / "ecs-task.json").read_text())
-    [manifest] = [container for container in task["containerDefinitions"] if container["name"] == "taskbeat"]
+    [manifest] = [
+        container for container in task["containerDefinitions"] if container["name"] == "taskbeat"
+    ]
     environment = {variable["name"]: variable["value"] for variable in manifest["environment"]}
     environment = endpoint("ok*2,terminate") | environment
     sidecar = start(image, manifest["command"], environment=environment, pod=first, volumes=volumes)
     assert runner.end()[0] == 7
-    status, said = sidecar.end()
-    assert status == 0, said
+    status, output = sidecar.end()
+    assert status == 0, output

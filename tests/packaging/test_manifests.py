@@ -1,4 +1,4 @@
-"""The manifests: each must please the schema of the system that reads it, and taskbeat itself."""
+"""The manifests, checked by the schema of the system that reads each, and by taskbeat."""
 
 import copy
 import json
@@ -20,9 +20,9 @@ from conftest import REPOSITORY, needs
 
 PACKAGING = REPOSITORY / "packaging"
 TASKBEAT = os.environ.get("TASKBEAT", str(REPOSITORY / "target/debug/taskbeat"))
-# Of Debian's cloud-init, where .ci/run put it.
+# From Debian's package cloud-init, unpacked by .ci/run.
 CLOUD_INIT = REPOSITORY / "target/cloud-init/usr/lib/python3/dist-packages/cloudinit/config/schemas"
-KUBERNETES = "1.29"  # the first one with native sidecars that need not be switched on
+KUBERNETES = "1.29"  # the first version with native sidecars by default
 
 
 def kubernetes():
@@ -45,7 +45,7 @@ def policy():
     return json.loads((PACKAGING / "iam-policy.json").read_text())
 
 
-def complaints_of_kubernetes(documents):
+def errors_of_kubernetes(documents):
     for version in (KUBERNETES, kubernetes_validate.latest_version()):
         for document in documents:
             try:
@@ -54,7 +54,7 @@ def complaints_of_kubernetes(documents):
                 yield f"{version}: {error}"
 
 
-def complaints_of_ecs(task):
+def errors_of_ecs(task):
     model = botocore.session.get_session().get_service_model("ecs")
     shape = model.operation_model("RegisterTaskDefinition").input_shape
     report = ParamValidator().validate(task, shape)
@@ -65,7 +65,7 @@ def complaints_of_ecs(task):
 
 
 def wrong_words(value, shape):
-    """Values that the model enumerates, and botocore does not judge."""
+    """Values that are not in the model's enums, which botocore does not check."""
     if shape.type_name == "structure":
         for name, part in value.items():
             yield from wrong_words(part, shape.members[name])
@@ -76,19 +76,19 @@ def wrong_words(value, shape):
         yield f"{value} is not one of {shape.enum}"
 
 
-def complaints_of_cloud_init(data):
+def errors_of_cloud_init(data):
     needs(CLOUD_INIT)
     schema = json.loads((CLOUD_INIT / "schema-cloud-config-v1.json").read_text())
     for error in jsonschema.Draft4Validator(schema).iter_errors(data):
         yield error.message
 
 
-def complaints_of_iam(statements):
+def errors_of_iam(statements):
     yield from parliament.analyze_policy_string(json.dumps(statements)).findings
 
 
 def spoiled(manifest, *path):
-    """A copy with one thing wrong."""
+    """A copy with one value replaced."""
     *path, last, value = path
     result = part = copy.deepcopy(manifest())
     for key in path:
@@ -101,72 +101,84 @@ CONTAINER = (1, "spec", "template", "spec", "initContainers", 0)
 
 
 @pytest.mark.parametrize(
-    ("complaints", "manifest", "wrong"),
+    ("errors", "manifest", "wrong"),
     [
-        (complaints_of_kubernetes, kubernetes, (*CONTAINER, "restartpolicy", "Always")),
-        (complaints_of_kubernetes, kubernetes, (1, "spec", "backoffLimit", "many")),
-        (complaints_of_kubernetes, kubernetes_main, (0, "spec", "template", "spec", "containers", 0, "arg", ["run"])),
-        (complaints_of_ecs, ecs, ("containerDefinitions", 1, "stopTimeout", "30s")),
-        (complaints_of_ecs, ecs, ("pidMode", "tasks")),
-        (complaints_of_cloud_init, user_data, ("write_files", 0, "paths", "/etc")),
-        (complaints_of_cloud_init, user_data, ("runcmd", "reboot")),
-        (complaints_of_iam, policy, ("Statement", 0, "Action", "datapipeline:ReportHeartbeat")),
-        (complaints_of_iam, policy, ("Statement", 0, "Resource", "arn:aws:s3:::etl")),
+        (errors_of_kubernetes, kubernetes, (*CONTAINER, "restartpolicy", "Always")),
+        (errors_of_kubernetes, kubernetes, (1, "spec", "backoffLimit", "many")),
+        (
+            errors_of_kubernetes,
+            kubernetes_main,
+            (0, "spec", "template", "spec", "containers", 0, "arg", ["run"]),
+        ),
+        (errors_of_ecs, ecs, ("containerDefinitions", 1, "stopTimeout", "30s")),
+        (errors_of_ecs, ecs, ("pidMode", "tasks")),
+        (errors_of_cloud_init, user_data, ("write_files", 0, "paths", "/etc")),
+        (errors_of_cloud_init, user_data, ("runcmd", "reboot")),
+        (errors_of_iam, policy, ("Statement", 0, "Action", "datapipeline:ReportHeartbeat")),
+        (errors_of_iam, policy, ("Statement", 0, "Resource", "arn:aws:s3:::etl")),
     ],
 )
-def test_each_manifest_pleases_its_schema(complaints, manifest, wrong):
-    assert list(complaints(manifest())) == []
-    # So that the schema's silence means something.
-    assert list(complaints(spoiled(manifest, *wrong))) != []
+def test_each_manifest_matches_its_schema(errors, manifest, wrong):
+    assert list(errors(manifest())) == []
+    # The schema finds a mistake if there is one.
+    assert list(errors(spoiled(manifest, *wrong))) != []
 
 
 def check(arguments, environment, tmp_path):
-    """What taskbeat makes of the settings."""
+    """The settings that `taskbeat check` prints, and its whole output as `output`."""
     environment = {"HOME": str(tmp_path), "AWS_EC2_METADATA_DISABLED": "true"} | environment
     command = [TASKBEAT, "check", *arguments]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
+    done = subprocess.run(
+        command, env=environment, capture_output=True, text=True, timeout=300, check=False
+    )
     assert (done.returncode, done.stderr) == (0, "")
-    return dict(re.findall(r"^(\S+) +(.*?)  +\S.*$", done.stdout, re.MULTILINE)) | {"said": done.stdout}
+    return dict(re.findall(r"^(\S+) +(.*?)  +\S.*$", done.stdout, re.MULTILINE)) | {
+        "output": done.stdout
+    }
 
 
-def test_taskbeat_takes_the_settings_of_kubernetes(tmp_path):
+def test_taskbeat_accepts_the_settings_of_kubernetes(tmp_path):
     pod = kubernetes()[1]["spec"]["template"]["spec"]
     [sidecar] = pod["initContainers"]
-    environment = {variable["name"]: variable.get("value", "etl-x7k2p") for variable in sidecar["env"]}
+    environment = {
+        variable["name"]: variable.get("value", "etl-x7k2p") for variable in sidecar["env"]
+    }
     assert sidecar["args"][0] == "run"
     settings = check(sidecar["args"][1:], environment, tmp_path)
     assert settings["taskrunner-id"] == "etl-x7k2p"
     assert settings["after-terminate"] == "idle"
-    # The service's variables for a service of our own name.
+    # The variables of a Service named taskbeat-… would be unknown settings.
     assert pod["enableServiceLinks"] is False
     [command] = [container["command"] for container in pod["containers"]]
     assert f"> {settings['pid-file']};" in command[2]
 
 
-def test_taskbeat_takes_the_settings_of_kubernetes_as_the_main_process(tmp_path):
+def test_taskbeat_accepts_the_settings_of_kubernetes_as_the_main_process(tmp_path):
     pod = kubernetes_main()[0]["spec"]["template"]["spec"]
     [runner] = pod["containers"]
-    environment = {variable["name"]: variable.get("value", "etl-x7k2p") for variable in runner["env"]}
+    environment = {
+        variable["name"]: variable.get("value", "etl-x7k2p") for variable in runner["env"]
+    }
     assert runner["args"][0] == "run"
     settings = check(runner["args"][1:], environment, tmp_path)
     assert settings["taskrunner-id"] == "etl-x7k2p"
     assert pod["enableServiceLinks"] is False
 
 
-def test_kubernetes_starts_no_runner_again_that_was_terminated():
-    # By a sidecar the runner ends with whatever it wants, so no end of it may bring another pod.
+def test_kubernetes_does_not_restart_a_runner_after_terminate():
+    # Beside a sidecar the runner may exit with any status, and none may start another pod.
     job = kubernetes()[1]["spec"]
     assert job["backoffLimit"] == 0
     assert job["template"]["spec"]["restartPolicy"] == "Never"
     assert [rule["action"] for rule in job["podFailurePolicy"]["rules"]] == ["Ignore"]
     assert "onExitCodes" not in job["podFailurePolicy"]["rules"][0]
-    # As the main process taskbeat ends with 0, which is no failure.
+    # As the main process taskbeat exits 0, which is no failure.
     job = kubernetes_main()[0]["spec"]
     assert job["template"]["spec"]["restartPolicy"] == "OnFailure"
     assert "initContainers" not in job["template"]["spec"]
 
 
-def test_taskbeat_takes_the_settings_of_ecs(tmp_path):
+def test_taskbeat_accepts_the_settings_of_ecs(tmp_path):
     task = ecs()
     _, taskbeat, runner = task["containerDefinitions"]
     environment = {variable["name"]: variable["value"] for variable in taskbeat["environment"]}
@@ -176,25 +188,30 @@ def test_taskbeat_takes_the_settings_of_ecs(tmp_path):
     assert f"> {settings['pid-file']};" in runner["command"][0]
 
 
-def test_the_volume_of_ecs_is_the_runner_s_before_anybody_uses_it(tmp_path):
+def test_the_volume_of_ecs_belongs_to_the_user_of_the_containers(tmp_path):
     needs("root")
     volume, *users = ecs()["containerDefinitions"]
-    awaited = [[(other["containerName"], other["condition"]) for other in user["dependsOn"]] for user in users]
-    # A stop goes the other way, so that taskbeat outlives the runner.
+    awaited = [
+        [(other["containerName"], other["condition"]) for other in user["dependsOn"]]
+        for user in users
+    ]
+    # ECS stops containers in the reverse order, so that taskbeat outlives the runner.
     assert awaited == [[("volume", "SUCCESS")], [("taskbeat", "START")]]
     assert not volume["essential"]
     assert {user["user"] for user in users} == {"65534:65534"}
     tmp_path.chmod(0o755)
-    command = [part.replace("/run/etl", str(tmp_path)) for part in volume["entryPoint"] + volume["command"]]
+    command = [
+        part.replace("/run/etl", str(tmp_path)) for part in volume["entryPoint"] + volume["command"]
+    ]
     subprocess.run(command, check=True)
-    # An engine gives a volume the owner that the image has for its place, but only while nothing is in it.
+    # An engine gives an empty volume the owner of its path in the image. This one is not empty.
     assert [path.name for path in tmp_path.iterdir()] == ["pid"]
     for path in (tmp_path, tmp_path / "pid"):
         assert (path.stat().st_uid, path.stat().st_gid) == (65534, 65534)
 
 
 class Metadata(BaseHTTPRequestHandler):
-    """An instance's metadata service."""
+    """The metadata service of an instance."""
 
     def do_PUT(self):
         self.answer("token")
@@ -214,7 +231,7 @@ class Metadata(BaseHTTPRequestHandler):
         pass
 
 
-def test_taskbeat_takes_the_settings_of_the_user_data(tmp_path):
+def test_taskbeat_accepts_the_settings_of_the_user_data(tmp_path):
     [file] = user_data()["write_files"]
     assert file["path"] == "/etc/taskbeat/taskbeat.toml"
     config = tmp_path / "taskbeat.toml"
@@ -230,11 +247,13 @@ def test_taskbeat_takes_the_settings_of_the_user_data(tmp_path):
         settings = check(["--online", "--config", str(config)], environment, tmp_path)
         server.shutdown()
     assert settings["worker-group"] == "etl"
-    assert "i-0123456789abcdef0" in settings["said"]
+    assert "i-0123456789abcdef0" in settings["output"]
 
 
-def test_manifests_name_this_version_and_one_policy():
-    version = re.search(r'^version = "(.*)"$', (REPOSITORY / "Cargo.toml").read_text(), re.MULTILINE)[1]
+def test_manifests_name_this_version_and_the_policy_of_the_readme():
+    version = re.search(
+        r'^version = "(.*)"$', (REPOSITORY / "Cargo.toml").read_text(), re.MULTILINE
+    )[1]
     named = []
     for path in PACKAGING.iterdir():
         if path.is_file():

@@ -1,4 +1,4 @@
-"""A machine for each test, for each of the systemds that matter."""
+"""A machine with a real systemd for each test, once for each supported version."""
 
 import json
 import os
@@ -9,7 +9,7 @@ import pytest
 from machine import ROOTS, TASKBEAT, Machine
 from service import PORT, Service
 
-# 252 is that of Amazon Linux 2023, too.
+# Amazon Linux 2023 has 252, too.
 SUITES = {"bookworm": "252", "trixie": "257"}
 ENVIRONMENT = {
     "AWS_ACCESS_KEY_ID": "AKIDEXAMPLE",
@@ -21,7 +21,7 @@ ENVIRONMENT = {
 
 
 def missing(suite):
-    """What is not there for a machine to boot."""
+    """The first thing that a machine needs and this host lacks, or None."""
     if os.geteuid() != 0:
         return "root"
     if not shutil.which("systemd-nspawn"):
@@ -32,7 +32,7 @@ def missing(suite):
 
 @pytest.fixture(params=SUITES, ids=[f"systemd-{version}" for version in SUITES.values()])
 def boot(request):
-    """Boots a machine with these of our files, and ends it."""
+    """Boots machines with the given files, and ends them after the test."""
     if lacking := missing(request.param):
         reason = f"a real systemd needs {lacking}; `CI=true bash .ci/run` installs it"
         if os.environ.get("CI") == "true":
@@ -47,8 +47,12 @@ def boot(request):
     yield boot
     for machine in machines:
         try:
-            # Seen only when a test fails.
-            print(machine.ask("journalctl", "--output=short-precise", "--no-pager", "--lines=200").stdout)
+            # pytest shows this only if the test fails.
+            print(
+                machine.attempt(
+                    "journalctl", "--output=short-precise", "--no-pager", "--lines=200"
+                ).stdout
+            )
         finally:
             machine.end()
 
@@ -56,8 +60,10 @@ def boot(request):
 @pytest.fixture
 def machine(boot):
     machine = boot()
-    # Every service is told: who we are, and that there is no EC2 here.
-    machine.systemctl("set-environment", *(f"{name}={value}" for name, value in ENVIRONMENT.items()))
+    # For all services: credentials, the endpoint, and no EC2 metadata.
+    machine.systemctl(
+        "set-environment", *(f"{name}={value}" for name, value in ENVIRONMENT.items())
+    )
     machine.run("useradd", "--system", "etl")
     return machine
 
@@ -72,7 +78,7 @@ def service(machine):
 
 @pytest.fixture
 def configure(machine):
-    """Writes the configuration NAME, of the task runner NAME."""
+    """Writes the configuration file NAME, with the taskrunner-id NAME."""
 
     def configure(name, **settings):
         machine.write(f"/etc/taskbeat/{name}.toml", configuration(name, **settings))
@@ -82,5 +88,7 @@ def configure(machine):
 
 def configuration(name, **settings):
     settings = {"taskrunner-id": name, "hostname": "runner.example"} | settings
-    # Strings, which are written alike in JSON and TOML.
-    return "".join(f"{key.replace('_', '-')} = {json.dumps(value)}\n" for key, value in settings.items())
+    # All values are strings, which JSON and TOML write alike.
+    return "".join(
+        f"{key.replace('_', '-')} = {json.dumps(value)}\n" for key, value in settings.items()
+    )

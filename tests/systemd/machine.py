@@ -1,4 +1,4 @@
-"""A machine with a real systemd: a container that boots a root of Debian, with our units as they are shipped."""
+"""A container that boots a Debian root with a real systemd, and the units as they are shipped."""
 
 import contextlib
 import json
@@ -19,13 +19,13 @@ HANG = 120
 
 
 def shipped():
-    """What a package installs, and where."""
+    """The files that a package installs, and their paths."""
     units = {unit: f"/usr/lib/systemd/system/{unit.name}" for unit in UNITS.glob("*.service")}
     return {TASKBEAT: "/usr/bin/taskbeat"} | units
 
 
 def until(condition, what):
-    """Waits until `condition` is true, and returns what it is."""
+    """Waits until `condition()` is true, and returns its value."""
     give_up = time.monotonic() + HANG
     while not (value := condition()):
         if time.monotonic() > give_up:
@@ -37,14 +37,14 @@ def until(condition, what):
 def children(pid):
     found = []
     for task in Path(f"/proc/{pid}/task").glob("*/children"):
-        # A thread may end meanwhile.
+        # The thread may have ended.
         with contextlib.suppress(OSError):
             found += map(int, task.read_text().split())
     return found
 
 
 def is_first(pid):
-    """Whether the process is the first one of a container, by our id. systemd-nspawn has children that come and go."""
+    """True if `pid`, an id of this host, is PID 1 of a container."""
     try:
         status = Path(f"/proc/{pid}/status").read_text()
     except (FileNotFoundError, ProcessLookupError):
@@ -53,18 +53,30 @@ def is_first(pid):
 
 
 class Machine:
-    """Boots when it is made. Nothing that happens in it is kept.
+    """A booted machine. Its changes are discarded.
 
-    `binds` are our files that it has, and where; when nobody says otherwise, what is shipped.
+    `binds` maps files of this host to paths in the machine; by default those that are shipped.
     """
 
     def __init__(self, suite, binds=None):
         if binds is None:
             binds = shipped()
         self.container = subprocess.Popen(
-            ["systemd-nspawn", "--quiet", f"--machine=taskbeat-{os.getpid()}", f"--directory={ROOTS / suite}"]
-            + ["--boot", "--volatile=overlay", "--private-network", "--register=no", "--keep-unit", "--console=pipe"]
-            + [f"--bind-ro={ours}:{its}" for ours, its in binds.items()],
+            [
+                "systemd-nspawn",
+                "--quiet",
+                f"--machine=taskbeat-{os.getpid()}",
+                f"--directory={ROOTS / suite}",
+            ]
+            + [
+                "--boot",
+                "--volatile=overlay",
+                "--private-network",
+                "--register=no",
+                "--keep-unit",
+                "--console=pipe",
+            ]
+            + [f"--bind-ro={source}:{target}" for source, target in binds.items()],
             env=os.environ | {"SYSTEMD_NSPAWN_UNIFIED_HIERARCHY": "1"},
             stdin=subprocess.DEVNULL,
         )
@@ -77,29 +89,37 @@ class Machine:
             raise
 
     def _init(self):
-        """Our id of the systemd inside."""
+        """The id on this host of the machine's systemd."""
         if self.container.poll() is not None:
             raise AssertionError(f"systemd-nspawn ended with {self.container.returncode}")
         return next(filter(is_first, children(self.container.pid)), None)
 
     def _is_up(self):
-        return self.ask("systemctl", "is-system-running").stdout.strip() in ("running", "degraded")
+        return self.attempt("systemctl", "is-system-running").stdout.strip() in (
+            "running",
+            "degraded",
+        )
 
     def end(self):
-        # With its systemd all of the container ends, and systemd-nspawn clears away.
+        # When its systemd ends, so does the container, and systemd-nspawn cleans up.
         os.kill(self.pid or self.container.pid, signal.SIGKILL)
         self.container.wait(timeout=HANG)
 
-    def ask(self, *command):
-        """Runs a command inside, whatever becomes of it."""
+    def attempt(self, *command):
+        """Runs a command in the machine, which may fail."""
         command = ["nsenter", "--target", str(self.pid), "--all", "--", *command]
         return subprocess.run(
-            command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=HANG, check=False
+            command,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=HANG,
+            check=False,
         )
 
     def run(self, *command):
-        """Runs a command inside, and returns what it prints. It must succeed."""
-        done = self.ask(*command)
+        """Runs a command in the machine and returns its output. The command must succeed."""
+        done = self.attempt(*command)
         assert done.returncode == 0, (command, done)
         return done.stdout
 
@@ -114,22 +134,25 @@ class Machine:
         self.path(path).write_text(text)
 
     def drop_in(self, unit, name, text):
-        """Adds to a unit, as an operator would. Our own examples are in drop-ins/."""
+        """Adds a drop-in to a unit."""
         self.write(f"/etc/systemd/system/{unit}.service.d/{name}.conf", text)
         self.systemctl("daemon-reload")
 
     def example(self, unit, name, whole=False):
-        """Adds one of our own examples; `whole` is with all that is commented out there."""
+        """Adds a drop-in of systemd/drop-ins; `whole` uncomments its lines."""
         text = (UNITS / f"drop-ins/{name}.conf").read_text()
         if whole:
             text = re.sub(r"^#(?=\w+=)", "", text, flags=re.MULTILINE)
         self.drop_in(unit, name, text)
 
+    def systemd_version(self):
+        return int(re.match(r"systemd (\d+)", self.systemctl("--version"))[1])
+
     def show(self, unit, name):
         return self.systemctl("show", unit, "--property", name, "--value").strip()
 
     def main_pid(self, unit):
-        """The id inside of the unit's main process; 0 if there is none."""
+        """The id in the machine of the unit's main process; 0 if there is none."""
         return int(self.show(unit, "MainPID"))
 
     def restarts(self, unit):
@@ -139,35 +162,38 @@ class Machine:
         return int(self.run("ps", "-o", "uid=", "--pid", str(pid)))
 
     def processes(self, unit):
-        """The ids inside of all processes of a unit."""
+        """The ids in the machine of all processes of a unit."""
         group = self.show(unit, "ControlGroup")
-        members = self.ask("cat", f"/sys/fs/cgroup{group}/cgroup.procs") if group else None
+        members = self.attempt("cat", f"/sys/fs/cgroup{group}/cgroup.procs") if group else None
         return [int(pid) for pid in members.stdout.split()] if members else []
 
     def kill(self, signal, pid):
         self.run("sh", "-c", 'kill "$@"', "sh", f"-{signal}", str(pid))
 
     def wait_for(self, unit, name, value):
-        """Waits until a property of a unit matches, as a whole."""
-        said = []
+        """Waits until the whole of a unit's property matches the pattern `value`."""
+        actual = ""
 
-        def is_so():
-            said[:] = [self.show(unit, name)]
-            return re.fullmatch(value, said[0])
+        def matches():
+            nonlocal actual
+            actual = self.show(unit, name)
+            return re.fullmatch(value, actual)
 
         try:
-            return until(is_so, f"{unit} with {name}={value}")
+            return until(matches, f"{unit} with {name}={value}")
         except AssertionError as never:
-            raise AssertionError(f"{never}, but {said[0]}") from None
+            raise AssertionError(f"{never}, but {actual}") from None
 
     def journal(self, unit, *options):
-        """What a unit's processes logged; systemd's own lines about it are not among that."""
-        told = self.run("journalctl", "--output=json", f"_SYSTEMD_UNIT={unit}.service", *options)
-        return [json.loads(line) for line in told.splitlines()]
+        """The log entries of a unit's processes, without those of systemd about the unit."""
+        entries = self.run("journalctl", "--output=json", f"_SYSTEMD_UNIT={unit}.service", *options)
+        return [json.loads(line) for line in entries.splitlines()]
 
     def wait_for_log(self, unit, pattern, count=1):
         def entries():
-            found = [entry for entry in self.journal(unit) if re.search(pattern, str(entry["MESSAGE"]))]
+            found = [
+                entry for entry in self.journal(unit) if re.search(pattern, str(entry["MESSAGE"]))
+            ]
             return found[count - 1 :]
 
         return until(entries, f"{unit} logs {pattern!r}, {count} times")[0]
@@ -177,4 +203,7 @@ class Machine:
         return self.path(path).read_text()
 
     def wait_for_end(self, pids):
-        until(lambda: not any(self.path(f"/proc/{pid}").exists() for pid in pids), f"the end of {pids}")
+        until(
+            lambda: not any(self.path(f"/proc/{pid}").exists() for pid in pids),
+            f"the end of {pids}",
+        )

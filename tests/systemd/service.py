@@ -1,4 +1,4 @@
-"""The service, on the loopback of a machine: it notes who beats and how, and answers what the test wants."""
+"""Data Pipeline on the loopback of a machine: records heartbeats, and replies as the test sets."""
 
 import ctypes
 import json
@@ -18,7 +18,7 @@ Heartbeat = namedtuple("Heartbeat", "id key")
 
 
 class Service:
-    """Listens from the start; `down` and `up` are an outage and its end."""
+    """Listens from the start. `down` begins an outage and `up` ends it."""
 
     def __init__(self, pid):
         self.pid = pid
@@ -29,7 +29,7 @@ class Service:
         self.up()
 
     def up(self):
-        # A thread of its own, since it moves to the machine's network for good.
+        # A thread of its own, because it enters the machine's network namespace for good.
         self.thread = threading.Thread(target=self._serve, daemon=True)
         self.thread.start()
         until(lambda: self.server, "the service listens")
@@ -43,8 +43,8 @@ class Service:
     def count(self, id):
         return sum(heartbeat.id == id for heartbeat in self.heartbeats)
 
-    def hear(self, id, more=1):
-        """Waits until so many more heartbeats have come."""
+    def wait_for_heartbeats(self, id, more=1):
+        """Waits for this number of further heartbeats of a task runner."""
         enough = self.count(id) + more
         until(lambda: self.count(id) >= enough, f"{more} more heartbeats of {id}")
 
@@ -57,7 +57,10 @@ class Service:
         class Handler(BaseHTTPRequestHandler):
             def do_POST(self):
                 body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-                id, key = body["taskrunnerId"], re.search(r"Credential=(\w+)/", self.headers["Authorization"])[1]
+                id, key = (
+                    body["taskrunnerId"],
+                    re.search(r"Credential=(\w+)/", self.headers["Authorization"])[1],
+                )
                 service.heartbeats.append(Heartbeat(id, key))
                 status, content = 200, {"terminate": id in service.terminated}
                 if refusal := service.refused.get(id):

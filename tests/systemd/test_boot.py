@@ -1,4 +1,4 @@
-"""A machine that boots with our units enabled, and without a service that would answer."""
+"""A machine that boots with the units enabled, while Data Pipeline is unreachable."""
 
 import pytest
 
@@ -6,7 +6,7 @@ from conftest import ENVIRONMENT, configuration
 from machine import UNITS, shipped, until
 from service import Service
 
-# A user that every Debian has.
+# A user that exists on every Debian.
 USER = "daemon"
 RUNNER = f"""
 [Service]
@@ -18,16 +18,17 @@ Restart=on-failure
 
 @pytest.fixture
 def boot_with(boot, tmp_path):
-    """Boots a machine that has these files, and these units where `systemctl enable` links them."""
+    """Boots a machine with these files, and with these units enabled: `{WANTING: UNIT}`."""
 
     def boot_with(files, enabled):
         environment = "".join(f'"{name}={value}" ' for name, value in ENVIRONMENT.items())
-        files = files | {"/etc/systemd/system.conf.d/tests.conf": f"[Manager]\nDefaultEnvironment={environment}\n"}
+        manager = f"[Manager]\nDefaultEnvironment={environment}\n"
+        files = files | {"/etc/systemd/system.conf.d/tests.conf": manager}
         binds = shipped()
         for index, (path, text) in enumerate(files.items()):
-            ours = tmp_path / str(index)
-            ours.write_text(text)
-            binds[ours] = path
+            source = tmp_path / str(index)
+            source.write_text(text)
+            binds[source] = path
         for wanting, unit in enabled.items():
             wants = tmp_path / f"{wanting}.wants"
             wants.mkdir()
@@ -38,7 +39,7 @@ def boot_with(boot, tmp_path):
     return boot_with
 
 
-def test_an_outage_at_the_boot_holds_nothing_up(boot_with):
+def test_an_outage_does_not_delay_the_boot(boot_with):
     machine = boot_with(
         {"/etc/taskbeat/taskbeat.toml": configuration("taskbeat", command="exec sleep 100000")},
         {"multi-user.target": "taskbeat"},
@@ -48,7 +49,7 @@ def test_an_outage_at_the_boot_holds_nothing_up(boot_with):
     taskbeat = machine.main_pid("taskbeat")
     service = Service(machine.pid)
     try:
-        service.hear("taskbeat")
+        service.wait_for_heartbeats("taskbeat")
         machine.wait_for("taskbeat", "StatusText", "acknowledged .*; runner pid .* up .*")
     finally:
         service.down()
@@ -56,7 +57,7 @@ def test_an_outage_at_the_boot_holds_nothing_up(boot_with):
     assert machine.restarts("taskbeat") == 0
 
 
-def test_the_sidecar_comes_with_the_runner_s_unit_at_the_boot(boot_with):
+def test_the_sidecar_starts_with_the_unit_of_the_runner_at_boot(boot_with):
     drop_ins = {"taskbeat-sidecar": "sidecar", "etl": "runner"}
     files = {
         f"/etc/systemd/system/{unit}.service.d/{name}.conf": (
@@ -65,14 +66,16 @@ def test_the_sidecar_comes_with_the_runner_s_unit_at_the_boot(boot_with):
         for unit, name in drop_ins.items()
     }
     files["/etc/systemd/system/etl.service"] = RUNNER
-    files["/etc/taskbeat/sidecar.toml"] = configuration("sidecar", pid_file="/run/etl/pid", interval="1s")
+    files["/etc/taskbeat/sidecar.toml"] = configuration(
+        "sidecar", pid_file="/run/etl/pid", interval="1s"
+    )
     machine = boot_with(files, {"multi-user.target": "etl", "etl.service": "taskbeat-sidecar"})
     for unit in ("etl", "taskbeat-sidecar"):
         assert machine.show(unit, "ActiveState") == "active"
     sidecar = machine.main_pid("taskbeat-sidecar")
     service = Service(machine.pid)
     try:
-        service.hear("sidecar")
+        service.wait_for_heartbeats("sidecar")
         runner = machine.main_pid("etl")
         until(
             lambda: f"; runner pid {runner} up" in machine.show("taskbeat-sidecar", "StatusText"),
