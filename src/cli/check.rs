@@ -1,6 +1,6 @@
 //! `taskbeat check`: what would be done, and why.
 
-use super::{CliError, load, runtime};
+use super::shared::{CliError, load, runtime};
 use crate::aws::Connection;
 use crate::config::Options;
 use crate::core::Exit;

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::{CliError, load, runtime, start_log};
+use super::shared::{CliError, load, runtime, start_log};
 use crate::aws::{Connection, DataPipeline};
 use crate::config::Options;
 use crate::core::{Exit, FailureClass, Outcome};

@@ -12,9 +12,9 @@ use tracing::warn;
 
 use super::membership::Membership;
 use super::orphans;
+use super::signalled::{Signalled, StopSettings};
 use super::spawn::{Placement, Spawned, StartError};
 use super::tree::{BESIDE_RUNNER, Process, ProcessKey, Tree, children, group_and_session};
-use super::{Signalled, StopSettings};
 use crate::config::StopScope;
 use crate::core::{Event, Exit};
 

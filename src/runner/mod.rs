@@ -5,11 +5,12 @@ mod child;
 mod membership;
 mod orphans;
 mod pid_file;
+mod signalled;
 mod spawn;
 mod terminal;
 mod tree;
 
-use std::{fmt, future};
+use std::future;
 
 use rustix::io::Errno;
 use rustix::process::{Pid, Signal};
@@ -17,10 +18,12 @@ use rustix::process::{Pid, Signal};
 use self::attached::Attached;
 use self::child::Child;
 use self::pid_file::PidFile;
-use crate::config::{RunnerSettings, StopScope, Target};
+use self::signalled::StopSettings;
+use crate::config::{RunnerSettings, Target};
 use crate::core::{Event, Exit, RunnerKind};
 
 pub(crate) use self::orphans::{kill_abandoned, mark_beside_runner};
+pub(crate) use self::signalled::Signalled;
 pub(crate) use self::spawn::StartError;
 pub(crate) use self::spawn::{Placement, Spawned};
 pub(crate) use self::terminal::Terminal;
@@ -34,37 +37,12 @@ pub(crate) struct Runner {
     live: Live,
 }
 
-/// How a runner is asked to stop.
-#[derive(Clone, Copy)]
-struct StopSettings {
-    signal: Signal,
-    scope: StopScope,
-}
-
 /// The runner, once it was started.
 enum Live {
     None,
     Child(Child),
     Attached(Attached),
     PidFile(PidFile),
-}
-
-/// A process to which a signal was sent.
-#[derive(Clone, Debug)]
-pub(crate) struct Signalled {
-    pub(crate) process: Process,
-    /// Why the signal could not be sent, if it could not.
-    pub(crate) result: Result<(), Errno>,
-}
-
-impl fmt::Display for Signalled {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.result {
-            Ok(()) => write!(f, "{}", self.process),
-            Err(Errno::PERM) => write!(f, "{} (not permitted)", self.process),
-            Err(error) => write!(f, "{} ({error})", self.process),
-        }
-    }
 }
 
 impl Runner {

@@ -8,8 +8,8 @@ use tokio::sync::oneshot;
 use tokio::time::{Duration, Instant, timeout_at};
 use tracing::{error, info, warn};
 
-use super::super::{CliError, load};
 use crate::aws::{Connection, DataPipeline};
+use crate::cli::shared::{CliError, load};
 use crate::config::{Config, Options, Settings};
 use crate::core::Policy;
 use crate::daemon::Reload;
