@@ -38,6 +38,7 @@
 //! loop asks of them; whoever needs a system call that has no safe form finds it in `process`; the core knows nobody.
 
 pub mod aws;
+mod children;
 pub mod cli;
 pub mod clock;
 pub mod config;

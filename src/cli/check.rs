@@ -1,4 +1,4 @@
-//! `taskbeat check`: what would be done, and why.
+//! `taskbeat check`: the settings in force, and with `--online` the access that they lead to.
 
 use super::{CliError, load, runtime};
 use crate::aws::Connection;
@@ -15,10 +15,7 @@ pub(super) fn check(options: &Options, online: bool) -> Result<Exit, CliError> {
         let settings = config.settings;
         let connection = Connection::new(settings.aws, settings.policy.interval);
         let runtime = runtime()?;
-        let found = runtime.block_on(async {
-            let identity = connection.identify(&settings.identity).await?;
-            Ok::<_, String>((identity, connection.access().await?))
-        });
+        let found = runtime.block_on(connection.check(&settings.identity));
         runtime.shutdown_background();
         let (identity, access) =
             found.map_err(|message| CliError::new(Exit::UNAVAILABLE, &message))?;

@@ -1,4 +1,4 @@
-//! `taskbeat once`: one heartbeat, one answer.
+//! `taskbeat once`: one heartbeat, and its answer as JSON.
 
 use serde_json::json;
 

@@ -240,6 +240,7 @@ fn good_values_are_taken() {
         aws: AwsSettings {
             region: Some("us-gov-west-1".into()),
             profile: Some("my profile".into()),
+            profile_is_pinned: true,
             endpoint_url: Some("HTTPS://[::1]:8443/base".into()),
         },
         policy: Policy {
@@ -287,6 +288,7 @@ fn the_defaults_are_those_of_the_contract() {
         aws: AwsSettings {
             region: None,
             profile: None,
+            profile_is_pinned: false,
             endpoint_url: None,
         },
         policy: Policy {
@@ -602,6 +604,7 @@ fn the_variables_of_the_aws_sdks_stand_in() {
         AwsSettings {
             region: Some("eu-west-1".into()),
             profile: Some("p".into()),
+            profile_is_pinned: false,
             endpoint_url: Some(url.into())
         }
     );

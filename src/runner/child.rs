@@ -86,7 +86,6 @@ impl Child {
                 }
                 // The heartbeats have ended, and so nobody else waits for a child of ours.
                 let held: Vec<Pid> = hook.into_iter().chain([self.leader.pid]).collect();
-                reaper::end_helpers();
                 reaper::reap(&held, true);
                 let mut left = children().into_iter();
                 if left.any(|pid| pid != self.leader.pid && !self.was_before(pid)) {
@@ -182,7 +181,7 @@ impl Child {
     /// Whether it is what the SDK started (`credential_process`), or about to become that. Such are in our own group.
     fn is_helper(&self, process: &Process, ours: i32) -> bool {
         let not_the_runners = self.own_group && process.parent == getpid().as_raw_pid();
-        process.group == ours && (not_the_runners || reaper::is_helper(process.pid))
+        process.group == ours && not_the_runners || reaper::is_helper(process.pid)
     }
 
     /// Whether this child of ours was there before the runner.

@@ -237,9 +237,8 @@ impl Runner {
         reaper::reap(&held, idle);
     }
 
-    /// With no heartbeat in flight, ends what the SDK has given up, and reaps whatever is dead.
+    /// With no heartbeat in flight, reaps whatever is dead.
     pub fn clear_up(&self) {
-        reaper::end_helpers();
         self.reap_orphans(true);
     }
 

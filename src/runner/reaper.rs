@@ -1,12 +1,11 @@
 //! Orphans: processes whose parent ended, and which the kernel made our children; and helpers that the SDK gave up.
 
-use std::collections::HashSet;
 use std::fs;
 
 use procfs::process::Process;
-use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, getpid, waitid};
+use rustix::process::{Pid, WaitId, WaitIdOptions, getpid, waitid};
 
-use super::tree::{children, descendants, own_group};
+use super::tree::{children, own_group};
 use crate::sys;
 
 /// In the environment of whatever the SDK starts (`credential_process`), and of nobody else: neither the runner nor
@@ -25,7 +24,11 @@ pub(crate) fn mark_helpers() {
 pub(super) fn reap(held: &[Pid], idle: bool) {
     let ours = own_group();
     for pid in children() {
-        if held.contains(&pid) || !idle && group_of(pid) == Some(ours) {
+        // Locked, so that none that is started meanwhile is taken for an orphan.
+        let Some(others) = crate::children::running() else {
+            return;
+        };
+        if held.contains(&pid) || others.contains(&pid) || !idle && group_of(pid) == Some(ours) {
             continue;
         }
         let _ = waitid(
@@ -38,19 +41,6 @@ pub(super) fn reap(held: &[Pid], idle: bool) {
 fn group_of(pid: Pid) -> Option<i32> {
     let stat = Process::new(pid.as_raw_pid()).and_then(|process| process.stat());
     Some(stat.ok()?.pgrp)
-}
-
-/// Ends what the SDK started and has given up, with all that this started. To be called when the SDK waits for none: it
-/// would start others.
-pub(super) fn end_helpers() {
-    if children().into_iter().any(is_helper) {
-        // The id of what they started nobody else knows.
-        for process in descendants(&HashSet::new()) {
-            if is_helper(process.pid) {
-                let _ = process.signal(Signal::KILL);
-            }
-        }
-    }
 }
 
 /// Whether the SDK started it, or somebody whom the SDK started.

@@ -1,0 +1,266 @@
+//! Where credentials come from: the places of every AWS SDK in the same order, or an explicit
+//! profile alone.
+
+use std::env;
+use std::error::Error;
+use std::fmt::{self, Write};
+use std::sync::Arc;
+
+use aws_config::ecs::EcsCredentialsProvider;
+use aws_config::environment::EnvironmentVariableCredentialsProvider;
+use aws_config::imds::credentials::ImdsCredentialsProvider;
+use aws_config::profile::{Profile, ProfileFileCredentialsProvider};
+use aws_config::provider_config::ProviderConfig;
+use aws_config::web_identity_token::WebIdentityTokenCredentialsProvider;
+use aws_credential_types::Credentials;
+use aws_credential_types::credential_fn::provide_credentials_fn;
+use aws_credential_types::provider::error::CredentialsError;
+use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider, future};
+use serde::Serialize;
+
+use super::attempt::stage;
+use super::messages::chain;
+use super::process::CredentialProcess;
+use super::profiles::Profiles;
+use super::resolve::Lookup;
+
+/// A place that credentials can come from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(tag = "place", rename_all = "snake_case")]
+pub enum Source {
+    /// `AWS_ACCESS_KEY_ID` and the variables that belong to it.
+    Environment,
+    /// A profile of the config and credentials files.
+    Profile {
+        /// Its name.
+        name: String,
+        /// The file of its web identity token.
+        token_file: Option<String>,
+    },
+    /// A web identity token, which STS exchanges for credentials.
+    WebIdentity {
+        /// The token's file, `AWS_WEB_IDENTITY_TOKEN_FILE`.
+        token_file: Option<String>,
+    },
+    /// The endpoint of the container's agent (ECS, EKS).
+    Container {
+        /// The file of the token that it expects, `AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE`.
+        token_file: Option<String>,
+    },
+    /// The role of the EC2 instance.
+    Instance,
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let token_file = match self {
+            Self::Environment => return f.write_str("environment"),
+            Self::Instance => return f.write_str("EC2 metadata"),
+            Self::Profile { name, token_file } => {
+                write!(f, "profile {name}")?;
+                token_file
+            }
+            Self::WebIdentity { token_file } => {
+                f.write_str("web identity")?;
+                token_file
+            }
+            Self::Container { token_file } => {
+                f.write_str("container")?;
+                token_file
+            }
+        };
+        match token_file {
+            Some(file) => write!(f, " (token file {file})"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Why there are no credentials.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum NoCredentials {
+    /// A place should have some.
+    #[error("no credentials from {0}: {1}")]
+    Failed(Source, String),
+    /// No place has any.
+    #[error("no credentials found: none in {0}; EC2 metadata: {1}")]
+    Nowhere(String, String),
+    #[error(
+        "no credentials in profile {0}, and an explicit profile excludes all other sources; \
+         AWS_PROFILE does not"
+    )]
+    NotInProfile(String),
+}
+
+/// Keys of a profile that come before `credential_process`.
+const BEFORE_PROCESS: [&str; 6] = [
+    "credential_source",
+    "web_identity_token_file",
+    "sso_session",
+    "sso_start_url",
+    "login_session",
+    "role_arn",
+];
+
+/// The places in their order. The first that has credentials wins; one that fails ends the search.
+#[derive(Clone, Debug)]
+pub(super) struct Chain(Arc<[Place]>);
+
+impl Chain {
+    /// The places of every AWS SDK. `direct` uses no proxies; containers and instances are asked
+    /// by it, because their endpoints are local to the host.
+    pub(super) fn new(
+        profiles: &Profiles,
+        config: &ProviderConfig,
+        direct: &ProviderConfig,
+    ) -> Self {
+        let token_file = env::var("AWS_WEB_IDENTITY_TOKEN_FILE").ok();
+        let web_identity = WebIdentityTokenCredentialsProvider::builder().configure(config);
+        let agent_token_file = env::var("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE").ok();
+        let container = Source::Container {
+            token_file: agent_token_file,
+        };
+        let places = [
+            place(
+                Source::Environment,
+                EnvironmentVariableCredentialsProvider::new(),
+            ),
+            of_profile(profiles, config, direct),
+            place(Source::WebIdentity { token_file }, web_identity.build()),
+            place(container, of_container(direct)),
+            place(Source::Instance, of_instance(direct)),
+        ];
+        Self(places.into())
+    }
+
+    /// The profile and nothing else.
+    pub(super) fn pinned(
+        profiles: &Profiles,
+        config: &ProviderConfig,
+        direct: &ProviderConfig,
+    ) -> Self {
+        Self([of_profile(profiles, config, direct)].into())
+    }
+
+    /// Searches for credentials.
+    pub(super) async fn find(&self) -> Result<(Source, Credentials), NoCredentials> {
+        let mut absent = Vec::new();
+        for (source, provider) in &*self.0 {
+            stage(format!("getting credentials from {source}"));
+            match provider.provide_credentials().await {
+                Ok(credentials) => return Ok((source.clone(), credentials)),
+                Err(error) if is_absent(source, &error) => absent.push((source, chain(&error))),
+                Err(error) => return Err(NoCredentials::Failed(source.clone(), chain(&error))),
+            }
+        }
+        let last = absent.pop();
+        let places: Vec<_> = absent
+            .iter()
+            .map(|(source, _)| source.to_string())
+            .collect();
+        Err(match last {
+            Some((Source::Profile { name, .. }, _)) => NoCredentials::NotInProfile(name.clone()),
+            last => {
+                let reason = last.map(|(_, reason)| reason).unwrap_or_default();
+                NoCredentials::Nowhere(places.join(", "), reason)
+            }
+        })
+    }
+}
+
+impl ProvideCredentials for Chain {
+    fn provide_credentials<'a>(&'a self) -> future::ProvideCredentials<'a>
+    where
+        Self: 'a,
+    {
+        future::ProvideCredentials::new(async {
+            let found = self.find().await.map(|(_, credentials)| credentials);
+            found.map_err(CredentialsError::provider_error)
+        })
+    }
+}
+
+/// True if the place is not configured at all. A profile that is configured wrongly has a reason.
+fn is_absent(source: &Source, error: &CredentialsError) -> bool {
+    matches!(error, CredentialsError::CredentialsNotLoaded(_))
+        && (!matches!(source, Source::Profile { .. }) || error.source().is_none())
+}
+
+type Place = (Source, SharedCredentialsProvider);
+
+fn place(source: Source, provider: impl ProvideCredentials + 'static) -> Place {
+    (source, SharedCredentialsProvider::new(provider))
+}
+
+fn of_container(direct: &ProviderConfig) -> EcsCredentialsProvider {
+    let provider = EcsCredentialsProvider::builder().configure(direct);
+    provider.dns(Lookup).build()
+}
+
+fn of_instance(direct: &ProviderConfig) -> ImdsCredentialsProvider {
+    ImdsCredentialsProvider::builder().configure(direct).build()
+}
+
+fn of_profile(profiles: &Profiles, config: &ProviderConfig, direct: &ProviderConfig) -> Place {
+    let lineage = profiles.lineage();
+    let get = |key| {
+        lineage
+            .iter()
+            .find_map(|profile| Some((profile, profile.get(key)?)))
+    };
+    let source = Source::Profile {
+        name: profiles.name.clone(),
+        token_file: get("web_identity_token_file").map(|(_, file)| file.to_owned()),
+    };
+    if let Some((profile, _)) = get("login_session") {
+        let name = profile.name().to_owned();
+        return place(
+            source,
+            provide_credentials_fn(move || {
+                let error = login_session(&name);
+                async { Err(error) }
+            }),
+        );
+    }
+    let mut provider = ProfileFileCredentialsProvider::builder()
+        .configure(config)
+        .profile_name(&profiles.name)
+        .with_custom_provider("EcsContainer", of_container(direct))
+        .with_custom_provider("Ec2InstanceMetadata", of_instance(direct));
+    let mut overlay = String::new();
+    for (index, profile) in lineage.iter().enumerate() {
+        if let Some(process) = credential_process(profile) {
+            let name = format!("taskbeat-process-{index}");
+            // It cannot fail: the text is kept in memory.
+            let _ = write!(
+                overlay,
+                "[profile {}]\ncredential_source = {name}\n",
+                profile.name()
+            );
+            provider = provider.with_custom_provider(name, process);
+        }
+    }
+    place(
+        source,
+        provider.profile_files(profiles.files(&overlay)).build(),
+    )
+}
+
+/// The profile's `credential_process`, if no other key of it comes first. The SDK's own repeats in
+/// its errors what the command wrote to stderr, and does not kill it.
+fn credential_process(profile: &Profile) -> Option<CredentialProcess> {
+    if BEFORE_PROCESS.iter().any(|key| profile.get(key).is_some()) {
+        return None;
+    }
+    Some(CredentialProcess {
+        profile: profile.name().to_owned(),
+        command: profile.get("credential_process")?.to_owned(),
+    })
+}
+
+fn login_session(profile: &str) -> CredentialsError {
+    CredentialsError::provider_error(format!(
+        "profile {profile} uses `aws login`, which taskbeat does not have; use a profile with \
+         credential_process = aws configure export-credentials --profile {profile} --format process"
+    ))
+}
