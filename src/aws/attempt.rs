@@ -102,7 +102,7 @@ impl Counted {
     fn new() -> Option<Self> {
         let one_more = |threads| (threads < MOST_THREADS).then_some(threads + 1);
         let counted = THREADS.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more);
-        counted.is_ok().then_some(Self)
+        counted.is_ok().then(|| Self)
     }
 }
 

@@ -5,6 +5,7 @@ use std::error::Error;
 
 use aws_sdk_datapipeline::error::{ProvideErrorMetadata, SdkError};
 use aws_smithy_runtime_api::http::Response;
+use aws_smithy_types::error::ErrorMetadata;
 use http::StatusCode;
 
 /// Texts of the SDK, and what they mean to an operator; an empty one only names a layer.
@@ -77,6 +78,11 @@ fn foreign(response: &Response) -> String {
 
 /// The error and its causes, outermost first, without repetitions and layers.
 pub(super) fn chain(error: &(dyn Error + 'static)) -> String {
+    if let Some(refusal) = cause::<ErrorMetadata>(error)
+        && let (Some(code), Some(message)) = (refusal.code(), refusal.message())
+    {
+        return one_line(&format!("{code}: {message}"));
+    }
     let mut parts: Vec<String> = Vec::new();
     for error in causes(error) {
         // Some of the SDK's texts have several lines.

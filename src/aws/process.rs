@@ -61,6 +61,9 @@ impl CredentialProcess {
             let read = stdout.take(LONGEST_OUTPUT).read_to_end(&mut output).await;
             read.map_err(|_| Failure::Output)?;
         }
+        if u64::try_from(output.len()).is_ok_and(|length| length == LONGEST_OUTPUT) {
+            return Err(Failure::Output);
+        }
         let status = child.wait().await.map_err(Failure::Start)?;
         if !status.success() {
             return Err(Failure::Status(status));

@@ -69,12 +69,10 @@ impl Profiles {
         with(&self.files, more)
     }
 
-    /// The value of `variable`, else of `key` in the profile.
+    /// The value of `variable`, unless that is empty, else of `key` in the profile.
     pub(super) fn setting(&self, variable: &str, key: &str) -> Option<String> {
-        let (value, environment) = (EnvConfigValue::new().env(variable), Env::real());
-        let value = value.profile(key);
-        let (value, _) = value.load(&environment, Some(&self.set))?;
-        Some(value.into_owned()).filter(|value| !value.is_empty())
+        let value = env::var(variable).ok().filter(|value| !value.is_empty());
+        value.or_else(|| self.set.get(key).map(str::to_owned))
     }
 
     /// The endpoint of Data Pipeline in the profile's `[services]` section, else the profile's

@@ -88,7 +88,7 @@ impl Child {
                 let held: Vec<Pid> = hook.into_iter().chain([self.leader.pid]).collect();
                 reaper::reap(&held, true);
                 let mut left = children().into_iter();
-                if left.any(|pid| pid != self.leader.pid && !self.was_before(pid)) {
+                if left.any(|pid| pid != self.leader.pid && !self.was_before(pid) && !reaper::is_helper(pid)) {
                     future::pending::<()>().await;
                 }
                 self.leader.reap();
