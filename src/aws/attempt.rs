@@ -40,14 +40,14 @@ pub(super) fn stage(doing: impl Into<String>) {
 ///
 /// # Errors
 ///
-/// The work takes longer than `limit`, the work panics, or the kernel refuses what a thread needs.
+/// The work fails, panics or takes longer than `limit`, or the kernel refuses the thread.
 pub(super) async fn run<T, F>(
     limit: Duration,
     work: impl FnOnce() -> F + Send + 'static,
 ) -> Result<T, String>
 where
     T: Send + 'static,
-    F: Future<Output = T>,
+    F: Future<Output = Result<T, String>>,
 {
     let counted = Counted::new()
         .ok_or_else(|| format!("not tried: {MOST_THREADS} earlier attempts still hang"))?;
@@ -77,7 +77,7 @@ where
 }
 
 /// The work's result, unless the receiver of `sender` is dropped first.
-fn drive<T, F: Future<Output = T>>(
+fn drive<T, F: Future<Output = Result<T, String>>>(
     work: impl FnOnce() -> F,
     sender: &mut oneshot::Sender<Result<T, String>>,
 ) -> Result<T, String> {
@@ -85,7 +85,7 @@ fn drive<T, F: Future<Output = T>>(
     let runtime = runtime.map_err(|error| format!("cannot start a runtime: {error}"))?;
     let result = runtime.block_on(async {
         select! {
-            result = work() => Ok(result),
+            result = work() => result,
             () = sender.closed() => Err("abandoned".to_owned()),
         }
     });

@@ -1,6 +1,7 @@
 //! Region, endpoint, credentials and HTTP client for the service. The AWS CLI finds them in the
 //! same places; the settings of taskbeat come first.
 
+use std::error::Error;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
@@ -50,7 +51,7 @@ pub struct Connection {
     /// The limit of an attempt: 1 to 30 s.
     limit: Duration,
     rehearsal: bool,
-    /// See [`Http`]; clients come and go.
+    /// Outlives the clients; see [`Http`].
     unanswered: Arc<AtomicUsize>,
 }
 
@@ -124,16 +125,11 @@ impl Connection {
     fn rehearsal_client(&self) -> Client {
         let region = self.aws.region.clone();
         let region = region.unwrap_or_else(|| "us-east-1".to_owned());
+        let credentials = Credentials::new("REHEARSAL", "any", None, None, "rehearsal");
         let mut config = Config::builder()
             .behavior_version(BehaviorVersion::v2026_01_12())
             .region(Region::new(region))
-            .credentials_provider(Credentials::new(
-                "REHEARSAL",
-                "any",
-                None,
-                None,
-                "rehearsal",
-            ))
+            .credentials_provider(credentials)
             .retry_config(RetryConfig::disabled())
             .timeout_config(TimeoutConfig::disabled())
             .http_client(Http::direct());
@@ -161,7 +157,7 @@ impl Connection {
             let access = Access::new(region, found.endpoint, source, &credentials);
             Ok((identity, access))
         })
-        .await?
+        .await
     }
 
     /// The identity with values of the metadata service in place of placeholders.
@@ -277,9 +273,14 @@ async fn endpoint(shared: &SdkConfig, chosen: Option<&str>) -> Result<String, St
         .use_dual_stack(shared.use_dual_stack().unwrap_or_default())
         .set_endpoint(chosen.map(str::to_owned))
         .build();
-    let params = params.map_err(|error| chain(&error))?;
+    if chosen.is_some_and(|url| url.contains('@')) {
+        // The URL of a profile; the settings refuse such, too.
+        return Err("no endpoint: endpoint_url must not contain credentials".to_owned());
+    }
+    let none = |error: &(dyn Error + 'static)| format!("no endpoint: {}", chain(error));
+    let params = params.map_err(|error| none(&error))?;
     let endpoint = DefaultResolver::new().resolve_endpoint(&params).await;
     endpoint
         .map(|endpoint| endpoint.url().to_owned())
-        .map_err(|error| format!("no endpoint: {}", chain(&*error)))
+        .map_err(|error| none(&*error))
 }

@@ -3,7 +3,7 @@
 
 use std::env;
 use std::error::Error;
-use std::fmt::{self, Write};
+use std::fmt;
 use std::sync::Arc;
 
 use aws_config::ecs::EcsCredentialsProvider;
@@ -26,50 +26,32 @@ use super::resolve::Lookup;
 
 /// A place that credentials can come from.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-#[serde(tag = "place", rename_all = "snake_case")]
-pub enum Source {
-    /// `AWS_ACCESS_KEY_ID` and the variables that belong to it.
-    Environment,
-    /// A profile of the config and credentials files.
-    Profile {
-        /// Its name.
-        name: String,
-        /// The file of its web identity token.
-        token_file: Option<String>,
-    },
-    /// A web identity token, which STS exchanges for credentials.
-    WebIdentity {
-        /// The token's file, `AWS_WEB_IDENTITY_TOKEN_FILE`.
-        token_file: Option<String>,
-    },
-    /// The endpoint of the container's agent (ECS, EKS).
-    Container {
-        /// The file of the token that it expects, `AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE`.
-        token_file: Option<String>,
-    },
-    /// The role of the EC2 instance.
-    Instance,
+pub struct Source {
+    /// `environment`, `profile`, `web identity`, `container` or `EC2 metadata`.
+    pub place: &'static str,
+    /// The name of the profile.
+    pub profile: Option<String>,
+    /// The file whose token STS or the container's agent exchanges for credentials.
+    pub token_file: Option<String>,
+}
+
+impl Source {
+    fn new(place: &'static str, token_variable: Option<&str>) -> Self {
+        Self {
+            place,
+            profile: None,
+            token_file: token_variable.and_then(|variable| env::var(variable).ok()),
+        }
+    }
 }
 
 impl fmt::Display for Source {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let token_file = match self {
-            Self::Environment => return f.write_str("environment"),
-            Self::Instance => return f.write_str("EC2 metadata"),
-            Self::Profile { name, token_file } => {
-                write!(f, "profile {name}")?;
-                token_file
-            }
-            Self::WebIdentity { token_file } => {
-                f.write_str("web identity")?;
-                token_file
-            }
-            Self::Container { token_file } => {
-                f.write_str("container")?;
-                token_file
-            }
-        };
-        match token_file {
+        f.write_str(self.place)?;
+        if let Some(profile) = &self.profile {
+            write!(f, " {profile}")?;
+        }
+        match &self.token_file {
             Some(file) => write!(f, " (token file {file})"),
             None => Ok(()),
         }
@@ -92,13 +74,15 @@ pub(super) enum NoCredentials {
     NotInProfile(String),
 }
 
+const LOGIN_SESSION: &str = "it uses `aws login`, which taskbeat does not have; use a profile \
+    with credential_process = aws configure export-credentials --profile NAME --format process";
+
 /// Keys of a profile that come before `credential_process`.
-const BEFORE_PROCESS: [&str; 6] = [
+const BEFORE_PROCESS: [&str; 5] = [
     "credential_source",
     "web_identity_token_file",
     "sso_session",
     "sso_start_url",
-    "login_session",
     "role_arn",
 ];
 
@@ -114,21 +98,16 @@ impl Chain {
         config: &ProviderConfig,
         direct: &ProviderConfig,
     ) -> Self {
-        let token_file = env::var("AWS_WEB_IDENTITY_TOKEN_FILE").ok();
+        let environment = EnvironmentVariableCredentialsProvider::new();
         let web_identity = WebIdentityTokenCredentialsProvider::builder().configure(config);
-        let agent_token_file = env::var("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE").ok();
-        let container = Source::Container {
-            token_file: agent_token_file,
-        };
+        let token = Some("AWS_WEB_IDENTITY_TOKEN_FILE");
+        let agent_token = Some("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE");
         let places = [
-            place(
-                Source::Environment,
-                EnvironmentVariableCredentialsProvider::new(),
-            ),
+            place(Source::new("environment", None), environment),
             of_profile(profiles, config, direct),
-            place(Source::WebIdentity { token_file }, web_identity.build()),
-            place(container, of_container(direct)),
-            place(Source::Instance, of_instance(direct)),
+            place(Source::new("web identity", token), web_identity.build()),
+            place(Source::new("container", agent_token), of_container(direct)),
+            place(Source::new("EC2 metadata", None), of_instance(direct)),
         ];
         Self(places.into())
     }
@@ -153,17 +132,14 @@ impl Chain {
                 Err(error) => return Err(NoCredentials::Failed(source.clone(), chain(&error))),
             }
         }
-        let last = absent.pop();
+        let (last, reason) = absent.pop().unzip();
         let places: Vec<_> = absent
             .iter()
             .map(|(source, _)| source.to_string())
             .collect();
-        Err(match last {
-            Some((Source::Profile { name, .. }, _)) => NoCredentials::NotInProfile(name.clone()),
-            last => {
-                let reason = last.map(|(_, reason)| reason).unwrap_or_default();
-                NoCredentials::Nowhere(places.join(", "), reason)
-            }
+        Err(match last.and_then(|source| source.profile.clone()) {
+            Some(pinned) => NoCredentials::NotInProfile(pinned),
+            None => NoCredentials::Nowhere(places.join(", "), reason.unwrap_or_default()),
         })
     }
 }
@@ -183,7 +159,7 @@ impl ProvideCredentials for Chain {
 /// True if the place is not configured at all. A profile that is configured wrongly has a reason.
 fn is_absent(source: &Source, error: &CredentialsError) -> bool {
     matches!(error, CredentialsError::CredentialsNotLoaded(_))
-        && (!matches!(source, Source::Profile { .. }) || error.source().is_none())
+        && (source.profile.is_none() || error.source().is_none())
 }
 
 type Place = (Source, SharedCredentialsProvider);
@@ -203,47 +179,30 @@ fn of_instance(direct: &ProviderConfig) -> ImdsCredentialsProvider {
 
 fn of_profile(profiles: &Profiles, config: &ProviderConfig, direct: &ProviderConfig) -> Place {
     let lineage = profiles.lineage();
-    let get = |key| {
-        lineage
-            .iter()
-            .find_map(|profile| Some((profile, profile.get(key)?)))
+    let get = |key| lineage.iter().find_map(|profile| profile.get(key));
+    let source = Source {
+        place: "profile",
+        profile: Some(profiles.name.clone()),
+        token_file: get("web_identity_token_file").map(str::to_owned),
     };
-    let source = Source::Profile {
-        name: profiles.name.clone(),
-        token_file: get("web_identity_token_file").map(|(_, file)| file.to_owned()),
-    };
-    if let Some((profile, _)) = get("login_session") {
-        let name = profile.name().to_owned();
-        return place(
-            source,
-            provide_credentials_fn(move || {
-                let error = login_session(&name);
-                async { Err(error) }
-            }),
-        );
+    if get("login_session").is_some() {
+        return place(source, provide_credentials_fn(login_session));
     }
     let mut provider = ProfileFileCredentialsProvider::builder()
         .configure(config)
         .profile_name(&profiles.name)
         .with_custom_provider("EcsContainer", of_container(direct))
         .with_custom_provider("Ec2InstanceMetadata", of_instance(direct));
-    let mut overlay = String::new();
+    let mut overlay = Vec::new();
     for (index, profile) in lineage.iter().enumerate() {
         if let Some(process) = credential_process(profile) {
-            let name = format!("taskbeat-process-{index}");
-            // It cannot fail: the text is kept in memory.
-            let _ = write!(
-                overlay,
-                "[profile {}]\ncredential_source = {name}\n",
-                profile.name()
-            );
-            provider = provider.with_custom_provider(name, process);
+            let (name, source) = (profile.name(), format!("taskbeat-process-{index}"));
+            overlay.push(format!("[profile {name}]\ncredential_source = {source}"));
+            provider = provider.with_custom_provider(source, process);
         }
     }
-    place(
-        source,
-        provider.profile_files(profiles.files(&overlay)).build(),
-    )
+    let provider = provider.profile_files(profiles.files(&overlay.join("\n")));
+    place(source, provider.build())
 }
 
 /// The profile's `credential_process`, if no other key of it comes first. The SDK's own repeats in
@@ -258,9 +217,6 @@ fn credential_process(profile: &Profile) -> Option<CredentialProcess> {
     })
 }
 
-fn login_session(profile: &str) -> CredentialsError {
-    CredentialsError::provider_error(format!(
-        "profile {profile} uses `aws login`, which taskbeat does not have; use a profile with \
-         credential_process = aws configure export-credentials --profile {profile} --format process"
-    ))
+async fn login_session() -> Result<Credentials, CredentialsError> {
+    Err(CredentialsError::provider_error(LOGIN_SESSION))
 }

@@ -8,6 +8,7 @@
 //!                            └─ https: CONNECT, then TLS in the tunnel ─┘
 //! ```
 
+use std::fmt;
 use std::io;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -19,10 +20,10 @@ use aws_smithy_runtime_api::client::http::{
 use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse};
 use aws_smithy_runtime_api::client::result::ConnectorError;
 use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
+use aws_smithy_runtime_api::http::HttpError as InvalidMessage;
 use aws_smithy_types::body::SdkBody;
 use http::header::{HOST, HeaderValue, PROXY_AUTHORIZATION};
-use http::uri::Scheme;
-use http::{Method, Request, Response, StatusCode, Uri};
+use http::{Request, Response, StatusCode, Uri};
 use http_body_util::{BodyExt, Limited};
 use humantime::{FormattedDuration, format_duration};
 use hyper::body::Incoming;
@@ -121,7 +122,7 @@ impl Http {
         let turn = self.unanswered.fetch_add(1, Ordering::Relaxed);
         let connecting = self.connect(request.uri(), turn);
         let link = within(self.limits.connect_timeout(), &host, connecting).await?;
-        link.address(&mut request);
+        link.prepare(&mut request);
         let exchange = link.exchange(request);
         let response = within(self.limits.read_timeout(), &host, exchange).await?;
         self.unanswered.fetch_sub(1, Ordering::Relaxed);
@@ -174,14 +175,10 @@ impl Http {
             self.tls.get_or_init(|| config)
         };
         stage(format!("in the TLS handshake with {peer}"));
-        let name = ServerName::try_from(peer.host.clone()).map_err(io::Error::other);
-        let connected = match name {
-            Ok(name) => {
-                TlsConnector::from(Arc::clone(config))
-                    .connect(name, stream)
-                    .await
-            }
-            Err(error) => Err(error),
+        let connector = TlsConnector::from(Arc::clone(config));
+        let connected = match ServerName::try_from(peer.host.clone()) {
+            Ok(name) => connector.connect(name, stream).await,
+            Err(error) => Err(io::Error::other(error)),
         };
         match connected {
             Ok(stream) => Ok(Box::new(stream)),
@@ -225,17 +222,15 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 
 impl Link {
     /// Gives the request the form that the peer expects.
-    fn address<B>(&self, request: &mut Request<B>) {
+    fn prepare<B>(&self, request: &mut Request<B>) {
         let uri = request.uri().clone();
         // As the SDK signed it: without the default port.
-        let default = if uri.scheme() == Some(&Scheme::HTTPS) {
-            443
-        } else {
-            80
-        };
-        let host = match uri.port_u16() {
-            Some(port) if port != default => format!("{}:{port}", uri.host().unwrap_or_default()),
-            Some(_) | None => uri.host().unwrap_or_default().to_owned(),
+        let default = [("http", 80), ("https", 443)];
+        let host = match (uri.scheme_str(), uri.port_u16()) {
+            (Some(scheme), Some(port)) if !default.contains(&(scheme, port)) => {
+                format!("{}:{port}", uri.host().unwrap_or_default())
+            }
+            _ => uri.host().unwrap_or_default().to_owned(),
         };
         let headers = request.headers_mut();
         if let Ok(host) = HeaderValue::from_str(&host) {
@@ -266,11 +261,10 @@ async fn tunnel(
     proxy: &Intercept,
 ) -> Result<Box<dyn Stream>, HttpError> {
     stage(format!("waiting for {peer} to connect to {target}"));
-    let broken =
-        |error: &(dyn std::error::Error + 'static)| HttpError::Broken(peer.clone(), chain(error));
+    let broken = |error: &dyn fmt::Display| HttpError::Broken(peer.clone(), error.to_string());
     let authority = target.authority();
-    let request = Request::builder().method(Method::CONNECT).uri(&authority);
-    let request = request.header(HOST, &authority).body(SdkBody::empty());
+    let request = Request::connect(&authority).header(HOST, &authority);
+    let request = request.body(SdkBody::empty());
     let mut request = request.map_err(|error| broken(&error))?;
     authorize(request.headers_mut(), proxy);
     let response = send(peer, stream, request).await?;
@@ -282,9 +276,8 @@ async fn tunnel(
         });
     }
     let upgraded = hyper::upgrade::on(response).await;
-    Ok(Box::new(TokioIo::new(
-        upgraded.map_err(|error| broken(&error))?,
-    )))
+    let upgraded = upgraded.map_err(|error| broken(&error))?;
+    Ok(Box::new(TokioIo::new(upgraded)))
 }
 
 fn authorize(headers: &mut http::HeaderMap, proxy: &Intercept) {
@@ -324,8 +317,7 @@ impl HttpConnector for Http {
     fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
         let http = self.clone();
         HttpConnectorFuture::new(async move {
-            let invalid =
-                |error: aws_smithy_runtime_api::http::HttpError| ConnectorError::user(error.into());
+            let invalid = |error: InvalidMessage| ConnectorError::user(error.into());
             let request = request.try_into_http1x().map_err(invalid)?;
             let response = http.request(request).await?;
             HttpResponse::try_from(response).map_err(invalid)

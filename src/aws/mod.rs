@@ -155,26 +155,35 @@ impl Report {
     }
 }
 
-/// One heartbeat, with what is kept as far as it is there.
-async fn heartbeat(connection: &Connection, identity: &Identity, kept: &Kept) -> Report {
-    let ready = async {
-        let complete = match kept.identity.get() {
-            Some(complete) => complete.clone(),
-            None => connection.identify(identity).await?,
-        };
-        let client = match kept.client.get() {
-            Some(client) => client.clone(),
-            None => connection.client().await?,
-        };
-        Ok((complete, client))
-    };
-    let (identity, client) = match ready.await {
-        Ok(ready) => ready,
-        Err(message) => return Report::not_sent(message),
-    };
-    // They fail if an earlier heartbeat hung and has set them since.
-    let _ = kept.identity.set(identity.clone());
-    let _ = kept.client.set(client.clone());
+impl Kept {
+    async fn identity(
+        &self,
+        connection: &Connection,
+        given: &Identity,
+    ) -> Result<Identity, String> {
+        if let Some(identity) = self.identity.get() {
+            return Ok(identity.clone());
+        }
+        let identity = connection.identify(given).await?;
+        Ok(self.identity.get_or_init(|| identity).clone())
+    }
+
+    async fn client(&self, connection: &Connection) -> Result<Client, String> {
+        if let Some(client) = self.client.get() {
+            return Ok(client.clone());
+        }
+        let client = connection.client().await?;
+        Ok(self.client.get_or_init(|| client).clone())
+    }
+}
+
+async fn heartbeat(
+    connection: &Connection,
+    identity: &Identity,
+    kept: &Kept,
+) -> Result<Report, String> {
+    let identity = kept.identity(connection, identity).await?;
+    let client = kept.client(connection).await?;
     let sent = client
         .sdk
         .report_task_runner_heartbeat()
@@ -185,7 +194,7 @@ async fn heartbeat(connection: &Connection, identity: &Identity, kept: &Kept) ->
         .interceptor(Acknowledgement)
         .send()
         .await;
-    match sent {
+    Ok(match sent {
         Ok(output) => Report {
             response: Response {
                 answer: Outcome::Acknowledged {
@@ -197,5 +206,5 @@ async fn heartbeat(connection: &Connection, identity: &Identity, kept: &Kept) ->
             untrusted: false,
         },
         Err(error) => Report::failed(&error, client.advice),
-    }
+    })
 }

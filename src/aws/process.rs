@@ -1,6 +1,7 @@
 //! `credential_process`: a command of a profile that prints credentials.
 
-use std::process::{ExitStatus, Stdio};
+use std::io;
+use std::process::Stdio;
 
 use aws_credential_types::Credentials;
 use aws_credential_types::provider::error::CredentialsError;
@@ -24,16 +25,6 @@ pub(super) struct CredentialProcess {
     pub(super) command: String,
 }
 
-#[derive(Debug, thiserror::Error)]
-enum Failure {
-    #[error("cannot run /bin/sh: {0}")]
-    Start(std::io::Error),
-    #[error("failed ({0})")]
-    Status(ExitStatus),
-    #[error("printed no credentials of version 1")]
-    Output,
-}
-
 /// The output, as the AWS CLI documents it.
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
@@ -46,7 +37,7 @@ struct Output {
 }
 
 impl CredentialProcess {
-    async fn credentials(&self) -> Result<Credentials, Failure> {
+    async fn credentials(&self) -> Result<Credentials, String> {
         stage(format!(
             "running credential_process of profile {}",
             self.profile
@@ -55,20 +46,20 @@ impl CredentialProcess {
         command.args(["-c", &self.command]).stdin(Stdio::null());
         // What it writes to stderr may hold secrets, and taskbeat's stderr is the log.
         command.stdout(Stdio::piped()).stderr(Stdio::null());
-        let mut child = Child::spawn(&mut command).map_err(Failure::Start)?;
+        let refused = |error: io::Error| format!("cannot be run: {error}");
+        let mut child = Child::spawn(&mut command).map_err(refused)?;
         let mut output = Vec::new();
         if let Some(stdout) = child.stdout() {
             let read = stdout.take(LONGEST_OUTPUT).read_to_end(&mut output).await;
-            read.map_err(|_| Failure::Output)?;
+            read.map_err(refused)?;
         }
-        if u64::try_from(output.len()).is_ok_and(|length| length == LONGEST_OUTPUT) {
-            return Err(Failure::Output);
+        if u64::try_from(output.len()).is_ok_and(|length| length < LONGEST_OUTPUT) {
+            let status = child.wait().await.map_err(refused)?;
+            if !status.success() {
+                return Err(format!("failed ({status})"));
+            }
         }
-        let status = child.wait().await.map_err(Failure::Start)?;
-        if !status.success() {
-            return Err(Failure::Status(status));
-        }
-        parse(&output).ok_or(Failure::Output)
+        parse(&output).ok_or_else(|| "printed no credentials of version 1".to_owned())
     }
 }
 
@@ -79,10 +70,9 @@ impl ProvideCredentials for CredentialProcess {
     {
         future::ProvideCredentials::new(async {
             let credentials = self.credentials().await;
-            credentials.map_err(|failure| {
-                let profile = &self.profile;
-                let reason = format!("credential_process of profile {profile} {failure}");
-                CredentialsError::provider_error(reason)
+            credentials.map_err(|reason| {
+                let process = format!("credential_process of profile {}", self.profile);
+                CredentialsError::provider_error(format!("{process} {reason}"))
             })
         })
     }

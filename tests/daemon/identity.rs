@@ -112,7 +112,7 @@ fn what_the_instance_has_not_is_named_and_never_made_up() {
         ),
         (
             portal.url(),
-            "no {instance-id}: what answers is no metadata service",
+            "no {instance-id}: not an answer of a metadata service",
         ),
         (far.url(), "no {instance-id}: "),
     ] {

@@ -252,17 +252,13 @@ fn a_first_address_of_a_proxy_that_drops_packets() {
     let Some(network) = Network::new("nameserver 127.0.0.1\n") else {
         return;
     };
-    let (proxy, _hole) = network.inside(|| {
+    let (proxy, port, _hole) = network.inside(|| {
         name_server(LIVE, &[DEAD, LIVE], false);
         let proxy = Server::start(|_| Response::acknowledge(true));
         let addr: SocketAddr = proxy.url().replace("http://", "").parse().unwrap();
-        (proxy, BlackHole::at(SocketAddr::from((DEAD, addr.port()))))
+        let hole = BlackHole::at(SocketAddr::from((DEAD, addr.port())));
+        (proxy, addr.port(), hole)
     });
-    let (_, port) = proxy
-        .url()
-        .rsplit_once(':')
-        .map(|(_, port)| ((), port.to_owned()))
-        .unwrap();
     let program = Taskbeat::new("run")
         .to("http://datapipeline.invalid")
         .env("HTTP_PROXY", format!("http://proxy.test:{port}"));

@@ -170,9 +170,9 @@ fn a_login_session_is_not_supported() {
     let program = without_keys(Taskbeat::new("once")).set("--profile", "etl");
     let text = "[profile etl]\nlogin_session = arn:aws:iam::123456789012:user/x\n";
     let message = once_fails(config(program, text), 69);
-    let words = "taskbeat: no credentials from profile etl: profile etl uses `aws login`, which \
-                 taskbeat does not have; use a profile with credential_process = aws configure \
-                 export-credentials --profile etl --format process";
+    let words = "taskbeat: no credentials from profile etl: it uses `aws login`, which taskbeat \
+                 does not have; use a profile with credential_process = aws configure \
+                 export-credentials --profile NAME --format process";
     assert_eq!(message, words);
 }
 
@@ -186,6 +186,16 @@ fn the_region_of_the_profile() {
     let request = acknowledged(&endpoint, program);
     let scope = request.header("authorization");
     assert!(scope.contains("/ap-southeast-2/"), "{scope}");
+}
+
+#[test]
+fn a_region_that_cannot_be_part_of_a_host_name() {
+    let program = Taskbeat::new("check")
+        .flag("--online")
+        .without("AWS_REGION");
+    let message = once_fails(config(program, "[default]\nregion = eu\u{1b}[2J\n"), 69);
+    let words = "taskbeat: no endpoint: invalid value for field: `region`";
+    assert!(message.starts_with(words), "{message}");
 }
 
 #[test]
@@ -251,6 +261,17 @@ fn configured_endpoints_can_be_ignored() {
             .env(ignore, "true")
             .env("TASKBEAT_ENDPOINT_URL", "http://setting.test")
     });
+}
+
+#[test]
+fn a_password_in_the_endpoint_of_a_profile_is_refused_and_not_repeated() {
+    let text = SERVICES.replace("http://service", "http://user:a-secret@service");
+    let program = config(Taskbeat::new("check").flag("--online"), &text);
+    let finished = program.finish();
+    assert_eq!(finished.status, 69, "{finished:?}");
+    let words = "taskbeat: no endpoint: endpoint_url must not contain credentials\n";
+    assert_eq!(finished.stderr.lines().last(), words.lines().last());
+    assert!(!finished.text().contains("a-secret"), "{finished:?}");
 }
 
 #[test]

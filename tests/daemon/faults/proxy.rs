@@ -203,11 +203,8 @@ fn credentials_of_a_container_do_not_pass_a_proxy() {
             "Expiration":"2100-01-01T00:00:00Z"}"#;
         Response::bare(200, credentials)
     });
-    let (_, port) = container
-        .url()
-        .rsplit_once(':')
-        .map(|(a, b)| (a.to_owned(), b.to_owned()))
-        .unwrap();
+    let url = container.url();
+    let port = url.rsplit(':').next().unwrap();
     for host in ["127.0.0.1", "localhost"] {
         for pinned in [false, true] {
             let url = format!("http://{host}:{port}/credentials");
