@@ -75,8 +75,8 @@ impl Profiles {
         value.or_else(|| self.set.get(key).map(str::to_owned))
     }
 
-    /// The endpoint of Data Pipeline in the profile's `[services]` section, else the profile's
-    /// endpoint for all services. The key is `data_pipeline`; the Rust SDK's own is `data-pipeline`.
+    /// The endpoint of Data Pipeline in the profile's `[services]` section, else the profile's for
+    /// all services. The key is `data_pipeline`; the Rust SDK looks for `data-pipeline`.
     pub(super) fn endpoint_url(&self) -> Option<String> {
         let ignore = "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS";
         let ignored = self.setting(ignore, "ignore_configured_endpoint_urls");

@@ -275,7 +275,8 @@ fn expired_credentials_of_an_instance() {
     });
 }
 
-const OF_TASK: &str = r#"{"AccessKeyId":"AKIDTASK","SecretAccessKey":"a-secret","Token":"a-token","Expiration":"2100-01-01T00:00:00Z"}"#;
+const OF_TASK: &str = r#"{"AccessKeyId":"AKIDTASK","SecretAccessKey":"a-secret",
+    "Token":"a-token","Expiration":"2100-01-01T00:00:00Z"}"#;
 
 #[test]
 fn a_container_without_credentials_for_a_while() {

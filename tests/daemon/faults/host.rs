@@ -25,7 +25,8 @@ fn limit(daemon: &Daemon, user: &[&str], most: &str) {
     assert!(status.unwrap().success(), "{words:?}");
 }
 
-/// Waits until the next heartbeat is in flight. It is answered with `response` when the test says so.
+/// Waits until the next heartbeat is in flight. What this returns makes the endpoint answer it with
+/// `response`.
 fn in_flight(endpoint: &Endpoint, response: Response) -> Sender<()> {
     let (answer, now) = channel();
     let now = Mutex::new(now);

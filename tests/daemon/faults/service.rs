@@ -247,10 +247,9 @@ fn an_answer_without_a_request_id() {
             Response::bare(200, &body),
             Response::bare(200, &body).header("x-amzn-RequestId", ""),
         ] {
-            logs(
-                Play::Say(response),
-                ": unusable answer: no request id, so it does not come from Data Pipeline (HTTP 200)",
-            );
+            let words = ": unusable answer: no request id, so it does not come from Data Pipeline \
+                         (HTTP 200)";
+            logs(Play::Say(response), words);
         }
     }
 }
