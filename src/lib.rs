@@ -51,6 +51,7 @@ pub mod config;
 pub mod core;
 mod daemon;
 pub mod endpoint;
+mod helpers;
 mod log;
 mod runner;
 mod signals;

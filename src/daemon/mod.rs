@@ -18,7 +18,7 @@ pub(crate) use service::{NoReload, Reload, Response, Service};
 use crate::clock::Clock;
 use crate::commands::Commands;
 use crate::core::{Action, Agent, Event, Exit, Policy, Random, RunnerKind, State, Time};
-use crate::runner::{Runner, Signalled, kill_abandoned};
+use crate::runner::{Runner, Signalled};
 use crate::signals::{SignalEvent, Stop, is_job_control};
 use crate::status::{Claim, Snapshot, StatusRequest};
 use crate::sys::caught_signal;
@@ -135,7 +135,7 @@ where
                     Some(Event::HeartbeatEnded(outcome, random))
                 }
                 Wake::Settings(settings) => self.reloaded(settings, &agent),
-                Wake::Signal(signal) => self.signal(signal, &agent),
+                Wake::Signal(signal) => self.signal(signal),
                 Wake::Status(request) => {
                     request.reply(&snapshot(now, &agent, &self.runner, response.as_ref()));
                     None
@@ -152,7 +152,9 @@ where
             let Some(event) = event else { continue };
             let actions = agent.handle(now, event).into_iter();
             let done: Vec<Done> = actions.map(|action| self.act(action, &mut next)).collect();
-            self.tidy(event, &agent, &mut next);
+            if matches!(event, Event::LeaderExited(_)) {
+                next = next.or_else(|| self.clear_away());
+            }
             let turn = Turn {
                 now,
                 event,
@@ -166,8 +168,7 @@ where
             }
             if let Some(Action::Exit(exit)) = done.last().map(|done| done.action) {
                 // The process that adopts them next may not reap them.
-                kill_abandoned();
-                self.clear_away(&agent);
+                self.clear_away();
                 return exit;
             }
         }
@@ -216,13 +217,13 @@ where
         policy.map(Event::Reloaded)
     }
 
-    fn signal(&mut self, signal: SignalEvent, agent: &Agent) -> Option<Event> {
+    fn signal(&mut self, signal: SignalEvent) -> Option<Event> {
         match signal {
             SignalEvent::ChildChanged => {
                 if self.runner.kind() == RunnerKind::Child {
                     self.runner.follow_into_stop();
                 }
-                return self.clear_away(agent);
+                return self.clear_away();
             }
             SignalEvent::Reload => self.reload.begin(),
             SignalEvent::Forward {
@@ -241,20 +242,8 @@ where
         None
     }
 
-    /// Clears away what a heartbeat or the leader has left behind.
-    fn tidy(&mut self, event: Event, agent: &Agent, next: &mut Option<Event>) {
-        let heartbeat_ended = matches!(event, Event::HeartbeatEnded(..));
-        if heartbeat_ended {
-            kill_abandoned();
-        }
-        if heartbeat_ended || matches!(event, Event::LeaderExited(_)) {
-            *next = next.or_else(|| self.clear_away(agent));
-        }
-    }
-
-    fn clear_away(&mut self, agent: &Agent) -> Option<Event> {
-        let in_flight = agent.schedule().in_flight();
-        self.runner.clear_away(&self.commands.pids(), in_flight)
+    fn clear_away(&mut self) -> Option<Event> {
+        self.runner.clear_away(&self.commands.pids())
     }
 
     /// Carries out an action. `next` is the event that follows at once, if there is one.

@@ -111,10 +111,8 @@ impl Child {
         if self.killing {
             self.kill();
         }
-        // Heartbeats have ended, so the SDK waits for no child.
-        orphans::kill_abandoned();
         let held = [held, &[self.leader.pid]].concat();
-        orphans::reap(&held, false);
+        orphans::reap(&held);
         let mut left = children(getpid()).into_iter();
         // A child that has died since may have left a child of its own to taskbeat.
         let may_be_left = |child| {

@@ -66,7 +66,6 @@ mod tests {
             name: format!("p{pid}"),
             parent,
             group: pid,
-            session: pid,
             started: 0,
         }
     }

@@ -22,7 +22,7 @@ use self::signalled::StopSettings;
 use crate::config::{RunnerSettings, Target};
 use crate::core::{Event, Exit, RunnerKind};
 
-pub(crate) use self::orphans::{kill_abandoned, mark_beside_runner};
+pub(crate) use self::orphans::mark_beside_runner;
 pub(crate) use self::signalled::Signalled;
 pub(crate) use self::spawn::StartError;
 pub(crate) use self::spawn::{Placement, Spawned};
@@ -181,15 +181,15 @@ impl Runner {
 
     /// Reaps dead children, and tells if no process of an exited runner is left. `held` are children
     /// that their owners reap.
-    pub(crate) fn clear_away(&mut self, held: &[Pid], in_flight: bool) -> Option<Event> {
+    pub(crate) fn clear_away(&mut self, held: &[Pid]) -> Option<Event> {
         match &mut self.live {
             Live::Child(child) if !child.is_running() => child.clear_away(held),
             Live::Child(child) => {
-                orphans::reap(&[held, &[child.pid()]].concat(), in_flight);
+                orphans::reap(&[held, &[child.pid()]].concat());
                 None
             }
             Live::None | Live::Attached(_) | Live::PidFile(_) => {
-                orphans::reap(held, in_flight);
+                orphans::reap(held);
                 None
             }
         }

@@ -24,7 +24,6 @@ pub(crate) struct Process {
     pub(crate) name: String,
     pub(super) parent: i32,
     pub(super) group: i32,
-    pub(super) session: i32,
     /// Clock ticks from the host's boot to its start.
     pub(super) started: u64,
 }
@@ -59,7 +58,6 @@ impl Process {
             name: stat.comm,
             parent: stat.ppid,
             group: stat.pgrp,
-            session: stat.session,
             started: stat.starttime,
         })
     }
