@@ -35,7 +35,7 @@ impl Access {
         source: Source,
         credentials: &Credentials,
     ) -> Self {
-        let id = credentials.key_id_id();
+        let id = credentials.access_key_id();
         let ends = id
             .get(..SHOWN)
             .zip(id.get(id.len().saturating_sub(SHOWN)..));

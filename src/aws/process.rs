@@ -13,7 +13,7 @@ use tokio::io::AsyncReadExt;
 use tokio::process::Command;
 
 use super::attempt::stage;
-use crate::helpers::Child;
+use crate::helpers::Helper;
 
 /// Maximum length of the command's output, in bytes.
 const LONGEST_OUTPUT: u64 = 64 * 1024;
