@@ -12,7 +12,7 @@ use rustix::process::{Pid, Signal, kill_process_group};
 use tracing::warn;
 
 use crate::core::{CommandName, CommandResult, Event};
-use crate::runner::{Placement, Spawned};
+use crate::runner::{Placement, Spawned, mark_beside_runner};
 use crate::sys;
 
 /// The facts in a command's environment that have the name of a setting, or of none.
@@ -53,6 +53,7 @@ impl Commands {
             CommandName::OnTerminate => self.on_terminate.as_deref().unwrap_or_default(),
         };
         let spawned = Spawned::start(argv, Placement::NewSession, vec![], |command| {
+            mark_beside_runner(command);
             command.env(PID, std::process::id().to_string());
             command.env("TASKBEAT_TASKRUNNER_ID", &self.taskrunner_id);
             command.env(

@@ -11,6 +11,8 @@ use std::task::{Poll, ready};
 use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::process::{ChildStdout, Command};
 
+use crate::runner::mark_beside_runner;
+
 /// Those that are not reaped yet. Locked while one is started or reaped: so an id in it is that of
 /// a child, and an id of a child is in it.
 static RUNNING: Mutex<Vec<Pid>> = Mutex::new(Vec::new());
@@ -45,6 +47,7 @@ impl Helper {
     ///
     /// The kernel refuses it.
     pub(crate) fn spawn(command: &mut Command) -> io::Result<Self> {
+        mark_beside_runner(command.as_std_mut());
         let mut running = lock();
         let child = command.process_group(0).spawn()?;
         let pid = child

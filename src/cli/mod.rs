@@ -17,12 +17,10 @@ use crate::aws::messages;
 use crate::commands::hide_facts;
 use crate::config;
 use crate::core::Exit;
-use crate::runner::mark_beside_runner;
 
 /// Runs the subcommand that the command line names.
 #[must_use]
 pub fn main() -> ExitCode {
-    mark_beside_runner();
     hide_facts();
     config::environment::remove_empty();
     let invocation = match args::parse(std::env::args_os()) {

@@ -14,7 +14,7 @@ use super::membership::Membership;
 use super::orphans;
 use super::signalled::{Signalled, StopSettings};
 use super::spawn::{Placement, Spawned, StartError};
-use super::tree::{BESIDE_RUNNER, Process, ProcessKey, Tree, children, group_and_session};
+use super::tree::{Process, ProcessKey, Tree, children, group_and_session};
 use crate::config::StopScope;
 use crate::core::{Event, Exit};
 
@@ -59,9 +59,7 @@ impl Child {
             warn!("the kernel does not let taskbeat adopt the runner's orphans: {error}");
         }
         let earlier = Tree::below_taskbeat();
-        let leader = Spawned::start(argv, placement, ignored, |command| {
-            command.env_remove(BESIDE_RUNNER);
-        })?;
+        let leader = Spawned::start(argv, placement, ignored, |_| ())?;
         Ok(Self {
             membership: Membership::new(leader.pid, &earlier),
             leader,

@@ -4,7 +4,7 @@
 //! moved to, unless
 //!
 //! - it was there before the runner, as a child of the program that became taskbeat by exec, or
-//! - taskbeat or the SDK started it: a command beside the runner, or a `credential_process`.
+//! - it is a command beside the runner, or a helper of the SDK (`credential_process`).
 //!
 //! A process shares the fate of its topmost ancestor below taskbeat. So whatever those two kinds
 //! start does not belong to the runner either, even if it outlives them: the mark of

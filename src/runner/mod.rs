@@ -22,12 +22,11 @@ use self::signalled::StopSettings;
 use crate::config::{RunnerSettings, Target};
 use crate::core::{Event, Exit, RunnerKind};
 
-pub(crate) use self::orphans::mark_beside_runner;
 pub(crate) use self::signalled::Signalled;
 pub(crate) use self::spawn::StartError;
 pub(crate) use self::spawn::{Placement, Spawned};
 pub(crate) use self::terminal::Terminal;
-pub(crate) use self::tree::Process;
+pub(crate) use self::tree::{Process, mark_beside_runner};
 
 /// The runner that the heartbeats report on.
 pub(crate) struct Runner {

@@ -2,13 +2,7 @@
 
 use rustix::process::{Pid, WaitId, WaitIdOptions, getpid, waitid};
 
-use super::tree::{BESIDE_RUNNER, children};
-use crate::sys;
-
-/// Marks what is started from now on as not the runner's. Call it before any thread is started.
-pub(crate) fn mark_beside_runner() {
-    sys::set_variable(BESIDE_RUNNER, Some(&getpid().as_raw_pid().to_string()));
-}
+use super::tree::children;
 
 /// Reaps every dead child but those in `held`, whose owners reap them, and those of other threads.
 ///

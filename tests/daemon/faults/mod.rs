@@ -73,7 +73,7 @@ fn survives_with(endpoint: &Endpoint, daemon: Daemon, count: usize) -> Survived 
     let log = finished.stderr;
     let lasted = over.rsplit("after ").next().unwrap();
     assert!(lasted.ends_with("ms") || lasted.ends_with('s'), "{over}");
-    assert_eq!(log.matches("answers again").count(), 1, "{log}");
+    assert_eq!(log.matches("are acknowledged again").count(), 1, "{log}");
     let failed = |line: &&str| line.contains("WARN heartbeat failed, next in ");
     Survived {
         warnings: log.lines().filter(failed).map(str::to_owned).collect(),
