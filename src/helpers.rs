@@ -5,8 +5,10 @@ use std::future::poll_fn;
 use std::io;
 use std::pin::pin;
 use std::process::ExitStatus;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
 use std::task::{Poll, ready};
+use std::thread;
+use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::process::{ChildStdout, Command};
@@ -17,18 +19,35 @@ use crate::runner::mark_beside_runner;
 /// a child, and an id of a child is in it.
 static RUNNING: Mutex<Vec<Pid>> = Mutex::new(Vec::new());
 
-/// The children that only their own thread may reap, for as long as the guard is held. `None`
-/// while one is being started, which may take long on a hung file system: do not wait for it.
+/// The children that only their own thread may reap, as long as the guard is held. `None` while one
+/// is being started, which may take long on a file system that hangs: do not wait for it.
 pub(crate) fn running() -> Option<MutexGuard<'static, Vec<Pid>>> {
-    RUNNING.try_lock().ok()
+    match RUNNING.try_lock() {
+        Ok(running) => Some(running),
+        Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
+        Err(TryLockError::WouldBlock) => None,
+    }
 }
 
-/// Kills all of them, with their process groups.
+/// Kills all of them, with their process groups. One that is being started has a moment to appear.
 pub(crate) fn kill_all() {
-    for pid in running().iter().flat_map(|pids| pids.iter()) {
+    let mut tries = 0..START_LIMIT.as_millis();
+    let running = loop {
+        if let Some(running) = running() {
+            break running;
+        }
+        if tries.next().is_none() {
+            return;
+        }
+        thread::sleep(Duration::from_millis(1));
+    };
+    for pid in running.iter() {
         let _ = kill_process_group(*pid, Signal::KILL);
     }
 }
+
+/// How long [`kill_all`] waits at most. Starting a process takes about a millisecond.
+const START_LIMIT: Duration = Duration::from_millis(100);
 
 fn lock() -> MutexGuard<'static, Vec<Pid>> {
     RUNNING.lock().unwrap_or_else(PoisonError::into_inner)

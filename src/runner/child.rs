@@ -111,13 +111,24 @@ impl Child {
         }
         let held = [held, &[self.leader.pid]].concat();
         orphans::reap(&held);
-        let mut left = children(getpid()).into_iter();
-        // A child that has died since may have left a child of its own to taskbeat.
-        let may_be_left = |child| {
-            Process::look_up(child).is_none_or(|child| self.membership.includes_child(&child))
-        };
-        if left.any(|child| !held.contains(&child) && may_be_left(child)) {
-            return None;
+        let mut dead: Vec<Pid> = vec![];
+        loop {
+            let mut newly_dead = vec![];
+            for child in children(getpid())
+                .into_iter()
+                .filter(|child| !held.contains(child))
+            {
+                match Process::look_up(child) {
+                    Some(child) if self.membership.includes_child(&child) => return None,
+                    None if !dead.contains(&child) => newly_dead.push(child),
+                    Some(_) | None => {}
+                }
+            }
+            if newly_dead.is_empty() {
+                break;
+            }
+            // A child that has died meanwhile may have left children of its own to taskbeat.
+            dead.append(&mut newly_dead);
         }
         self.leader.reap();
         self.phase = Phase::Gone;

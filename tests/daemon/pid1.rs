@@ -51,7 +51,7 @@ fn pid_1_obeys_stops_from_inside_and_outside_the_namespace() {
         let Some(program) = pid_1(&endpoint) else {
             return;
         };
-        let inside = format!("trap 'exit 42' TERM; kill -{name} 1; nap ready & wait; exit 99");
+        let inside = format!("trap 'exit 42' TERM; kill -{name} 1; while :; do sleep 0.1; done");
         let finished = program.script(&inside).finish();
         assert_eq!(finished.status, 42, "{name} {finished:?}");
     }

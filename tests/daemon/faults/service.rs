@@ -306,7 +306,7 @@ fn an_account_over_its_limit_is_logged_once() {
     let status = Taskbeat::new("status").env("TASKBEAT_TASKRUNNER_ID", &id);
     let text = status.finish().text();
     assert!(
-        text.contains("limit         the account is over it"),
+        text.contains("limit         the AWS account is over it"),
         "{text}"
     );
     endpoint.wait_for_more(5);
