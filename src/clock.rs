@@ -20,7 +20,7 @@ const NOISE: Duration = Duration::from_secs(1);
 
 /// Counts awake time since its start: tokio's clock is `CLOCK_MONOTONIC`, which stands still while
 /// the host is suspended.
-pub struct Clock {
+pub(crate) struct Clock {
     start: Instant,
     /// How far `CLOCK_BOOTTIME`, which goes on, was ahead when the two were last compared.
     ahead: Duration,
@@ -30,8 +30,7 @@ pub struct Clock {
 
 impl Clock {
     /// A clock that shows [`Time::ZERO`] now. Call it inside a runtime.
-    #[must_use]
-    pub fn start() -> Self {
+    pub(crate) fn start() -> Self {
         let flags = TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC;
         let alarm = timerfd_create(TimerfdClockId::Boottime, flags).ok();
         Self {
@@ -42,19 +41,17 @@ impl Clock {
     }
 
     /// The time now.
-    #[must_use]
-    pub fn now(&self) -> Time {
+    pub(crate) fn now(&self) -> Time {
         Time::after_start(self.start.elapsed())
     }
 
     /// The instant at which the clock shows `time`.
-    #[must_use]
-    pub fn instant(&self, time: Time) -> Instant {
+    pub(crate) fn instant(&self, time: Time) -> Instant {
         self.start + time.since_start()
     }
 
     /// How long the host was suspended since the last call; `None` if it was not.
-    pub fn gap(&mut self) -> Option<Duration> {
+    pub(crate) fn gap(&mut self) -> Option<Duration> {
         self.passed(ahead())
     }
 
@@ -66,7 +63,7 @@ impl Clock {
 
     /// Returns if `deadline` passes during a suspension. tokio's timer would only go on from where it
     /// stood still. Cancel safe.
-    pub async fn alarm(&self, deadline: Option<Time>) {
+    pub(crate) async fn alarm(&self, deadline: Option<Time>) {
         let (Some(alarm), Some(deadline)) = (&self.alarm, deadline) else {
             return future::pending().await;
         };

@@ -12,7 +12,7 @@ use rustix::process::{Pid, Signal, kill_process_group};
 use tracing::warn;
 
 use crate::core::{CommandName, CommandResult, Event};
-use crate::runner::{Placement, Spawned};
+use crate::runner::{Placement, Spawned, mark_beside_runner};
 use crate::sys;
 
 /// The facts in a command's environment that have the name of a setting, or of none.
@@ -30,7 +30,7 @@ pub(crate) fn hide_facts() {
 }
 
 /// The commands, and those of them that run.
-pub struct Commands {
+pub(crate) struct Commands {
     on_terminate: Option<Vec<OsString>>,
     taskrunner_id: String,
     running: Vec<(CommandName, Option<Spawned>)>,
@@ -38,8 +38,7 @@ pub struct Commands {
 
 impl Commands {
     /// The commands of the settings. None runs.
-    #[must_use]
-    pub fn new(on_terminate: Option<Vec<OsString>>, taskrunner_id: &str) -> Self {
+    pub(crate) fn new(on_terminate: Option<Vec<OsString>>, taskrunner_id: &str) -> Self {
         Self {
             on_terminate,
             taskrunner_id: taskrunner_id.to_owned(),
@@ -49,11 +48,12 @@ impl Commands {
 
     /// Starts a command; `runner` is the runner's leader. Call it on the main thread, because the
     /// command is killed when the thread ends.
-    pub fn start(&mut self, name: CommandName, runner: Option<Pid>) {
+    pub(crate) fn start(&mut self, name: CommandName, runner: Option<Pid>) {
         let argv = match name {
             CommandName::OnTerminate => self.on_terminate.as_deref().unwrap_or_default(),
         };
         let spawned = Spawned::start(argv, Placement::NewSession, vec![], |command| {
+            mark_beside_runner(command);
             command.env(PID, std::process::id().to_string());
             command.env("TASKBEAT_TASKRUNNER_ID", &self.taskrunner_id);
             command.env(
@@ -66,7 +66,7 @@ impl Commands {
     }
 
     /// Kills a command with its process group. What is left of it is reaped as an orphan.
-    pub fn kill(&mut self, name: CommandName) {
+    pub(crate) fn kill(&mut self, name: CommandName) {
         self.running.retain(|(running, spawned)| {
             if *running == name
                 && let Some(spawned) = spawned
@@ -78,8 +78,7 @@ impl Commands {
     }
 
     /// The children that [`next`](Self::next) reaps.
-    #[must_use]
-    pub fn pids(&self) -> Vec<Pid> {
+    pub(crate) fn pids(&self) -> Vec<Pid> {
         let spawned = self
             .running
             .iter()
@@ -88,7 +87,7 @@ impl Commands {
     }
 
     /// Waits for the end of a command, and reaps it. Cancel safe. Call it again after each SIGCHLD.
-    pub async fn next(&mut self) -> Event {
+    pub(crate) async fn next(&mut self) -> Event {
         let ended = future::poll_fn(|context| {
             for (index, (_, spawned)) in self.running.iter().enumerate() {
                 let Some(spawned) = spawned else {

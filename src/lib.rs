@@ -43,18 +43,19 @@
 //! Imports point one way. [`cli`] puts the modules together; the adapters know the core's types and
 //! the settings; the core imports nothing but itself.
 
-pub mod aws;
+mod aws;
 pub mod cli;
-pub mod clock;
-pub mod commands;
+mod clock;
+mod commands;
 pub mod config;
 pub mod core;
-pub mod daemon;
+mod daemon;
 pub mod endpoint;
-pub mod log;
-pub mod runner;
-pub mod signals;
-pub mod status;
+mod helpers;
+mod log;
+mod runner;
+mod signals;
+mod status;
 mod sys;
-pub mod systemd;
+mod systemd;
 mod text;

@@ -29,7 +29,7 @@ use crate::sys::without_sigttou;
 const UNREAD: usize = 1_000;
 
 /// Keeps the writer alive. When it is dropped, lines that wait are written, for a second at most.
-pub struct Log {
+pub(crate) struct Log {
     /// Lines that found no room, and lines that could not be written.
     dropped: (ErrorCounter, Arc<AtomicUsize>),
     filter: reload::Handle<Targets, Registry>,
@@ -44,7 +44,7 @@ impl Log {
     /// # Errors
     ///
     /// The kernel has no free thread.
-    pub fn start(settings: LogSettings) -> io::Result<Self> {
+    pub(crate) fn start(settings: LogSettings) -> io::Result<Self> {
         // The library that starts the writer panics without a thread.
         let _ = Builder::new().spawn(|| ())?.join();
         let writer = NonBlockingBuilder::default()
@@ -78,14 +78,13 @@ impl Log {
     }
 
     /// Lets lines of `level` and above pass from now on.
-    pub fn set_level(&self, level: LevelFilter) {
+    pub(crate) fn set_level(&self, level: LevelFilter) {
         // It fails only without a log.
         let _ = self.filter.reload(own_lines(level));
     }
 
     /// How many lines were dropped so far.
-    #[must_use]
-    pub fn dropped(&self) -> usize {
+    pub(crate) fn dropped(&self) -> usize {
         let (waiting, lost) = &self.dropped;
         waiting.dropped_lines() + lost.load(Ordering::Relaxed)
     }

@@ -43,24 +43,21 @@ const CHILD_PACE: Duration = Duration::from_millis(10);
 
 /// A request to stop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Stop {
-    /// The number of the signal.
-    pub signal: u8,
+pub(crate) struct Stop {
+    pub(crate) signal: u8,
     /// True if the kernel sent it to the whole foreground group of the terminal (Ctrl-C), so that a
     /// runner in that group already has it.
-    pub from_terminal: bool,
+    pub(crate) from_terminal: bool,
 }
 
 /// A signal that is not a stop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SignalEvent {
-    /// A child of taskbeat has exited or stopped.
+pub(crate) enum SignalEvent {
     ChildChanged,
     /// The operator asks for a reload.
     Reload,
     /// A signal for the runner.
     Forward {
-        /// Its number.
         signal: i32,
         /// True if the runner already has it, as in [`Stop`].
         from_terminal: bool,
@@ -68,13 +65,13 @@ pub enum SignalEvent {
 }
 
 /// The stops, in their order.
-pub struct Stops {
+pub(crate) struct Stops {
     caught: SignalsInfo<WithOrigin>,
     origin: Origins,
 }
 
 /// The other signals. Those of one kind that arrive together count once.
-pub struct Signals {
+pub(crate) struct Signals {
     caught: SignalsInfo<WithOrigin>,
     origin: Origins,
     child_changed: bool,
@@ -98,7 +95,7 @@ struct Origins {
 /// # Errors
 ///
 /// No descriptor is free.
-pub fn catch(terminal: Option<&Terminal>) -> io::Result<(Stops, Signals)> {
+pub(crate) fn catch(terminal: Option<&Terminal>) -> io::Result<(Stops, Signals)> {
     let origin = Origins {
         shared_group: terminal.is_some_and(Terminal::shares_group),
         background: is_ignored(SIGINT),
@@ -132,8 +129,7 @@ pub fn catch(terminal: Option<&Terminal>) -> io::Result<(Stops, Signals)> {
 }
 
 /// True for the signals by which job control stops a process.
-#[must_use]
-pub fn is_job_control(signal: i32) -> bool {
+pub(crate) fn is_job_control(signal: i32) -> bool {
     [SIGTSTP, SIGTTIN, SIGTTOU].contains(&signal)
 }
 

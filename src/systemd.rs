@@ -33,7 +33,7 @@ const LAST_DATAGRAMS: Duration = Duration::from_secs(1);
 
 /// Sends systemd readiness, status, and how long a stop may take.
 #[derive(Debug, Default)]
-pub struct Systemd {
+pub(crate) struct Systemd {
     ready: bool,
     stopping: bool,
     status: String,
@@ -78,8 +78,7 @@ impl Observer for Systemd {
 
 impl Systemd {
     /// Starts to notify the systemd that the environment names, if there is one.
-    #[must_use]
-    pub fn start() -> Self {
+    pub(crate) fn start() -> Self {
         let socket = std::env::var_os(SOCKET).filter(|socket| !socket.is_empty());
         Self {
             sender: socket.and_then(DatagramSender::start),
@@ -135,8 +134,7 @@ impl Drop for DatagramSender {
 
 /// How often [`Observer::keepalive`] is to be called: twice in the watchdog's time, and often enough
 /// for a status in minutes. `None` without systemd.
-#[must_use]
-pub fn keepalive() -> Option<Duration> {
+pub(crate) fn keepalive() -> Option<Duration> {
     std::env::var_os(SOCKET)?;
     let half = watchdog().map(|limit| limit / 2);
     Some(half.unwrap_or(STATUS_PERIOD).min(STATUS_PERIOD))

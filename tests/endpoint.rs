@@ -43,6 +43,7 @@ fn client(addr: SocketAddr, timeouts: TimeoutConfig) -> Client {
         .endpoint_url(format!("http://{addr}"))
         .retry_config(RetryConfig::disabled())
         .timeout_config(timeouts)
+        .http_client(aws_smithy_http_client::Builder::new().build_http())
         .build();
     Client::from_conf(config)
 }

@@ -1,14 +1,16 @@
-//! Which kind of failure it was.
+//! The class of a failure.
 
 use std::time::Duration;
 
 use aws_runtime::retries::classifiers::{THROTTLING_ERRORS, TRANSIENT_ERRORS};
 use aws_sdk_datapipeline::error::{ProvideErrorMetadata, SdkError};
+use aws_sdk_datapipeline::operation::RequestId;
 use aws_smithy_runtime_api::http::Response;
 
 use crate::core::{Failure, FailureClass};
 
-/// Tells the classes apart by what the service said; where it said nothing, the failure is transient.
+/// Classifies by the service's error code, else by the HTTP status. Without a response, the
+/// failure is transient.
 pub(super) fn classify<E>(error: &SdkError<E>) -> Failure
 where
     SdkError<E>: ProvideErrorMetadata,
@@ -19,12 +21,12 @@ where
             retry_after: None,
         };
     };
-    let status = response.status().as_u16();
-    let class = match error.code() {
-        Some(code) if THROTTLING_ERRORS.contains(&code) => FailureClass::Throttled,
-        Some(code) if TRANSIENT_ERRORS.contains(&code) => FailureClass::Transient,
-        _ if status == 429 => FailureClass::Throttled,
-        _ if (400..500).contains(&status) => FailureClass::Rejected,
+    let class = match (error.code(), response.status().as_u16()) {
+        (Some(code), _) if THROTTLING_ERRORS.contains(&code) => FailureClass::Throttled,
+        (Some(code), _) if TRANSIENT_ERRORS.contains(&code) => FailureClass::Transient,
+        (_, 429) => FailureClass::Throttled,
+        (_, 408) => FailureClass::Transient,
+        (_, 400..500) => FailureClass::Rejected,
         _ => FailureClass::Transient,
     };
     Failure {
@@ -33,8 +35,11 @@ where
     }
 }
 
-/// AWS's own header counts milliseconds, the one of RFC 9110 seconds. Its other form, a date, is for clocks that agree.
+/// How long the service asks to wait: in milliseconds by its own header, in seconds by that of
+/// RFC 9110, whose other form, a date, needs equal clocks. A response without a request id comes
+/// from a gateway or a proxy, which must not decide when the next heartbeat is sent.
 fn retry_after(response: &Response) -> Option<Duration> {
+    response.request_id().filter(|id| !id.is_empty())?;
     let number = |name| response.headers().get(name)?.trim().parse::<u64>().ok();
     number("x-amz-retry-after")
         .map(Duration::from_millis)

@@ -1,206 +1,284 @@
-//! Region, credentials, endpoint and timeouts: as every AWS SDK finds them, plus our settings.
+//! Region, endpoint, credentials and HTTP client for the service. The AWS CLI finds them in the
+//! same places; the settings of taskbeat come first.
 
-use std::fmt;
+use std::error::Error;
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
-use aws_config::profile;
+use aws_config::default_provider::use_fips::use_fips_provider;
+use aws_config::identity::IdentityCache;
+use aws_config::imds::region::ImdsRegionProvider;
+use aws_config::meta::region::ProvideRegion;
+use aws_config::profile::ProfileFileRegionProvider;
 use aws_config::provider_config::ProviderConfig;
+use aws_config::retry::RetryConfig;
 use aws_config::timeout::TimeoutConfig;
 use aws_config::{AppName, BehaviorVersion, ConfigLoader, Region, SdkConfig};
-use aws_sdk_datapipeline::Client;
-use aws_sdk_datapipeline::config::retry::RetryConfig;
-use aws_sdk_datapipeline::config::{Builder, Credentials, IdentityCache, ProvideCredentials};
-use aws_smithy_http_client::tls::TlsContext;
-use aws_smithy_types::DateTime;
-use aws_smithy_types::date_time::Format;
-use tokio::time::timeout;
+use aws_sdk_datapipeline::config::endpoint::{DefaultResolver, Params, ResolveEndpoint};
+use aws_sdk_datapipeline::config::{Builder, Config, Credentials};
 use tracing::info;
 
-use super::{http_client, messages, metadata, trust};
+use super::access::Access;
+use super::attempt::{self, stage};
+use super::credentials::Chain;
+use super::http_client::Http;
+use super::messages::chain;
+use super::metadata;
+use super::profiles::Profiles;
+use super::trust::TrustStore;
 use crate::config::{AwsSettings, Identity};
 
-/// The longest that one heartbeat may take at the default interval.
+/// Maximum duration of an attempt, which intervals from 30 s on have.
 const LONGEST_ATTEMPT: Duration = Duration::from_secs(30);
 
-/// The shortest limit, so that a heartbeat at an interval of milliseconds has a chance at all.
+/// Minimum of that limit, so that a heartbeat at an interval of milliseconds can succeed.
 const SHORTEST_ATTEMPT: Duration = Duration::from_secs(1);
 
 const NO_REGION: &str =
     "no region: set region, AWS_REGION or one in the profile; the EC2 metadata names none";
 
-/// How one heartbeat reaches the service.
+const NO_FIPS: &str = "AWS documents no FIPS endpoint of Data Pipeline: \
+    unset AWS_USE_FIPS_ENDPOINT or the profile's use_fips_endpoint";
+
+const NO_DUAL_STACK: &str = "AWS documents no dual-stack endpoint of Data Pipeline: \
+    unset AWS_USE_DUALSTACK_ENDPOINT or the profile's use_dualstack_endpoint";
+
+/// How heartbeats reach the service.
 #[derive(Clone, Debug)]
-pub struct Connection {
+pub(crate) struct Connection {
     aws: AwsSettings,
-    /// The limit of one heartbeat, and of loading what it needs: 1 to 30 s.
-    attempt: Duration,
+    /// The limit of an attempt: 1 to 30 s.
+    limit: Duration,
     rehearsal: bool,
+    /// Outlives the clients; see [`Http`].
+    unanswered: Arc<AtomicUsize>,
+}
+
+/// A client of the service. Cheap to clone. It keeps credentials and what it learned about the
+/// service's clock, but no connection.
+#[derive(Clone, Debug)]
+pub(super) struct Client {
+    pub(super) sdk: aws_sdk_datapipeline::Client,
+    /// What to do if there is no such endpoint.
+    pub(super) advice: Option<&'static str>,
+}
+
+/// What the settings, the environment and the profile files lead to.
+struct Found {
+    shared: SdkConfig,
+    region: Region,
+    credentials: Chain,
+    /// The endpoint, if the user chose it.
+    endpoint_url: Option<String>,
+    endpoint: String,
+    advice: Option<&'static str>,
 }
 
 impl Connection {
-    /// The way that the settings and the environment describe.
-    #[must_use]
-    pub fn new(aws: AwsSettings, interval: Duration) -> Self {
+    /// The connection that the settings and the environment describe.
+    pub(crate) fn new(aws: AwsSettings, interval: Duration) -> Self {
         Self {
             aws,
-            attempt: interval.clamp(SHORTEST_ATTEMPT, LONGEST_ATTEMPT),
+            limit: interval.clamp(SHORTEST_ATTEMPT, LONGEST_ATTEMPT),
             rehearsal: false,
+            unanswered: Arc::default(),
         }
     }
 
-    /// A way to an endpoint on loopback that takes any region and any credentials: none are looked
-    /// for, and no proxy is asked.
-    #[must_use]
-    pub fn rehearsal(aws: AwsSettings, interval: Duration) -> Self {
-        let region = aws.region.or_else(|| Some("us-east-1".to_owned()));
+    /// A connection to an endpoint on loopback that accepts any region and credentials. It reads
+    /// no files and uses no proxy.
+    pub(crate) fn rehearsal(aws: AwsSettings, interval: Duration) -> Self {
         Self {
             rehearsal: true,
-            ..Self::new(AwsSettings { region, ..aws }, interval)
+            ..Self::new(aws, interval)
         }
     }
 
-    /// A client that knows what the profile files, the environment and the metadata service say now.
-    ///
-    /// The SDK never reads them again, so what changed meanwhile is found by a new client only. After a certificate
-    /// that was not trusted it sees the host's authorities anew, too, if `distrust` says so.
-    ///
-    /// # Errors
-    ///
-    /// There is no region. The metadata service is asked for it when nothing else names one, and may come up later.
-    pub(super) async fn client(&self, distrust: bool) -> Result<Client, String> {
-        let shared = self.load(self.loader(distrust)).await?;
-        if shared.region().is_none() {
-            let profile = self.what_is_wrong_with_the_profile().await;
-            let profile = profile.map_or_else(String::new, |wrong| format!("; {wrong}"));
-            return Err(format!("{NO_REGION}{profile}"));
-        }
-        let mut config = Builder::from(&shared);
-        // Here and not in what is shared: STS and SSO would go there, too.
-        if let Some(url) = &self.aws.endpoint_url {
-            config = config.endpoint_url(url);
-        }
-        Ok(Client::from_conf(config.build()))
+    /// The time limit of an attempt.
+    pub(super) fn limit(&self) -> Duration {
+        self.limit
     }
 
-    /// Finds the credentials as a heartbeat would, and sends nothing to the service.
+    /// A client for what the files, the environment and the metadata service say now. A client
+    /// never reads them again, so a change takes effect with the next client.
     ///
     /// # Errors
     ///
-    /// Why there are none, in one line.
-    pub async fn access(&self) -> Result<Access, String> {
-        let shared = self.load(self.loader(false)).await?;
-        let region = shared.region().map(ToString::to_string);
-        let provider = shared.credentials_provider().ok_or("no credentials")?;
-        let credentials = timeout(self.attempt, provider.provide_credentials())
-            .await
-            .map_err(|_| "no credentials in time")?
-            .map_err(|error| messages::chain(&error))?;
-        Ok(Access {
-            region,
-            credentials,
+    /// A file cannot be used, or there is no such profile, no region or no endpoint.
+    pub(super) async fn client(&self) -> Result<Client, String> {
+        if self.rehearsal {
+            return Ok(self.rehearsal_client());
+        }
+        let found = self.find().await?;
+        let mut config = Builder::from(&found.shared).credentials_provider(found.credentials);
+        // Here and not in what is shared, because STS and SSO would use it, too.
+        config.set_endpoint_url(found.endpoint_url);
+        Ok(Client {
+            sdk: aws_sdk_datapipeline::Client::from_conf(config.build()),
+            advice: found.advice,
         })
     }
 
-    /// The identity with what the metadata service says of the instance in place of placeholders.
+    fn rehearsal_client(&self) -> Client {
+        let region = self.aws.region.clone();
+        let region = region.unwrap_or_else(|| "us-east-1".to_owned());
+        let credentials = Credentials::new("REHEARSAL", "any", None, None, "rehearsal");
+        let mut config = Config::builder()
+            .behavior_version(BehaviorVersion::v2026_01_12())
+            .region(Region::new(region))
+            .credentials_provider(credentials)
+            .retry_config(RetryConfig::disabled())
+            .timeout_config(TimeoutConfig::disabled())
+            .http_client(Http::direct());
+        config.set_endpoint_url(self.aws.endpoint_url.clone());
+        Client {
+            sdk: aws_sdk_datapipeline::Client::from_conf(config.build()),
+            advice: None,
+        }
+    }
+
+    /// The identity without placeholders and the access that a heartbeat would have. Sends
+    /// nothing to the service.
     ///
     /// # Errors
     ///
-    /// What it does not say, and why, in one line.
-    pub async fn identify(&self, identity: &Identity) -> Result<Identity, String> {
+    /// Why a heartbeat would fail before it is sent, in one line.
+    pub(crate) async fn check(&self, identity: &Identity) -> Result<(Identity, Access), String> {
+        let (connection, identity) = (self.clone(), identity.clone());
+        attempt::run(self.limit, async move || {
+            let identity = connection.identify(&identity).await?;
+            let found = connection.find().await?;
+            let searched = found.credentials.find().await;
+            let (source, credentials) = searched.map_err(|error| error.to_string())?;
+            let region = found.region.to_string();
+            let access = Access::new(region, found.endpoint, source, &credentials);
+            Ok((identity, access))
+        })
+        .await
+    }
+
+    /// The identity with values of the metadata service in place of placeholders.
+    ///
+    /// # Errors
+    ///
+    /// Which placeholder has no value, and why, in one line.
+    pub(super) async fn identify(&self, identity: &Identity) -> Result<Identity, String> {
         if self.rehearsal {
             return Ok(identity.clone());
         }
-        // Link-local addresses are not for proxies, of which this client knows nothing.
-        let config = ProviderConfig::default().with_http_client(http_client::direct());
-        let complete = timeout(self.attempt, metadata::complete(identity, &config))
-            .await
-            .map_err(|_| "the EC2 metadata service does not answer in time")??;
+        stage("asking the EC2 metadata service");
+        let config = ProviderConfig::default().with_http_client(Http::direct());
+        let complete = metadata::complete(identity, &config).await?;
         if complete != *identity {
             info!("the EC2 metadata service names {complete}");
         }
         Ok(complete)
     }
 
-    /// What the SDK keeps to itself when it finds no region in the profile. There need be none.
-    async fn what_is_wrong_with_the_profile(&self) -> Option<String> {
-        let name = self.aws.profile.clone().map(Into::into);
-        let (fs, env, files) = Default::default();
-        match profile::load(&fs, &env, &files, name).await {
-            Ok(set) => {
-                let name = set.selected_profile();
-                let missing = name != "default" && set.get_profile(name).is_none();
-                missing.then(|| format!("profile {name} was not defined"))
-            }
-            Err(error) => Some(messages::chain(&error)),
+    async fn find(&self) -> Result<Found, String> {
+        let profiles = Profiles::read(self.aws.profile.as_deref()).await?;
+        let bundle = profiles.setting("AWS_CA_BUNDLE", "ca_bundle");
+        let trust_store = bundle.map_or(TrustStore::Host, |file| TrustStore::Bundle(file.into()));
+        let http = Http::new(trust_store, Arc::clone(&self.unanswered));
+        let config = ProviderConfig::without_region()
+            .with_behavior_version(Some(BehaviorVersion::v2026_01_12()))
+            // The attempt has a limit, and there is one retry policy, the core's.
+            .with_retry_config(RetryConfig::disabled())
+            .with_timeout_config(TimeoutConfig::disabled());
+        let direct = config.clone().with_http_client(Http::direct());
+        let region = self.region(&profiles, &direct).await?;
+        let shared = self.loader(&profiles, &http, &region).load().await;
+        let config = config.with_region(Some(region.clone()));
+        let config = config.with_http_client(http);
+        // Makes it read the profile as well, from which the client of STS takes its endpoint.
+        let fips = use_fips_provider(&config).await;
+        let config = config.with_use_fips(fips.or(shared.use_fips()));
+        let config = config.with_use_dual_stack(shared.use_dual_stack());
+        let credentials = if self.aws.profile_is_pinned {
+            Chain::pinned(&profiles, &config, &direct)
+        } else {
+            Chain::new(&profiles, &config, &direct)
+        };
+        let endpoint_url = self.aws.endpoint_url.clone();
+        let endpoint_url = endpoint_url.or_else(|| profiles.endpoint_url());
+        let advice = match (shared.use_fips(), shared.use_dual_stack()) {
+            (Some(true), _) => Some(NO_FIPS),
+            (_, Some(true)) => Some(NO_DUAL_STACK),
+            _ => None,
+        };
+        let endpoint = endpoint(&shared, endpoint_url.as_deref()).await;
+        Ok(Found {
+            endpoint: endpoint.map_err(|reason| advised(reason, advice))?,
+            shared,
+            region,
+            credentials,
+            endpoint_url,
+            advice,
+        })
+    }
+
+    async fn region(&self, profiles: &Profiles, direct: &ProviderConfig) -> Result<Region, String> {
+        if let Some(region) = &self.aws.region {
+            return Ok(Region::new(region.clone()));
         }
-    }
-
-    async fn load(&self, loader: ConfigLoader) -> Result<SdkConfig, String> {
-        timeout(self.attempt, loader.load())
-            .await
-            .map_err(|_| "the AWS configuration took too long to load".to_owned())
-    }
-
-    fn loader(&self, distrust: bool) -> ConfigLoader {
-        let timeouts = TimeoutConfig::builder()
-            .connect_timeout(self.attempt.min(Duration::from_secs(5)))
-            .read_timeout(self.attempt)
-            // Each a little longer than the one inside of it, so that the same silence is always
-            // called by the same name.
-            .operation_attempt_timeout(self.attempt.mul_f64(1.1))
-            .operation_timeout(self.attempt.mul_f64(1.2))
+        let of_profile = ProfileFileRegionProvider::builder()
+            .profile_files(profiles.files(""))
+            .profile_name(&profiles.name)
             .build();
+        if let Some(region) = of_profile.region().await {
+            return Ok(region);
+        }
+        stage("asking the EC2 metadata service for the region");
+        let of_instance = ImdsRegionProvider::builder().configure(direct).build();
+        of_instance
+            .region()
+            .await
+            .ok_or_else(|| NO_REGION.to_owned())
+    }
+
+    fn loader(&self, profiles: &Profiles, http: &Http, region: &Region) -> ConfigLoader {
         let mut loader = aws_config::defaults(BehaviorVersion::v2026_01_12())
-            // There is one retry policy, the core's: the SDK makes one attempt.
+            .region(region.clone())
+            .profile_files(profiles.files(""))
+            .profile_name(&profiles.name)
+            .no_credentials()
+            .http_client(http.clone())
             .retry_config(RetryConfig::disabled())
-            .timeout_config(timeouts)
-            // Within the attempt's, so that it is told from a service that does not answer.
-            .identity_cache(IdentityCache::lazy().load_timeout(self.attempt).build());
+            .timeout_config(TimeoutConfig::disabled())
+            // Longer than the attempt's limit, which names what took the time.
+            .identity_cache(IdentityCache::lazy().load_timeout(self.limit * 2).build());
         if let Ok(name) = AppName::new("taskbeat") {
             loader = loader.app_name(name);
         }
-        if let Some(region) = &self.aws.region {
-            loader = loader.region(Region::new(region.clone()));
-        }
-        if let Some(profile) = &self.aws.profile {
-            loader = loader.profile_name(profile);
-        }
-        if self.rehearsal {
-            let any = Credentials::new("REHEARSAL", "any", None, None, "rehearsal");
-            return loader
-                // Neither of a host that must use such endpoints goes together with an endpoint that is given.
-                .use_fips(false)
-                .use_dual_stack(false)
-                .credentials_provider(any)
-                .http_client(http_client::direct());
-        }
-        loader.http_client(http_client::client(if distrust {
-            trust::anew()
-        } else {
-            TlsContext::default()
-        }))
+        loader
     }
 }
 
-/// Whom the service would see.
-pub struct Access {
-    region: Option<String>,
-    credentials: Credentials,
+/// The message of a failure that `advice` may mend.
+pub(super) fn advised(message: String, advice: Option<&str>) -> String {
+    match advice {
+        Some(advice) => format!("{message}; {advice}"),
+        None => message,
+    }
 }
 
-impl fmt::Display for Access {
-    /// An access key id is no secret, but enough of it to recognise it is enough.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let region = self.region.as_deref().unwrap_or("none found");
-        let id = self.credentials.access_key_id();
-        let shown = id.get(..4).zip(id.get(id.len().saturating_sub(4)..));
-        let (start, end) = shown.unwrap_or_default();
-        let expiry = self.credentials.expiry().map(DateTime::from);
-        let expiry = expiry.and_then(|time| time.fmt(Format::DateTime).ok());
-        let expiry = expiry.map_or("never".to_owned(), |time| format!("at {time}"));
-        // Somebody else wrote all of it.
-        f.write_str(&messages::one_line(&format!(
-            "region {region}; access key {start}…{end}, expires {expiry}"
-        )))
+/// The URL that the SDK makes of the configuration.
+async fn endpoint(shared: &SdkConfig, chosen: Option<&str>) -> Result<String, String> {
+    let params = Params::builder()
+        .set_region(shared.region().map(ToString::to_string))
+        .use_fips(shared.use_fips().unwrap_or_default())
+        .use_dual_stack(shared.use_dual_stack().unwrap_or_default())
+        .set_endpoint(chosen.map(str::to_owned))
+        .build();
+    if chosen.is_some_and(|url| url.contains('@')) {
+        // The URL of a profile; the settings refuse such, too.
+        return Err("no endpoint: endpoint_url must not contain credentials".to_owned());
     }
+    let none = |error: &(dyn Error + 'static)| format!("no endpoint: {}", chain(error));
+    let params = params.map_err(|error| none(&error))?;
+    let endpoint = DefaultResolver::new().resolve_endpoint(&params).await;
+    endpoint
+        .map(|endpoint| endpoint.url().to_owned())
+        .map_err(|error| none(&*error))
 }

@@ -1,61 +1,39 @@
-//! How to say in one line what failed: for somebody who is tired, and knows neither the SDK nor its layers.
+//! Failures in one line, for operators who know neither the SDK nor its layers.
 
 use std::any::Any;
 use std::error::Error;
 
-use aws_config::meta::ProviderChainError;
-use aws_credential_types::provider::error::CredentialsError;
 use aws_sdk_datapipeline::error::{ProvideErrorMetadata, SdkError};
 use aws_smithy_runtime_api::http::Response;
+use aws_smithy_types::error::ErrorMetadata;
 use http::StatusCode;
 
-/// What the SDK says of its own layers, and what that means to others: nothing, mostly.
-const LAYERS: [(&str, &str); 15] = [
+/// Texts of the SDK, and what they mean to an operator; an empty one only names a layer.
+const LAYERS: [(&str, &str); 12] = [
     ("dispatch failure", ""),
     ("other", ""),
     ("io error", ""),
-    ("timeout", "no answer"),
-    ("timed out", ""),
+    ("timeout", ""),
     ("service error", ""),
     ("response error", ""),
     ("unhandled error", ""),
-    ("request has timed out", "no answer"),
-    ("client error (Connect)", "cannot connect"),
-    ("client error (SendRequest)", "the connection broke"),
-    ("the credential provider was not enabled", "no credentials"),
+    ("connection error", ""),
+    ("the credential provider was not enabled", ""),
+    ("an error occurred while loading credentials", ""),
+    ("the credentials provider was not properly configured", ""),
     (
-        "an error occurred while loading credentials",
-        "no credentials",
-    ),
-    (
-        "the credentials provider was not properly configured",
-        "no credentials",
-    ),
-    (
-        "Genuine read_after_deserialization interceptor encountered an error",
+        "Acknowledgement read_after_deserialization interceptor encountered an error",
         "",
     ),
 ];
 
-/// Where credentials are looked for, by the SDK's names and by those that people know.
-const PLACES: [(&str, &str); 5] = [
-    ("Environment", "environment"),
-    ("Profile", "profile"),
-    ("WebIdentityToken", "web identity"),
-    ("EcsContainer", "ECS"),
-    ("Ec2InstanceMetadata", "EC2 metadata"),
-];
-
-/// What nobody wants to know begins so: what else would have been JSON, and all that is known of an answer.
+/// Where the useful part of a text ends: what follows is a list of JSON tokens or a dump.
 const ENDS: [&str; 2] = [". Expected one of", ". Response {"];
 
-/// The longest line, in characters; those of the service have some three hundred.
+/// Maximum length of a line, in characters; those of the service have some three hundred.
 const LONGEST: usize = 1_000;
 
-/// Why there are no credentials where nobody wanted any to be.
-const UNUSED: [&str; 2] = ["not set", "not configured"];
-
-/// The service's own words where it spoke, else what failed and why.
+/// The service's own words if it answered, else what failed and why.
 pub(super) fn describe<E>(error: &SdkError<E>) -> String
 where
     SdkError<E>: ProvideErrorMetadata,
@@ -65,9 +43,9 @@ where
         return chain(error);
     };
     let status = response.status().as_u16();
-    let said = match (error.code(), error.message()) {
-        // The first line is the reason. What follows it, when a signature is wrong, is the request as it should have
-        // been signed, with the session token.
+    let text = match (error.code(), error.message()) {
+        // The first line is the reason. After a wrong signature, the others are the request as it
+        // should have been signed, with the session token.
         (Some(code), Some(message)) => {
             let reason = message.lines().next().unwrap_or_default();
             format!("{code}: {reason}")
@@ -76,84 +54,72 @@ where
         (None, _) if response.status().is_success() => {
             format!("unusable answer: {}", chain(error))
         }
-        (None, _) => somebody_else(response),
+        (None, _) => return one_line(&foreign(response)),
     };
-    one_line(&format!("{said} (HTTP {status})"))
+    one_line(&format!("{text} (HTTP {status})"))
 }
 
-/// A status with none of the service's codes: a gateway, a proxy or a captive portal.
-fn somebody_else(response: &Response) -> String {
-    let status = StatusCode::from_u16(response.status().as_u16());
-    let reason = status.ok().and_then(|status| status.canonical_reason());
+/// An error status without an error code of the service: from a gateway, a proxy or a captive
+/// portal.
+fn foreign(response: &Response) -> String {
+    let status = response.status().as_u16();
+    let known = StatusCode::from_u16(status).ok();
+    let reason = known.and_then(|status| status.canonical_reason());
     let reason = reason.unwrap_or("unknown status");
     match response.headers().get("location") {
-        // What is asked for there may be a secret.
+        // The query may hold a secret.
         Some(location) => {
             let place = location.split(['?', '#']).next().unwrap_or_default();
-            format!("{reason}, not followed to {place}")
+            format!("HTTP {status} {reason}, redirect to {place} not followed")
         }
-        None => format!("{reason}, without a word of the service"),
+        None => format!("HTTP {status} {reason}, not from Data Pipeline"),
     }
 }
 
-/// The error and its causes, outermost first, each once, and none that only names a layer.
+/// The error and its causes, outermost first, without repetitions and layers.
 pub(super) fn chain(error: &(dyn Error + 'static)) -> String {
-    let mut words: Vec<String> = Vec::new();
-    let mut next = Some(error);
-    while let Some(error) = next {
-        if let Some(chain) = error.downcast_ref::<ProviderChainError<CredentialsError>>() {
-            return one_line(&nowhere(chain));
-        }
-        // Some of the SDK's texts are lists of several lines.
-        let word = one_line(&error.to_string())
-            .replace("identity resolver timed out", "no credentials: no answer");
-        let end = ENDS.iter().filter_map(|end| word.find(end)).min();
-        let word = &word[..end.unwrap_or(word.len())];
-        let layer = LAYERS.iter().find(|(layer, _)| *layer == word);
-        let word = layer.map_or(word, |(_, meaning)| meaning);
-        if !words.iter().any(|said| said.contains(word)) {
-            words.push(word.to_owned());
-        }
-        next = error.source();
+    if let Some(refusal) = cause::<ErrorMetadata>(error)
+        && let (Some(code), Some(message)) = (refusal.code(), refusal.message())
+    {
+        return one_line(&format!("{code}: {message}"));
     }
-    words.retain(|word| !word.is_empty());
-    if words.is_empty() {
+    let mut parts: Vec<String> = Vec::new();
+    for error in causes(error) {
+        // Some of the SDK's texts have several lines.
+        let text = one_line(&error.to_string());
+        let end = ENDS.iter().filter_map(|end| text.find(end)).min();
+        let text = &text[..end.unwrap_or(text.len())];
+        let layer = LAYERS.iter().find(|(layer, _)| *layer == text);
+        let text = layer.map_or(text, |(_, meaning)| meaning);
+        if !parts.iter().any(|part| part.contains(text)) {
+            parts.push(text.to_owned());
+        }
+    }
+    parts.retain(|part| !part.is_empty());
+    if parts.is_empty() {
         return one_line(&error.to_string());
     }
-    one_line(&words.join(": "))
+    one_line(&parts.join(": "))
 }
 
-/// Where no credentials were found, and why not where there should be some.
-fn nowhere(chain: &ProviderChainError<CredentialsError>) -> String {
-    let mut unused = Vec::new();
-    let mut reasons = Vec::new();
-    for attempt in chain.attempts() {
-        let name = attempt.name();
-        let place = PLACES.iter().find(|(known, _)| *known == name);
-        let place = place.map_or(name, |(_, place)| place);
-        let reason = attempt.error().source().map(self::chain);
-        let reason = reason.unwrap_or_default();
-        if reason.is_empty() || UNUSED.iter().any(|end| reason.ends_with(end)) {
-            unused.push(place);
-        } else {
-            reasons.push(format!("{place}: {reason}"));
-        }
-    }
-    if !unused.is_empty() {
-        reasons.insert(0, format!("none in {}", unused.join(", ")));
-    }
-    format!("no credentials found: {}", reasons.join("; "))
+/// The cause of type `T`, if there is one.
+pub(super) fn cause<'a, T: Error + 'static>(error: &'a (dyn Error + 'static)) -> Option<&'a T> {
+    causes(error).find_map(|error| error.downcast_ref())
 }
 
-/// What a panic said. A defect, or a kernel that refuses what no library expects it to.
+fn causes<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
+    std::iter::successors(Some(error), |&error| error.source())
+}
+
+/// The text of a panic: a defect, or a kernel that refuses what a library expects to have.
 pub(crate) fn panicked(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<String>().map(String::as_str);
     let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
     one_line(&format!("internal error: {}", text.unwrap_or("panic")))
 }
 
-/// The text without line breaks and other controls, and not much of it: somebody else wrote it, and it goes to logs
-/// and terminals.
+/// Others' text, made safe for logs and terminals: no line breaks and control characters, and at
+/// most [`LONGEST`] characters.
 pub(super) fn one_line(text: &str) -> String {
     let plain = text.replace(char::is_control, " ");
     let mut line = plain.split_whitespace().collect::<Vec<_>>().join(" ");

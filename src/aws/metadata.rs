@@ -1,4 +1,4 @@
-//! What the EC2 metadata service says of the instance, for the placeholders of the identity.
+//! The placeholders of the identity that only the EC2 metadata service can fill.
 
 use std::collections::BTreeMap;
 use std::env;
@@ -10,14 +10,14 @@ use aws_config::provider_config::ProviderConfig;
 use super::messages;
 use crate::config::{Identity, Part, Placeholder, parts};
 
-/// The longest domain name (RFC 1035); an instance id is shorter.
+/// Maximum length of a domain name (RFC 1035), in bytes; an instance id is shorter.
 const LONGEST: usize = 255;
 
-/// The identity without placeholders. Nobody is asked when there are none.
+/// The identity without placeholders. The service is asked only if there are some.
 ///
 /// # Errors
 ///
-/// What the metadata service does not say, and why.
+/// A placeholder has no value.
 pub(super) async fn complete(
     identity: &Identity,
     config: &ProviderConfig,
@@ -33,7 +33,7 @@ pub(super) async fn complete(
     })
 }
 
-/// What was asked already is not asked again.
+/// Asks for each placeholder once.
 struct Metadata {
     client: Client,
     known: BTreeMap<&'static str, String>,
@@ -41,7 +41,7 @@ struct Metadata {
 
 impl Metadata {
     fn new(config: &ProviderConfig) -> Self {
-        // The next attempt is the next heartbeat's, with a token of its own: the SDK would keep one that was refused.
+        // The next heartbeat tries again, with a new token: the SDK would keep a refused one.
         let client = Client::builder().configure(config).max_attempts(1);
         Self {
             client: client.build(),
@@ -79,8 +79,8 @@ impl Metadata {
         let path = format!("/latest/meta-data/{name}");
         match self.client.get(path).await {
             Ok(value) if is_name(value.as_ref()) => Ok(value.into()),
-            // Somebody else answers, whose words are not to become our identity.
-            Ok(_) => Err("what answers is no metadata service".to_owned()),
+            // A captive portal, for instance, whose page must not become the identity.
+            Ok(_) => Err("not an answer of a metadata service".to_owned()),
             Err(ImdsError::ErrorResponse(response)) => {
                 Err(match response.response().status().as_u16() {
                     404 => "the instance has none (HTTP 404)".to_owned(),
@@ -92,7 +92,7 @@ impl Metadata {
     }
 }
 
-/// Whether it is one word, as host names and instance ids are.
+/// True for a host name or an instance id.
 fn is_name(text: &str) -> bool {
     (1..=LONGEST).contains(&text.len())
         && text

@@ -1,31 +1,45 @@
-//! Whom to trust. The SDK reads the host's authorities once in the life of a process, and ours may be long: authorities
-//! are replaced meanwhile, on the host as well as on proxies that look into TLS.
+//! The trust store: the certificate authorities that vouch for a server.
 
-use aws_smithy_http_client::tls::{TlsContext, TrustStore};
-use base64::prelude::{BASE64_STANDARD, Engine};
-use rustls::RootCertStore;
-use rustls_native_certs::load_native_certs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-/// What is said of a certificate that is not trusted, and, in a debug build, of a host that trusts nobody.
-const DISTRUST: [&str; 2] = ["invalid peer certificate", "no valid root certificates"];
+use rustls::crypto::aws_lc_rs::default_provider;
+use rustls::{ClientConfig, RootCertStore};
+use rustls_native_certs::{load_certs_from_paths, load_native_certs};
 
-/// Whether the host may trust the other side by now.
-pub(super) fn is_distrust(said: &str) -> bool {
-    DISTRUST.iter().any(|words| said.contains(words))
+/// Where the trust store is.
+#[derive(Clone, Debug)]
+pub(super) enum TrustStore {
+    /// `SSL_CERT_FILE` and `SSL_CERT_DIR`, or where the distribution keeps it.
+    Host,
+    /// The file that `AWS_CA_BUNDLE` or the profile's `ca_bundle` names, in place of the host's.
+    Bundle(PathBuf),
 }
 
-/// Whom the host trusts now.
-pub(super) fn anew() -> TlsContext {
-    let mut trusted = TrustStore::empty();
-    for certificate in load_native_certs().certs {
-        // The SDK panics on one that it does not understand, and a host may have such.
-        if RootCertStore::empty().add(certificate.clone()).is_ok() {
-            let text = BASE64_STANDARD.encode(certificate);
-            trusted.add_pem_certificate(format!(
-                "-----BEGIN CERTIFICATE-----\n{text}\n-----END CERTIFICATE-----\n"
-            ));
+impl TrustStore {
+    /// TLS with the certificates that the trust store holds now.
+    ///
+    /// # Errors
+    ///
+    /// There is no usable certificate in it.
+    pub(super) fn load(&self) -> Result<Arc<ClientConfig>, String> {
+        let (loaded, place) = match self {
+            Self::Host => (load_native_certs(), Path::new("the host's trust store")),
+            Self::Bundle(file) => (load_certs_from_paths(Some(file), None), file.as_path()),
+        };
+        let mut roots = RootCertStore::empty();
+        let (added, _) = roots.add_parsable_certificates(loaded.certs);
+        if added == 0 {
+            let reason = loaded.errors.first().map(|error| format!(": {error}"));
+            let reason = reason.unwrap_or_default();
+            return Err(format!("no certificate in {}{reason}", place.display()));
         }
+        let mut config = ClientConfig::builder_with_provider(Arc::new(default_provider()))
+            .with_safe_default_protocol_versions()
+            .map_err(|error| error.to_string())?
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        Ok(Arc::new(config))
     }
-    let context = TlsContext::builder().with_trust_store(trusted).build();
-    context.unwrap_or_default()
 }

@@ -1,8 +1,8 @@
-//! `taskbeat once`: one heartbeat, one answer.
+//! `taskbeat once`: one heartbeat, and its answer as JSON.
 
 use serde_json::json;
 
-use super::{CliError, load, runtime, start_log};
+use super::shared::{CliError, load, print, runtime, start_log};
 use crate::aws::{Connection, DataPipeline};
 use crate::config::Options;
 use crate::core::{Exit, FailureClass, Outcome};
@@ -15,22 +15,22 @@ pub(super) fn once(options: &Options) -> Result<Exit, CliError> {
     let connection = Connection::new(settings.aws, settings.policy.interval);
     let mut service = DataPipeline::new(connection, settings.identity);
     let runtime = runtime()?;
-    let reply = runtime.block_on(async {
+    let response = runtime.block_on(async {
         service.send(false);
         service.answer().await
     });
     runtime.shutdown_background();
-    match reply.outcome {
+    match response.outcome {
         Outcome::Acknowledged { terminate } => {
-            println!("{}", json!({ "terminate": terminate }));
+            print(&format_args!("{}\n", json!({ "terminate": terminate })))?;
             Ok(if terminate { Exit::TERMINATE } else { Exit::OK })
         }
-        Outcome::Failed(fault) => Err(CliError::new(
-            match fault.class {
+        Outcome::Failed(failure) => Err(CliError::new(
+            match failure.class {
                 FailureClass::Rejected => Exit::REJECTED,
                 FailureClass::Transient | FailureClass::Throttled => Exit::UNAVAILABLE,
             },
-            &reply.message,
+            &response.message,
         )),
     }
 }

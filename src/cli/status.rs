@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::{CliError, load, print};
+use super::shared::{CliError, load, print};
 use crate::config::Options;
 use crate::core::Exit;
 use crate::status::{Reply, ask};

@@ -97,16 +97,20 @@ fn unknown(environment: &Environment) -> Vec<Error> {
     names()
         .filter(|name| name.starts_with(VARIABLE_PREFIX))
         .filter(|name| known.iter().all(|known| known != name) && !of_a_service(name))
-        .map(|name| Error::unknown(&name, "environment".to_owned(), &known))
+        .map(|name| Error::unknown(&name, "environment", &known))
         .collect()
 }
 
 /// `aws-config` panics on a number of attempts that is no positive number.
 fn attempts(environment: &Environment) -> Option<Error> {
     let value = environment.get(OsStr::new(ATTEMPTS))?.to_string_lossy();
-    values::aws_max_attempts(&value)
-        .is_none()
-        .then(|| Error::variable(ATTEMPTS, format!("{value:?}"), "a whole number, at least 1"))
+    values::aws_max_attempts(&value).is_none().then(|| {
+        Error::variable(
+            ATTEMPTS,
+            &format!("{value:?}"),
+            "a whole number, at least 1",
+        )
+    })
 }
 
 /// The SDK panics on a key that cannot be part of a header. With a secret key that ends with the
@@ -116,7 +120,7 @@ fn key(name: &'static str, environment: &Environment) -> Option<Error> {
     let plain = "plain ASCII, with no spaces or line breaks in or around it";
     values::aws_key(&value)
         .is_none()
-        .then(|| Error::variable(name, "***".to_owned(), plain))
+        .then(|| Error::variable(name, "***", plain))
 }
 
 /// The SDK drops a proxy that it cannot use, and connects directly.
@@ -134,7 +138,7 @@ fn proxies(environment: &Environment) -> Vec<Error> {
         .filter(|(_, value)| !values::is_proxy_url(value))
         .map(|(name, value)| {
             let value = format!("{:?}", show::redacted(&value));
-            Error::variable(name, value, allowed)
+            Error::variable(name, &value, allowed)
         })
         .collect()
 }

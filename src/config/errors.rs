@@ -5,83 +5,55 @@ use std::fmt;
 use super::input::{Input, Origin};
 use super::table::{Setting, VARIABLE_PREFIX};
 
-/// One error, on one line.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub(super) enum Error {
-    /// A value that is not allowed, or that cannot be used.
-    #[error("{key} = {value} ({origin}): {problem}")]
-    Value {
-        /// The setting, or the variable of another program.
-        key: &'static str,
-        /// As a message shows it.
-        value: String,
-        origin: Origin,
-        problem: String,
-    },
-    #[error(
-        "{key} is not set: must be {allowed}; \
-         set --{key}, {variable} or {key} in the configuration file"
-    )]
-    Missing {
-        key: &'static str,
-        variable: String,
-        allowed: String,
-    },
-    #[error(
-        "{key} ({origin}) and {other} ({other_origin}): set only one of command, pid and pid-file"
-    )]
-    Conflict {
-        key: &'static str,
-        origin: Origin,
-        other: &'static str,
-        other_origin: Origin,
-    },
-    #[error("{name} ({place}): unknown, {hint}")]
-    Unknown {
-        name: String,
-        place: String,
-        hint: String,
-    },
-    /// The reason is the parser's and never holds text of the file, which may be a secret.
-    #[error("{origin}: not TOML: {reason}")]
-    Syntax { origin: Origin, reason: String },
-}
+/// One error, on one line: the key, the value, where it came from, and what is allowed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Error(pub(super) String);
 
 impl Error {
     /// `value` is `input`'s, as a message shows it.
-    pub(super) fn value(setting: &Setting, value: String, input: &Input, problem: String) -> Self {
-        Self::Value {
-            key: setting.key,
-            value,
-            origin: input.origin.clone(),
-            problem,
-        }
+    pub(super) fn value(setting: &Setting, value: &str, input: &Input, problem: &str) -> Self {
+        Self(format!(
+            "{} = {value} ({}): {problem}",
+            setting.key, input.origin
+        ))
     }
 
-    pub(super) fn not_allowed(setting: &Setting, value: String, input: &Input) -> Self {
-        let problem = format!("must be {}", setting.allowed());
-        Self::value(setting, value, input, problem)
+    pub(super) fn not_allowed(setting: &Setting, value: &str, input: &Input) -> Self {
+        Self::value(
+            setting,
+            value,
+            input,
+            &format!("must be {}", setting.allowed()),
+        )
     }
 
     /// A value of a variable that is no setting's.
-    pub(super) fn variable(key: &'static str, value: String, allowed: &str) -> Self {
-        Self::Value {
-            key,
-            value,
-            origin: Origin::Environment(key.to_owned()),
-            problem: format!("must be {allowed}"),
-        }
+    pub(super) fn variable(key: &str, value: &str, allowed: &str) -> Self {
+        let origin = Origin::Environment(key.to_owned());
+        Self(format!("{key} = {value} ({origin}): must be {allowed}"))
     }
 
     pub(super) fn missing(setting: &Setting) -> Self {
-        Self::Missing {
-            key: setting.key,
-            variable: setting.variable(),
-            allowed: setting.allowed(),
-        }
+        let (key, allowed, variable) = (setting.key, setting.allowed(), setting.variable());
+        Self(format!(
+            "{key} is not set: must be {allowed}; \
+             set --{key}, {variable} or {key} in the configuration file"
+        ))
     }
 
-    pub(super) fn unknown(name: &str, place: String, known: &[String]) -> Self {
+    pub(super) fn conflict(one: (&str, &Origin), other: (&str, &Origin)) -> Self {
+        Self(format!(
+            "{} ({}) and {} ({}): set only one of command, pid and pid-file",
+            one.0, one.1, other.0, other.1
+        ))
+    }
+
+    /// The reason is the parser's and never holds text of the file, which may be a secret.
+    pub(super) fn syntax(origin: &Origin, reason: &str) -> Self {
+        Self(format!("{origin}: not TOML: {reason}"))
+    }
+
+    pub(super) fn unknown(name: &str, place: &str, known: &[String]) -> Self {
         /// The similarity, found by trying, from which a name is probably a typing error.
         const SIMILAR: f64 = 0.85;
         // The prefix that all names share makes none of them more similar.
@@ -95,11 +67,10 @@ impl Error {
             Some((_, other)) => format!("did you mean {other}?"),
             None => format!("must be one of {}", known.join(", ")),
         };
-        Self::Unknown {
-            name: name.escape_debug().to_string(),
-            place,
-            hint,
-        }
+        Self(format!(
+            "{} ({place}): unknown, {hint}",
+            name.escape_debug()
+        ))
     }
 }
 
@@ -109,7 +80,7 @@ pub(crate) struct Errors(pub(super) Vec<Error>);
 
 impl fmt::Display for Errors {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let lines: Vec<String> = self.0.iter().map(ToString::to_string).collect();
+        let lines: Vec<&str> = self.0.iter().map(|error| error.0.as_str()).collect();
         f.write_str(&lines.join("\n"))
     }
 }

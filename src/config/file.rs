@@ -27,14 +27,14 @@ pub(super) struct Entry {
 pub(super) fn read(setting: &'static Setting, input: &Input) -> Result<Vec<Entry>, Vec<Error>> {
     let path = match &input.value {
         Ok(path) => path,
-        Err(instead) => return Err(vec![Error::not_allowed(setting, instead.clone(), input)]),
+        Err(instead) => return Err(vec![Error::not_allowed(setting, instead, input)]),
     };
     match read_to_string(path) {
         Ok(text) => parse(&text, &show::escaped(path)),
         Err(error) => {
             let problem = format!("must be {}: {error}", setting.allowed());
             let path = show::quoted(setting, path);
-            Err(vec![Error::value(setting, path, input, problem)])
+            Err(vec![Error::value(setting, &path, input, &problem)])
         }
     }
 }
@@ -80,11 +80,10 @@ pub(super) fn parse(text: &str, path: &str) -> Result<Vec<Entry>, Vec<Error>> {
         // Later errors on the same line mostly follow from the first.
         problems.sort_by_key(|(line, _)| *line);
         problems.dedup_by_key(|(line, _)| *line);
-        let error = |(line, reason)| Error::Syntax {
-            origin: origin(line),
-            reason,
-        };
-        return Err(problems.into_iter().map(error).collect());
+        let problems = problems.iter();
+        return Err(problems
+            .map(|(line, reason)| Error::syntax(&origin(*line), reason))
+            .collect());
     }
     let mut pairs: Vec<_> = table.into_inner().into_iter().collect();
     pairs.sort_by_key(|(key, _)| key.span().start);

@@ -9,6 +9,7 @@ use rustix::process::{Pid, Signal};
 use tracing::level_filters::LevelFilter;
 
 use super::errors::{Error, Errors};
+use super::input::Origin;
 use super::show;
 use super::sources::Inputs;
 use super::table::Setting;
@@ -56,6 +57,9 @@ pub struct AwsSettings {
     pub region: Option<String>,
     /// A profile of the shared configuration files.
     pub profile: Option<String>,
+    /// True if the profile was chosen for taskbeat: by flag, `TASKBEAT_PROFILE` or file. Then
+    /// credentials come from it alone. `AWS_PROFILE` is for all programs and does not pin it.
+    pub profile_is_pinned: bool,
     /// The endpoint of Data Pipeline alone: the SDK's STS and SSO clients must not get it.
     pub endpoint_url: Option<String>,
     /// Variables that are true and demand an endpoint which Data Pipeline does not have.
@@ -183,6 +187,7 @@ impl Reader<'_> {
         let hostname = self.required("hostname", values::name);
         let region = self.optional("region", values::region);
         let profile = self.optional("profile", values::profile);
+        let profile_is_pinned = self.is_pinned("profile");
         let endpoint_url = self.optional("endpoint-url", values::endpoint_url);
         let interval = self.required("interval", values::interval);
         let jitter = self.required("jitter", values::jitter);
@@ -206,6 +211,7 @@ impl Reader<'_> {
             aws: AwsSettings {
                 region: region?,
                 profile: profile?,
+                profile_is_pinned,
                 endpoint_url: endpoint_url?,
                 endpoint_variants: self.inputs.endpoint_variants.clone(),
             },
@@ -230,6 +236,18 @@ impl Reader<'_> {
         })
     }
 
+    /// True if the value comes from anywhere but a variable of the AWS SDKs.
+    fn is_pinned(&self, key: &'static str) -> bool {
+        let input =
+            Setting::find(key).and_then(|setting| Some((setting, self.inputs.get(setting)?)));
+        input.is_some_and(|(setting, input)| {
+            setting
+                .aws
+                .iter()
+                .all(|name| input.origin != Origin::Environment((*name).to_owned()))
+        })
+    }
+
     /// At most one of command, pid and pid-file may be set.
     fn target(&mut self) -> Result<Target, Refused> {
         let command = self.command();
@@ -238,14 +256,9 @@ impl Reader<'_> {
         let mut set = ["command", "pid", "pid-file"]
             .into_iter()
             .filter_map(Setting::find)
-            .filter_map(|setting| Some((setting.key, self.inputs.get(setting)?.origin.clone())));
-        if let (Some((key, origin)), Some((other, other_origin))) = (set.next(), set.next()) {
-            self.errors.push(Error::Conflict {
-                key,
-                origin,
-                other,
-                other_origin,
-            });
+            .filter_map(|setting| Some((setting.key, &self.inputs.get(setting)?.origin)));
+        if let (Some(one), Some(other)) = (set.next(), set.next()) {
+            self.errors.push(Error::conflict(one, other));
             return Err(Refused);
         }
         Ok(match (command?, pid?, file?) {
@@ -309,7 +322,7 @@ impl Reader<'_> {
             Err(instead) => instead.clone(),
         };
         self.errors
-            .push(Error::not_allowed(setting, refused, input));
+            .push(Error::not_allowed(setting, &refused, input));
         Err(Refused)
     }
 }

@@ -98,7 +98,7 @@ impl Inputs {
                 Err(problem) => {
                     let text = show::quoted(setting, text);
                     self.errors
-                        .push(Error::value(setting, text, input, problem));
+                        .push(Error::value(setting, &text, input, &problem));
                 }
             }
         }
@@ -161,6 +161,6 @@ fn unknown_keys(entries: &[Entry]) -> Vec<Error> {
         .map(|row| row.key.to_owned())
         .collect();
     let unknown = entries.iter().filter(|entry| !known.contains(&entry.key));
-    let error = |entry: &Entry| Error::unknown(&entry.key, entry.input.origin.to_string(), &known);
+    let error = |entry: &Entry| Error::unknown(&entry.key, &entry.input.origin.to_string(), &known);
     unknown.map(error).collect()
 }

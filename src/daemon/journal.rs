@@ -17,7 +17,7 @@ const OVER_LIMIT: &str = "the AWS account is over its limit of 1 heartbeat per s
 const DISTINCT_FAILURES: usize = 8;
 
 /// Turns the turns of the loop into log lines.
-pub struct Journal<'a> {
+pub(crate) struct Journal<'a> {
     log: &'a Log,
     /// The number of dropped lines that was logged last.
     dropped: usize,
@@ -108,8 +108,7 @@ impl Observer for Journal<'_> {
 
 impl<'a> Journal<'a> {
     /// A journal that writes to `log`.
-    #[must_use]
-    pub fn new(log: &'a Log) -> Self {
+    pub(crate) fn new(log: &'a Log) -> Self {
         Self {
             log,
             dropped: 0,

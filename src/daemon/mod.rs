@@ -3,14 +3,17 @@
 mod journal;
 mod service;
 
+#[cfg(test)]
+mod tests;
+
 use futures_util::{Stream, StreamExt};
 use tokio::select;
 use tokio::task::yield_now;
 use tokio::time::{Duration, Interval, MissedTickBehavior, interval};
 use tracing::error;
 
-pub use journal::Journal;
-pub use service::{NoReload, Reload, Response, Service};
+pub(crate) use journal::Journal;
+pub(crate) use service::{NoReload, Reload, Response, Service};
 
 use crate::clock::Clock;
 use crate::commands::Commands;
@@ -24,49 +27,37 @@ use crate::sys::caught_signal;
 const NO_DEADLINE: Duration = Duration::from_hours(1);
 
 /// The parts of the daemon. Each owns its resource alone.
-pub struct Daemon<S, T, H, R> {
-    /// The settings that the core acts on.
-    pub policy: Policy,
+pub(crate) struct Daemon<S, T, H, R> {
+    pub(crate) policy: Policy,
     /// The runner, not yet started.
-    pub runner: Runner,
-    /// The commands beside the runner.
-    pub commands: Commands,
-    /// Sends the heartbeats.
-    pub service: S,
+    pub(crate) runner: Runner,
+    pub(crate) commands: Commands,
+    pub(crate) service: S,
     /// The stops, caught before anything is started.
-    pub stops: T,
-    /// The other signals.
-    pub signals: H,
+    pub(crate) stops: T,
+    pub(crate) signals: H,
     /// The claim on the taskrunner id, which answers status requests; `None` in a rehearsal.
-    pub claim: Option<Claim>,
+    pub(crate) claim: Option<Claim>,
     /// How often [`Observer::keepalive`] is called; `None` for never.
-    pub keepalive: Option<Duration>,
-    /// Reads the settings again.
-    pub reload: R,
+    pub(crate) keepalive: Option<Duration>,
+    pub(crate) reload: R,
 }
 
 /// One turn of the loop, for the observers.
-pub struct Turn<'a> {
-    /// When it was.
-    pub now: Time,
-    /// What happened.
-    pub event: Event,
+pub(crate) struct Turn<'a> {
+    pub(crate) now: Time,
+    pub(crate) event: Event,
     /// How the newest heartbeat ended.
-    pub response: Option<&'a Response>,
-    /// The actions that were carried out.
-    pub done: &'a [Done],
-    /// The agent after them.
-    pub agent: &'a Agent,
-    /// The runner after them.
-    pub runner: &'a Runner,
+    pub(crate) response: Option<&'a Response>,
+    pub(crate) done: &'a [Done],
+    pub(crate) agent: &'a Agent,
+    pub(crate) runner: &'a Runner,
 }
 
 /// An action that was carried out.
-pub struct Done {
-    /// The action.
-    pub action: Action,
-    /// The processes that were signalled.
-    pub signalled: Vec<Signalled>,
+pub(crate) struct Done {
+    pub(crate) action: Action,
+    pub(crate) signalled: Vec<Signalled>,
 }
 
 impl Turn<'_> {
@@ -82,7 +73,7 @@ impl Turn<'_> {
 }
 
 /// Reports what the daemon does: the log, systemd, a rehearsal.
-pub trait Observer {
+pub(crate) trait Observer {
     /// A turn of the loop is over.
     fn observe(&mut self, turn: &Turn<'_>);
 
@@ -111,7 +102,7 @@ where
     R: Reload<S>,
 {
     /// Runs until the core exits.
-    pub async fn run(mut self, observers: &mut [&mut dyn Observer]) -> Exit {
+    pub(crate) async fn run(mut self, observers: &mut [&mut dyn Observer]) -> Exit {
         let mut clock = Clock::start();
         let mut agent = Agent::new(self.runner.kind(), self.policy);
         let mut timer = timer(NO_DEADLINE);
@@ -144,7 +135,7 @@ where
                     Some(Event::HeartbeatEnded(outcome, random))
                 }
                 Wake::Settings(settings) => self.reloaded(settings, &agent),
-                Wake::Signal(signal) => self.signal(signal, &agent),
+                Wake::Signal(signal) => self.signal(signal),
                 Wake::Status(request) => {
                     request.reply(&snapshot(now, &agent, &self.runner, response.as_ref()));
                     None
@@ -161,7 +152,9 @@ where
             let Some(event) = event else { continue };
             let actions = agent.handle(now, event).into_iter();
             let done: Vec<Done> = actions.map(|action| self.act(action, &mut next)).collect();
-            self.tidy(event, &agent, &mut next);
+            if matches!(event, Event::LeaderExited(_)) {
+                next = next.or_else(|| self.clear_away());
+            }
             let turn = Turn {
                 now,
                 event,
@@ -175,8 +168,7 @@ where
             }
             if let Some(Action::Exit(exit)) = done.last().map(|done| done.action) {
                 // The process that adopts them next may not reap them.
-                self.runner.kill_abandoned();
-                self.clear_away(&agent);
+                self.clear_away();
                 return exit;
             }
         }
@@ -225,13 +217,13 @@ where
         policy.map(Event::Reloaded)
     }
 
-    fn signal(&mut self, signal: SignalEvent, agent: &Agent) -> Option<Event> {
+    fn signal(&mut self, signal: SignalEvent) -> Option<Event> {
         match signal {
             SignalEvent::ChildChanged => {
                 if self.runner.kind() == RunnerKind::Child {
                     self.runner.follow_into_stop();
                 }
-                return self.clear_away(agent);
+                return self.clear_away();
             }
             SignalEvent::Reload => self.reload.begin(),
             SignalEvent::Forward {
@@ -250,20 +242,8 @@ where
         None
     }
 
-    /// Clears away what a heartbeat or the leader has left behind.
-    fn tidy(&mut self, event: Event, agent: &Agent, next: &mut Option<Event>) {
-        let heartbeat_ended = matches!(event, Event::HeartbeatEnded(..));
-        if heartbeat_ended {
-            self.runner.kill_abandoned();
-        }
-        if heartbeat_ended || matches!(event, Event::LeaderExited(_)) {
-            *next = next.or_else(|| self.clear_away(agent));
-        }
-    }
-
-    fn clear_away(&mut self, agent: &Agent) -> Option<Event> {
-        let in_flight = agent.schedule().in_flight();
-        self.runner.clear_away(&self.commands.pids(), in_flight)
+    fn clear_away(&mut self) -> Option<Event> {
+        self.runner.clear_away(&self.commands.pids())
     }
 
     /// Carries out an action. `next` is the event that follows at once, if there is one.

@@ -3,7 +3,7 @@
 use crate::core::{Outcome, Policy};
 
 /// Sends heartbeats.
-pub trait Service {
+pub(crate) trait Service {
     /// Sends a heartbeat, with a new client if `renew`. One that is in flight is given up.
     fn send(&mut self, renew: bool);
 
@@ -16,17 +16,17 @@ pub trait Service {
 
 /// How a heartbeat ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Response {
+pub(crate) struct Response {
     /// What decisions depend on.
-    pub outcome: Outcome,
+    pub(crate) outcome: Outcome,
     /// Why it failed, in one line; empty if it was acknowledged.
-    pub message: String,
+    pub(crate) message: String,
     /// The service's id of the request.
-    pub request_id: Option<String>,
+    pub(crate) request_id: Option<String>,
 }
 
 /// Reads the settings again, outside of the loop.
-pub trait Reload<S> {
+pub(crate) trait Reload<S> {
     /// The settings as they were read, or why they cannot be used.
     type Settings;
 
@@ -41,7 +41,7 @@ pub trait Reload<S> {
 }
 
 /// A daemon that ignores reloads.
-pub struct NoReload;
+pub(crate) struct NoReload;
 
 impl<S> Reload<S> for NoReload {
     type Settings = std::convert::Infallible;

@@ -7,7 +7,7 @@ use rustix::io::Errno;
 use rustix::process::{Pid, Signal, getpid, pidfd_send_signal, test_kill_process};
 use tokio::io::unix::AsyncFd;
 
-use super::Signalled;
+use super::signalled::Signalled;
 use super::spawn::open_pidfd;
 use super::tree::Process;
 

@@ -12,9 +12,9 @@ use tracing::warn;
 
 use super::membership::Membership;
 use super::orphans;
+use super::signalled::{Signalled, StopSettings};
 use super::spawn::{Placement, Spawned, StartError};
-use super::tree::{BESIDE_RUNNER, Process, ProcessKey, Tree, children, group_and_session};
-use super::{Signalled, StopSettings};
+use super::tree::{Process, ProcessKey, Tree, children, group_and_session};
 use crate::config::StopScope;
 use crate::core::{Event, Exit};
 
@@ -59,9 +59,7 @@ impl Child {
             warn!("the kernel does not let taskbeat adopt the runner's orphans: {error}");
         }
         let earlier = Tree::below_taskbeat();
-        let leader = Spawned::start(argv, placement, ignored, |command| {
-            command.env_remove(BESIDE_RUNNER);
-        })?;
+        let leader = Spawned::start(argv, placement, ignored, |_| ())?;
         Ok(Self {
             membership: Membership::new(leader.pid, &earlier),
             leader,
@@ -111,10 +109,8 @@ impl Child {
         if self.killing {
             self.kill();
         }
-        // Heartbeats have ended, so the SDK waits for no child.
-        orphans::kill_abandoned();
         let held = [held, &[self.leader.pid]].concat();
-        orphans::reap(&held, false);
+        orphans::reap(&held);
         let mut left = children(getpid()).into_iter();
         // A child that has died since may have left a child of its own to taskbeat.
         let may_be_left = |child| {

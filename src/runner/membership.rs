@@ -4,11 +4,11 @@
 //! moved to, unless
 //!
 //! - it was there before the runner, as a child of the program that became taskbeat by exec, or
-//! - taskbeat or the SDK started it: a command beside the runner, or a `credential_process`.
+//! - it is a command beside the runner, or a helper of the SDK (`credential_process`).
 //!
 //! A process shares the fate of its topmost ancestor below taskbeat. So whatever those two kinds
 //! start does not belong to the runner either, even if it outlives them: the mark of
-//! [`Process::is_beside_runner`] is inherited.
+//! [`Process::is_beside_runner`] is inherited, unless it clears its environment.
 
 use std::collections::HashSet;
 
@@ -66,7 +66,6 @@ mod tests {
             name: format!("p{pid}"),
             parent,
             group: pid,
-            session: pid,
             started: 0,
         }
     }

@@ -5,11 +5,12 @@ mod child;
 mod membership;
 mod orphans;
 mod pid_file;
+mod signalled;
 mod spawn;
 mod terminal;
 mod tree;
 
-use std::{fmt, future};
+use std::future;
 
 use rustix::io::Errno;
 use rustix::process::{Pid, Signal};
@@ -17,28 +18,22 @@ use rustix::process::{Pid, Signal};
 use self::attached::Attached;
 use self::child::Child;
 use self::pid_file::PidFile;
-use crate::config::{RunnerSettings, StopScope, Target};
+use self::signalled::StopSettings;
+use crate::config::{RunnerSettings, Target};
 use crate::core::{Event, Exit, RunnerKind};
 
-pub(crate) use self::orphans::mark_beside_runner;
-pub use self::spawn::StartError;
+pub(crate) use self::signalled::Signalled;
+pub(crate) use self::spawn::StartError;
 pub(crate) use self::spawn::{Placement, Spawned};
-pub use self::terminal::Terminal;
-pub use self::tree::Process;
+pub(crate) use self::terminal::Terminal;
+pub(crate) use self::tree::{Process, mark_beside_runner};
 
 /// The runner that the heartbeats report on.
-pub struct Runner {
+pub(crate) struct Runner {
     target: Target,
     stop: StopSettings,
     terminal: Option<Terminal>,
     live: Live,
-}
-
-/// How a runner is asked to stop.
-#[derive(Clone, Copy)]
-struct StopSettings {
-    signal: Signal,
-    scope: StopScope,
 }
 
 /// The runner, once it was started.
@@ -49,29 +44,9 @@ enum Live {
     PidFile(PidFile),
 }
 
-/// A process to which a signal was sent.
-#[derive(Clone, Debug)]
-pub struct Signalled {
-    /// The process.
-    pub process: Process,
-    /// Why the signal could not be sent, if it could not.
-    pub result: Result<(), Errno>,
-}
-
-impl fmt::Display for Signalled {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.result {
-            Ok(()) => write!(f, "{}", self.process),
-            Err(Errno::PERM) => write!(f, "{} (not permitted)", self.process),
-            Err(error) => write!(f, "{} ({error})", self.process),
-        }
-    }
-}
-
 impl Runner {
     /// The runner that the settings describe, not started.
-    #[must_use]
-    pub fn new(settings: RunnerSettings, terminal: Option<Terminal>) -> Self {
+    pub(crate) fn new(settings: RunnerSettings, terminal: Option<Terminal>) -> Self {
         Self {
             target: settings.target,
             stop: StopSettings {
@@ -83,9 +58,7 @@ impl Runner {
         }
     }
 
-    /// Its kind, as the core knows it.
-    #[must_use]
-    pub fn kind(&self) -> RunnerKind {
+    pub(crate) fn kind(&self) -> RunnerKind {
         match self.target {
             Target::None => RunnerKind::None,
             Target::Command(_) => RunnerKind::Child,
@@ -101,7 +74,7 @@ impl Runner {
     ///
     /// The command was not found or cannot be executed, or the kernel has no free process; the
     /// process to attach to does not exist, or taskbeat may not signal it.
-    pub fn start(&mut self) -> Result<bool, StartError> {
+    pub(crate) fn start(&mut self) -> Result<bool, StartError> {
         self.live = match &self.target {
             Target::None => Live::None,
             Target::Command(argv) => {
@@ -121,8 +94,7 @@ impl Runner {
     }
 
     /// The id of its leader, while that runs.
-    #[must_use]
-    pub fn pid(&self) -> Option<Pid> {
+    pub(crate) fn pid(&self) -> Option<Pid> {
         match &self.live {
             Live::None => None,
             Live::Child(child) => child.is_running().then(|| child.pid()),
@@ -133,7 +105,7 @@ impl Runner {
     }
 
     /// Waits for the runner's next start or exit. Cancel safe. Call it again after each SIGCHLD.
-    pub async fn next(&mut self) -> Event {
+    pub(crate) async fn next(&mut self) -> Event {
         match &mut self.live {
             Live::None => future::pending().await,
             Live::Child(child) => {
@@ -153,7 +125,7 @@ impl Runner {
     }
 
     /// Sends the stop signal to the processes that do not have it.
-    pub fn stop(&mut self) -> Vec<Signalled> {
+    pub(crate) fn stop(&mut self) -> Vec<Signalled> {
         if let Live::Child(child) = &mut self.live {
             return child.stop();
         }
@@ -163,7 +135,7 @@ impl Runner {
     }
 
     /// Sends SIGKILL to every process that is left.
-    pub fn kill(&mut self) -> Vec<Signalled> {
+    pub(crate) fn kill(&mut self) -> Vec<Signalled> {
         if let Live::Child(child) = &mut self.live {
             return child.kill();
         }
@@ -171,21 +143,21 @@ impl Runner {
     }
 
     /// The terminal has sent its SIGINT to the child, too.
-    pub fn interrupted_by_terminal(&mut self) {
+    pub(crate) fn interrupted_by_terminal(&mut self) {
         if let Live::Child(child) = &mut self.live {
             child.interrupted_by_terminal();
         }
     }
 
     /// Sends `signal` to a child, as its stop signal would be.
-    pub fn forward(&self, signal: Signal) {
+    pub(crate) fn forward(&self, signal: Signal) {
         if let Live::Child(child) = &self.live {
             child.forward(signal);
         }
     }
 
     /// Stops taskbeat, as job control does, if its leader has stopped, or if it has none.
-    pub fn follow_into_stop(&self) {
+    pub(crate) fn follow_into_stop(&self) {
         let (follows, group) = match &self.live {
             Live::Child(child) => (child.take_stopped(), child.group()),
             Live::None | Live::Attached(_) | Live::PidFile(_) => (true, None),
@@ -195,9 +167,7 @@ impl Runner {
         }
     }
 
-    /// The processes that are left.
-    #[must_use]
-    pub fn left(&self) -> Vec<Process> {
+    pub(crate) fn left(&self) -> Vec<Process> {
         match &self.live {
             Live::None => vec![],
             Live::Child(child) => child.left(),
@@ -210,23 +180,18 @@ impl Runner {
 
     /// Reaps dead children, and tells if no process of an exited runner is left. `held` are children
     /// that their owners reap.
-    pub fn clear_away(&mut self, held: &[Pid], in_flight: bool) -> Option<Event> {
+    pub(crate) fn clear_away(&mut self, held: &[Pid]) -> Option<Event> {
         match &mut self.live {
             Live::Child(child) if !child.is_running() => child.clear_away(held),
             Live::Child(child) => {
-                orphans::reap(&[held, &[child.pid()]].concat(), in_flight);
+                orphans::reap(&[held, &[child.pid()]].concat());
                 None
             }
             Live::None | Live::Attached(_) | Live::PidFile(_) => {
-                orphans::reap(held, in_flight);
+                orphans::reap(held);
                 None
             }
         }
-    }
-
-    /// After a heartbeat: kills what the SDK started for it and has given up.
-    pub fn kill_abandoned(&self) {
-        orphans::kill_abandoned();
     }
 
     fn attached(&self) -> Option<&Attached> {

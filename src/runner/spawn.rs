@@ -30,11 +30,11 @@ const NOT_INHERITED: [&str; 6] = [
 /// Why a process could not be started or attached to.
 #[derive(Debug, thiserror::Error)]
 #[error("{what}: {reason}")]
-pub struct StartError {
+pub(crate) struct StartError {
     pub(super) what: String,
     pub(super) reason: String,
     /// The status that a shell would give; that of an invalid configuration if nothing was to run.
-    pub exit: Exit,
+    pub(crate) exit: Exit,
 }
 
 /// A child of taskbeat. Its id cannot be reused before [`reap`](Self::reap).

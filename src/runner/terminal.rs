@@ -16,7 +16,7 @@ use crate::sys;
 /// In it the runner shares taskbeat's process group: the kernel sends Ctrl-C and Ctrl-Z to both, the
 /// runner may read, and the shell sees one job.
 #[derive(Debug)]
-pub struct Terminal {
+pub(crate) struct Terminal {
     file: File,
     shares_group: bool,
     /// The terminal's signals that taskbeat was started to ignore.
@@ -29,8 +29,7 @@ pub struct Terminal {
 
 impl Terminal {
     /// The terminal that controls taskbeat; `None` without one. Call it before signals are caught.
-    #[must_use]
-    pub fn find() -> Option<Self> {
+    pub(crate) fn find() -> Option<Self> {
         let file = File::open("/dev/tty").ok()?;
         let modes = tcgetattr(&file).ok();
         // nohup, and a script that starts taskbeat in the background, keep the terminal's signals

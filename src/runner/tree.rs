@@ -3,29 +3,26 @@
 use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::fs;
+use std::process::Command;
 
 use procfs::process::Stat;
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal, getpid, pidfd_open, pidfd_send_signal};
 
 /// Marks processes beside the runner in their environment; its value is taskbeat's process id.
-/// taskbeat's own environment has it, so that what the SDK starts (`credential_process`) inherits
-/// it, and so do the commands beside the runner; the runner does not.
-pub(crate) const BESIDE_RUNNER: &str = "_TASKBEAT_BESIDE_RUNNER";
+const BESIDE_RUNNER: &str = "_TASKBEAT_BESIDE_RUNNER";
 
 /// How often the tree is walked until nothing new appears.
 const WALKS: usize = 200;
 
 /// A living process.
 #[derive(Clone, Debug)]
-pub struct Process {
-    /// Its process id.
-    pub pid: Pid,
+pub(crate) struct Process {
+    pub(crate) pid: Pid,
     /// Its name, as in `ps -o comm`.
-    pub name: String,
+    pub(crate) name: String,
     pub(super) parent: i32,
     pub(super) group: i32,
-    pub(super) session: i32,
     /// Clock ticks from the host's boot to its start.
     pub(super) started: u64,
 }
@@ -60,7 +57,6 @@ impl Process {
             name: stat.comm,
             parent: stat.ppid,
             group: stat.pgrp,
-            session: stat.session,
             started: stat.starttime,
         })
     }
@@ -76,7 +72,7 @@ impl Process {
         }
     }
 
-    /// True if taskbeat or the SDK started it, or a process that they started.
+    /// True if it is a command or a helper beside the runner, or a process that these started.
     pub(super) fn is_beside_runner(&self) -> bool {
         let file = |name| format!("/proc/{}/{name}", self.pid.as_raw_pid());
         let mark = format!("{BESIDE_RUNNER}={}", getpid().as_raw_pid());
@@ -90,6 +86,11 @@ impl Process {
             || executable(&file("exe"))
                 .is_some_and(|copy| Some(copy) == executable("/proc/self/exe"))
     }
+}
+
+/// Marks `command` and all that it starts as not the runner's.
+pub(crate) fn mark_beside_runner(command: &mut Command) {
+    command.env(BESIDE_RUNNER, getpid().as_raw_pid().to_string());
 }
 
 fn stat(pid: i32) -> Option<Stat> {

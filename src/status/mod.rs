@@ -3,5 +3,8 @@
 mod snapshot;
 mod socket;
 
-pub use self::snapshot::{Phase, Snapshot, StopCause};
-pub use self::socket::{AskError, Claim, ClaimError, Reply, StatusRequest, ask};
+#[cfg(test)]
+mod tests;
+
+pub(crate) use self::snapshot::Snapshot;
+pub(crate) use self::socket::{Claim, ClaimError, Reply, StatusRequest, ask};

@@ -12,57 +12,43 @@ use crate::text;
 
 /// The state of a daemon. Times are relative to the moment at which it was taken.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Snapshot {
-    /// The daemon's process id.
-    pub pid: u32,
+pub(crate) struct Snapshot {
+    pub(crate) pid: u32,
     /// How long the daemon has been running, awake.
-    pub uptime_seconds: f64,
-    /// What it is doing.
-    pub state: Phase,
-    /// Why the runner is being stopped, if it is.
-    pub stop_cause: Option<StopCause>,
+    pub(crate) uptime_seconds: f64,
+    pub(crate) state: Phase,
+    pub(crate) stop_cause: Option<StopCause>,
     /// True while heartbeats are acknowledged, each within two intervals, and after `terminate`.
-    pub in_contact: bool,
+    pub(crate) in_contact: bool,
     /// When the present contact began; `None` if there is none.
-    pub contact_began_seconds_ago: Option<f64>,
+    pub(crate) contact_began_seconds_ago: Option<f64>,
     /// When contact was lost; `None` if it was not.
-    pub contact_lost_seconds_ago: Option<f64>,
+    pub(crate) contact_lost_seconds_ago: Option<f64>,
     /// When the last acknowledged heartbeat started.
-    pub acknowledged_seconds_ago: Option<f64>,
+    pub(crate) acknowledged_seconds_ago: Option<f64>,
     /// How many heartbeats have failed since.
-    pub failures: u32,
-    /// Why the newest of them failed.
-    pub failure: Option<String>,
+    pub(crate) failures: u32,
+    pub(crate) failure: Option<String>,
     /// True if the account has more runners than its limit has room for.
-    pub over_limit: bool,
+    pub(crate) over_limit: bool,
     /// When the next heartbeat starts; `None` while one is in flight and if none is to follow.
-    pub next_heartbeat_in_seconds: Option<f64>,
-    /// The runner's process id.
-    pub runner_pid: Option<i32>,
-    /// How long the runner has been running.
-    pub runner_uptime_seconds: Option<f64>,
+    pub(crate) next_heartbeat_in_seconds: Option<f64>,
+    pub(crate) runner_pid: Option<i32>,
+    pub(crate) runner_uptime_seconds: Option<f64>,
 }
 
 /// What a daemon is doing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Phase {
-    /// The runner has not been started.
+pub(crate) enum Phase {
     #[default]
     Starting,
-    /// Waiting for a runner that another supervisor starts.
     Waiting,
-    /// The runner runs.
     Running,
-    /// The `on-terminate` command runs.
     OnTerminate,
-    /// The stop signal was sent to the runner.
     Stopping,
-    /// SIGKILL was sent to the runner.
     Killing,
-    /// `terminate` was obeyed, and taskbeat stays up.
     Idle,
-    /// taskbeat is about to exit.
     Exiting,
     /// A state of a newer taskbeat.
     #[serde(other)]
@@ -72,16 +58,11 @@ pub enum Phase {
 /// Why a runner is being stopped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum StopCause {
-    /// The leader exited by itself.
+pub(crate) enum StopCause {
     LeaderExited,
-    /// The operator asked for it.
     Operator,
-    /// The policy for lost contact demands it.
     LostContact,
-    /// The service answered `terminate`.
     Terminate,
-    /// A cause of a newer taskbeat.
     #[serde(other)]
     Unknown,
 }
@@ -116,8 +97,7 @@ impl From<Cause> for StopCause {
 
 impl Snapshot {
     /// The state at `now`. `failure` is why the newest heartbeat failed.
-    #[must_use]
-    pub fn take(now: Time, agent: &Agent, runner: &Runner, failure: Option<&str>) -> Self {
+    pub(crate) fn take(now: Time, agent: &Agent, runner: &Runner, failure: Option<&str>) -> Self {
         let schedule = agent.schedule();
         let ago = |time: Time| (now - time).as_secs_f64();
         let (began, lost) = match schedule.contact() {
@@ -147,8 +127,7 @@ impl Snapshot {
 
     /// The snapshot in one line, for `systemctl status`. It is sent once a minute, so a minute is
     /// its smallest unit.
-    #[must_use]
-    pub fn line(&self) -> String {
+    pub(crate) fn line(&self) -> String {
         let mut parts = Vec::new();
         if self.state != Phase::Running {
             parts.push(self.describe_state());

@@ -33,39 +33,27 @@ const LONGEST: u64 = 64 * 1024;
 const SERVICE_ACCOUNTS: [std::ops::RangeInclusive<u32>; 2] = [1..=999, 61_184..=65_519];
 
 /// The claim on a taskrunner id. It ends when this is dropped.
-pub struct Claim(tokio::net::UnixListener);
+pub(crate) struct Claim(tokio::net::UnixListener);
 
 /// Why a taskrunner id could not be claimed.
 #[derive(Debug, thiserror::Error)]
-pub enum ClaimError {
+pub(crate) enum ClaimError {
     /// Another instance, of root or of the same user, has it.
     #[error("another taskbeat on this host reports taskrunner-id {id:?} (process {pid})")]
-    Taken {
-        /// The taskrunner id.
-        id: String,
-        /// The instance's process id; 0 if it is in another PID namespace.
-        pid: i32,
-    },
+    Taken { id: String, pid: i32 },
     /// A process of another user listens, which may be no taskbeat at all.
     #[error(
         "{owner} has claimed taskrunner-id {id:?} on this host; heartbeats are sent all the same, \
          but `taskbeat status` does not work"
     )]
-    Foreign {
-        /// The taskrunner id.
-        id: String,
-        /// The process and its user.
-        owner: String,
-    },
-    /// The kernel refused.
+    Foreign { id: String, owner: String },
     #[error("cannot claim the taskrunner-id: {0}")]
     Socket(#[from] io::Error),
 }
 
 /// Why there is no status.
 #[derive(Debug, thiserror::Error)]
-pub enum AskError {
-    /// No instance reports this taskrunner id.
+pub(crate) enum AskError {
     #[error("no taskbeat is running on this host for taskrunner-id {0:?}")]
     NotRunning(String),
     /// The process that listens belongs to a user that cannot be trusted.
@@ -73,18 +61,10 @@ pub enum AskError {
         "the status of taskrunner-id {id:?} is not trusted: it comes from user id {uid} (process \
          {pid}); ask as that user if it runs taskbeat"
     )]
-    Untrusted {
-        /// The taskrunner id.
-        id: String,
-        /// The user of the process that listens.
-        uid: u32,
-        /// The process that listens.
-        pid: i32,
-    },
+    Untrusted { id: String, uid: u32, pid: i32 },
     /// The instance does not answer: it is stopped or busy.
     #[error("taskbeat does not answer (process stopped or too many requests)")]
     NoAnswer,
-    /// The reply makes no sense.
     #[error("taskbeat's reply cannot be read: {0}")]
     Unreadable(String),
 }
@@ -92,20 +72,15 @@ pub enum AskError {
 /// What a daemon replies.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(untagged)]
-pub enum Reply {
+pub(crate) enum Reply {
     /// Everything, for root and the daemon's own user.
     Full(Box<Snapshot>),
     /// What any other user may know.
-    Contact {
-        /// As in [`Snapshot`].
-        in_contact: bool,
-    },
+    Contact { in_contact: bool },
 }
 
 impl Reply {
-    /// True while the daemon is in contact.
-    #[must_use]
-    pub fn in_contact(&self) -> bool {
+    pub(crate) fn in_contact(&self) -> bool {
         match self {
             Self::Full(snapshot) => snapshot.in_contact,
             Self::Contact { in_contact } => *in_contact,
@@ -119,7 +94,7 @@ impl Claim {
     /// # Errors
     ///
     /// Another process has it, or no descriptor is free.
-    pub fn new(taskrunner_id: &str) -> Result<Self, ClaimError> {
+    pub(crate) fn new(taskrunner_id: &str) -> Result<Self, ClaimError> {
         let address = SocketAddr::from_abstract_name(name(taskrunner_id))?;
         let listener = match UnixListener::bind_addr(&address) {
             Ok(listener) => listener,
@@ -133,7 +108,7 @@ impl Claim {
     }
 
     /// Waits for a status request. Cancel safe.
-    pub async fn request(&self) -> StatusRequest {
+    pub(crate) async fn request(&self) -> StatusRequest {
         loop {
             match self.0.accept().await {
                 Ok((stream, _)) => return StatusRequest(stream),
@@ -145,11 +120,11 @@ impl Claim {
 }
 
 /// A connection over which `status` waits for a reply.
-pub struct StatusRequest(tokio::net::UnixStream);
+pub(crate) struct StatusRequest(tokio::net::UnixStream);
 
 impl StatusRequest {
     /// Replies without waiting: a new socket has room for more than this.
-    pub fn reply(&self, snapshot: &Snapshot) {
+    pub(crate) fn reply(&self, snapshot: &Snapshot) {
         let user = socket_peercred(&self.0).map(|peer| peer.uid);
         let reply = if user.is_ok_and(|user| user.is_root() || user == geteuid()) {
             Reply::Full(Box::new(snapshot.clone()))
@@ -169,7 +144,7 @@ impl StatusRequest {
 /// # Errors
 ///
 /// There is none, it cannot be trusted, or it does not answer within 5 seconds.
-pub fn ask(taskrunner_id: &str) -> Result<Reply, AskError> {
+pub(crate) fn ask(taskrunner_id: &str) -> Result<Reply, AskError> {
     let id = taskrunner_id.to_owned();
     let stream = match connect(taskrunner_id) {
         Ok(stream) => stream,

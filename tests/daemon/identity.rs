@@ -110,7 +110,10 @@ fn a_missing_name_is_reported_and_never_invented() {
             metadata.url(),
             "no {public-hostname}: the instance has none (HTTP 404)",
         ),
-        (portal.url(), "no {instance-id}: "),
+        (
+            portal.url(),
+            "no {instance-id}: not an answer of a metadata service",
+        ),
         (far.url(), "no {instance-id}: "),
     ] {
         let endpoint = Endpoint::ok();

@@ -1,11 +1,13 @@
-//! What is logged, and how.
+//! The lines of the log: their format, their level, and a reader that does not read.
+
+use std::process::Command;
 
 use serde_json::Value;
 
-use crate::harness::{Endpoint, Play, Taskbeat, runner};
+use crate::harness::{Endpoint, Play, Taskbeat, runner, text};
 
 #[test]
-fn with_the_format_json_every_line_is_an_object() {
+fn every_line_of_the_json_format_is_an_object() {
     let message = "It is \"quoted\",\nand \u{1b}[31mcoloured";
     let deny = Play::error(400, "AccessDeniedException", message);
     let endpoint = Endpoint::play([deny, Play::throttle(), Play::Ok], Play::Terminate);
@@ -25,21 +27,20 @@ fn with_the_format_json_every_line_is_an_object() {
             assert!(line[key].is_string(), "{line}");
         }
     }
-    let count = |word: &str| {
-        let said = |line: &&Value| {
-            line["message"]
-                .as_str()
-                .is_some_and(|said| said.contains(word))
-        };
-        lines.iter().filter(said).count()
-    };
-    assert_eq!(count("the runner is running"), 1);
-    assert_eq!(count("heartbeat failed"), 2);
-    assert_eq!(count("heartbeat acknowledged"), 2);
+    let messages = lines.iter().filter_map(|line| line["message"].as_str());
+    let messages: Vec<_> = messages.collect();
+    for (text, count) in [
+        (text::RUNNER_STARTED, 1),
+        (text::FAILED, 2),
+        (text::ACKNOWLEDGED, 2),
+    ] {
+        let found = messages.iter().filter(|message| message.contains(text));
+        assert_eq!(found.count(), count, "{text}: {messages:?}");
+    }
 }
 
 #[test]
-fn a_status_is_said_where_it_is_known() {
+fn the_status_of_a_child_is_logged_and_that_of_an_attached_runner_is_unknown() {
     for attached in [false, true] {
         let endpoint = Endpoint::play([Play::Ok], Play::Terminate);
         let program = Taskbeat::run(&endpoint);
@@ -50,64 +51,61 @@ fn a_status_is_said_where_it_is_known() {
             program.script(runner::PLAIN).finish()
         };
         assert_eq!(finished.status, 0, "{finished:?}");
-        let said = finished.stderr.lines();
-        let said = said.filter_map(|line| line.split_once("the runner exited"));
-        let said: Vec<_> = said.map(|(_, status)| status.trim()).collect();
-        assert_eq!(said, [if attached { "" } else { "status=143" }]);
+        let lines = finished.stderr.lines();
+        let ends = lines.filter_map(|line| line.split_once(text::RUNNER_ENDED));
+        let statuses: Vec<_> = ends.map(|(_, status)| status.trim()).collect();
+        assert_eq!(statuses, [if attached { "" } else { "status=143" }]);
     }
 }
 
 #[test]
-fn what_the_service_says_takes_one_line_and_no_control_over_the_terminal() {
+fn control_characters_of_the_service_do_not_reach_the_terminal() {
     let message = "first\nsecond \u{1b}[2J\r\u{7}third";
     let endpoint = Endpoint::play([], Play::error(400, "AccessDeniedException", message));
     let daemon = Taskbeat::run(&endpoint).start();
-    let line = daemon.wait_for_log("heartbeat failed");
+    let line = daemon.wait_for_log(text::FAILED);
     assert!(line.contains("AccessDeniedException"), "{line}");
     endpoint.wait_for(2);
     let log = daemon.log();
     assert!(!log.contains('\u{1b}'), "{log}");
+    // Each line begins with a timestamp.
     assert!(log.lines().all(|line| line.starts_with("20")), "{log}");
 }
 
 #[test]
-fn of_what_the_service_says_no_more_is_shown_than_people_read() {
+fn a_long_message_of_the_service_is_cut() {
     let message = "ä".repeat(20_000);
     let endpoint = Endpoint::play([], Play::error(400, "AccessDeniedException", &message));
     let daemon = Taskbeat::run(&endpoint).start();
-    let line = daemon.wait_for_log("heartbeat failed");
+    let line = daemon.wait_for_log(text::FAILED);
     assert!(line.contains("AccessDeniedException: ää"), "{line}");
-    let shown = line.chars().filter(|letter| *letter == 'ä').count();
-    assert!((900..1_000).contains(&shown), "{shown}");
+    let length = line.chars().filter(|letter| *letter == 'ä').count();
+    assert!((900..1_000).contains(&length), "{length}");
 }
 
 #[test]
-fn the_level_decides_what_is_logged() {
-    for (level, lines) in [("off", 0), ("error", 0), ("info", 4)] {
+fn the_level_selects_the_lines() {
+    for (level, logs) in [("off", false), ("error", false), ("info", true)] {
         let endpoint = Endpoint::play([], Play::Terminate);
         let finished = Taskbeat::run(&endpoint).set("--log", level).finish();
-        assert_eq!(finished.status, 0);
-        let count = finished.stderr.lines().count();
-        assert!(
-            if lines == 0 { count == 0 } else { count > 2 },
-            "{finished:?}"
-        );
+        assert_eq!(finished.status, 0, "{level}: {finished:?}");
+        let info = finished.stderr.contains(text::TASKBEAT_STARTED);
+        assert_eq!(info, logs, "{level}: {finished:?}");
+        assert_eq!(!finished.stderr.is_empty(), logs, "{level}: {finished:?}");
     }
 }
 
 #[test]
-fn a_log_that_nobody_reads_stops_neither_the_runner_nor_the_heartbeats() {
+fn a_blocked_stderr_stops_neither_the_runner_nor_the_heartbeats() {
     let endpoint = Endpoint::ok();
-    // A pipe that is full from the start: the shell holds its other end and never reads it.
+    // The shell keeps the other end of a full pipe open and never reads it.
     let full = "exec 3<>pipe; dd if=/dev/zero of=pipe bs=4096 oflag=nonblock count=64 2>dd; \
                 exec \"$@\" 2>pipe";
-    let daemon = Taskbeat::run(&endpoint);
-    let made = std::process::Command::new("mkfifo")
-        .arg(daemon.home().join("pipe"))
-        .status()
-        .unwrap();
+    let program = Taskbeat::run(&endpoint);
+    let pipe = program.home().join("pipe");
+    let made = Command::new("mkfifo").arg(pipe).status().unwrap();
     assert!(made.success());
-    let daemon = daemon
+    let daemon = program
         .via(&["sh", "-c", full, "sh"])
         .set("--interval", "20ms")
         .flag("-vv")
@@ -117,6 +115,6 @@ fn a_log_that_nobody_reads_stops_neither_the_runner_nor_the_heartbeats() {
     endpoint.wait_for(50);
     endpoint.now_play(Play::Terminate);
     let finished = daemon.finish();
-    assert_eq!(finished.status, 0);
+    assert_eq!(finished.status, 0, "{finished:?}");
     assert_eq!(finished.text().lines().last(), Some("stopped"));
 }

@@ -1,7 +1,7 @@
 //! The real binary, with real processes, real signals and real loopback sockets.
 //!
-//! Nothing here sleeps to let something happen: a test waits for a request, a line of output or an exit, and only a
-//! hang takes as long as [`harness::PATIENCE`].
+//! No test sleeps as synchronisation: it waits for a request, a line of output or an exit, and
+//! fails after [`harness::TIMEOUT`]. Long tests are short by default, see [`harness::rounds`].
 
 #![expect(
     clippy::unwrap_used,
@@ -15,9 +15,9 @@ mod attached;
 mod commands;
 mod config;
 mod faults;
+mod heartbeats;
 mod killed;
 mod log;
-mod main_job;
 mod orphans;
 mod peers;
 mod pid1;

@@ -23,8 +23,8 @@ const NOBODY: [&str; 4] = [
 
 fn socket_name(id: &str) -> String {
     let hash = Sha256::digest(id);
-    let hex: String = hash.iter().map(|byte| format!("{byte:02x}")).collect();
-    format!("taskbeat/{hex}")
+    let hex: Vec<_> = hash.iter().map(|byte| format!("{byte:02x}")).collect();
+    format!("taskbeat/{}", hex.concat())
 }
 
 fn status(id: &str) -> Taskbeat {
@@ -81,7 +81,7 @@ fn another_users_claim_neither_keeps_the_daemon_from_starting_nor_is_believed() 
     let endpoint = Endpoint::ok();
     let program = Taskbeat::run(&endpoint).script(runner::OBEDIENT);
     let id = program.id();
-    let mut forger = forger(&id);
+    let mut listener = forger(&id);
     let daemon = program.start();
     let warning = daemon.wait_for_log("WARN process");
     assert!(
@@ -99,7 +99,7 @@ fn another_users_claim_neither_keeps_the_daemon_from_starting_nor_is_believed() 
     );
     daemon.signal(Signal::TERM);
     assert_eq!(daemon.finish().status, 42);
-    forger.kill().and_then(|()| forger.wait()).unwrap();
+    listener.kill().and_then(|()| listener.wait()).unwrap();
 }
 
 #[test]
@@ -168,13 +168,11 @@ fn a_reply_without_end_is_cut_off() {
 
 #[test]
 fn a_reply_is_printed_without_control_characters() {
-    let snapshot = taskbeat::status::Snapshot {
-        failures: 1,
-        failure: Some("\u{1b}[31mred\u{9b}31m\nline".to_owned()),
-        ..Default::default()
-    };
-    let text = serde_json::to_vec(&snapshot).unwrap();
-    let finished = answered(move |client| client.write_all(&text).unwrap());
+    let text = serde_json::json!({
+        "pid": 1, "uptime_seconds": 1.0, "state": "running", "in_contact": false, "failures": 1,
+        "failure": "\u{1b}[31mred\u{9b}31m\nline", "over_limit": false,
+    });
+    let finished = answered(move |client| client.write_all(text.to_string().as_bytes()).unwrap());
     assert_eq!(finished.status, 69, "{finished:?}");
     let shown = finished.text();
     assert!(shown.contains("1 in a row:  [31mred 31m line"), "{shown:?}");

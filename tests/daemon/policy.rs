@@ -1,44 +1,51 @@
-//! What the user switched on: commands, idling, and the end of patience.
+//! Policies that are off by default: `on-terminate`, `after-terminate` and `lost-contact-after`.
 
 use std::time::Duration;
 
 use rustix::process::Signal;
 
-use crate::harness::{Bystander, Endpoint, Play, Taskbeat, is_alive, runner, wait_for_end};
+use crate::harness::{
+    Bystander, Endpoint, Play, Taskbeat, in_parallel, is_alive, let_pass, runner, text,
+    wait_for_end,
+};
 
 #[test]
-fn the_command_at_terminate_runs_before_the_ladder() {
+fn the_on_terminate_command_runs_before_the_ladder() {
     let endpoint = Endpoint::ok();
     let mut daemon = Taskbeat::run(&endpoint)
         .with_stdin()
-        .set("--on-terminate", "echo hook; read -r go; echo hook ends")
+        .set(
+            "--on-terminate",
+            "echo command; read -r go; echo command ends",
+        )
         .script(runner::OBEDIENT)
         .start();
     let runner = daemon.wait_for_pid("ready");
     endpoint.now_play(Play::Terminate);
-    daemon.wait_for_output("hook");
+    daemon.wait_for_output("command");
     assert!(is_alive(runner));
-    assert!(!daemon.log().contains("stopping "));
+    assert!(!daemon.log().contains(text::STOPPING));
     daemon.say(b"go\n");
     let finished = daemon.finish();
     assert_eq!(finished.status, 0, "{finished:?}");
-    let text = finished.text();
-    assert!(text.ends_with("hook\nhook ends\nstopped\n"), "{text}");
+    let output = finished.text();
+    let end = "command\ncommand ends\nstopped\n";
+    assert!(output.ends_with(end), "{output}");
 }
 
 #[test]
-fn a_command_at_terminate_that_does_not_end_is_killed_with_its_group_after_the_grace() {
+fn an_on_terminate_command_is_killed_with_its_group_after_the_grace() {
     let endpoint = Endpoint::ok();
-    let hook = "trap '' TERM; (echo member $(exec sh -c 'echo $PPID'); exec sleep 120) & \
-        echo hook $$; wait";
+    let command = "trap '' TERM; (echo member $(exec sh -c 'echo $PPID'); exec sleep 120) & \
+        echo command $$; wait";
     let daemon = Taskbeat::run(&endpoint)
-        .set("--on-terminate", hook)
+        .set("--on-terminate", command)
         .set("--grace", "300ms")
         .script(runner::OBEDIENT)
         .start();
     daemon.wait_for_pid("ready");
     endpoint.now_play(Play::Terminate);
-    let killed = [daemon.wait_for_pid("hook"), daemon.wait_for_pid("member")];
+    let killed = ["command", "member"].map(|word| daemon.wait_for_pid(word));
     let finished = daemon.finish();
     assert_eq!(finished.status, 0, "{finished:?}");
     assert!(finished.text().contains("stopped\n"), "{finished:?}");
@@ -48,11 +55,11 @@ fn a_command_at_terminate_that_does_not_end_is_killed_with_its_group_after_the_g
 }
 
 #[test]
-fn a_command_at_terminate_that_fails_is_no_obstacle() {
-    for hook in ["exit 3", "/nonexistent/command", "kill -KILL $$"] {
+fn a_failed_on_terminate_command_does_not_keep_the_ladder_from_starting() {
+    for command in ["exit 3", "/nonexistent/command", "kill -KILL $$"] {
         let endpoint = Endpoint::ok();
         let daemon = Taskbeat::run(&endpoint)
-            .set("--on-terminate", hook)
+            .set("--on-terminate", command)
             .script(runner::OBEDIENT)
             .start();
         daemon.wait_for_pid("ready");
@@ -60,22 +67,23 @@ fn a_command_at_terminate_that_fails_is_no_obstacle() {
         let finished = daemon.finish();
         assert_eq!(finished.status, 0, "{finished:?}");
         assert!(finished.text().contains("stopped\n"), "{finished:?}");
-        let said = "the on-terminate command failed";
-        assert!(finished.stderr.contains(said), "{finished:?}");
+        let failed = "on-terminate";
+        assert!(finished.stderr.contains(failed), "{finished:?}");
     }
 }
 
 #[test]
-fn without_a_runner_the_command_at_terminate_runs_too() {
+fn the_on_terminate_command_runs_without_a_runner() {
     let endpoint = Endpoint::play([Play::Ok], Play::Terminate);
     let finished = Taskbeat::run(&endpoint)
-        .set("--on-terminate", "echo hook")
+        .set("--on-terminate", "echo command")
         .finish();
-    assert_eq!((finished.status, finished.text().as_str()), (0, "hook\n"));
+    assert_eq!(finished.status, 0, "{finished:?}");
+    assert_eq!(finished.text(), "command\n");
 }
 
 #[test]
-fn the_command_at_terminate_can_stop_an_attached_runner() {
+fn the_on_terminate_command_can_stop_an_attached_runner() {
     let endpoint = Endpoint::play([], Play::Terminate);
     let mut runner = Bystander::plain();
     let finished = Taskbeat::run(&endpoint)
@@ -87,47 +95,44 @@ fn the_command_at_terminate_can_stop_an_attached_runner() {
 }
 
 #[test]
-fn an_operators_stop_does_not_run_the_command_at_terminate() {
+fn an_operators_stop_does_not_run_the_on_terminate_command() {
     let endpoint = Endpoint::ok();
     let daemon = Taskbeat::run(&endpoint)
-        .set("--on-terminate", "echo hook")
+        .set("--on-terminate", "echo command")
         .script(runner::OBEDIENT)
         .start();
     daemon.wait_for_pid("ready");
     daemon.signal(Signal::TERM);
     let finished = daemon.finish();
     assert_eq!(finished.status, 42, "{finished:?}");
-    assert!(!finished.text().contains("hook"), "{finished:?}");
+    assert!(!finished.text().contains("command"), "{finished:?}");
 }
 
 #[test]
-fn two_stops_end_the_command_at_terminate_and_the_runner_at_once() {
+fn two_stops_kill_the_on_terminate_command_and_the_runner_at_once() {
     let endpoint = Endpoint::ok();
     let daemon = Taskbeat::run(&endpoint)
-        .set("--on-terminate", "echo hook $$; exec sleep 120")
+        .set("--on-terminate", "echo command $$; exec sleep 120")
         .script(runner::DEAF)
         .start();
     let runner = daemon.wait_for_pid("ready");
     endpoint.now_play(Play::Terminate);
-    let hook = daemon.wait_for_pid("hook");
-    daemon.wait_for_log("the on-terminate command runs, for 1h at most");
+    let command = daemon.wait_for_pid("command");
     daemon.signal(Signal::TERM);
-    daemon.wait_for_log("stop requested");
-    assert!(is_alive(hook) && is_alive(runner));
-    daemon.signal(Signal::TERM);
+    daemon.wait_for_log(text::STOP);
+    assert!(is_alive(command) && is_alive(runner));
+    daemon.stop_again();
     let finished = daemon.finish();
     assert_eq!(finished.status, 0, "{finished:?}");
-    assert!(
-        finished
-            .stderr
-            .contains("SIGKILL to the on-terminate command")
-    );
+    let killed = format!("{}on-terminate", text::SIGKILL);
+    assert!(finished.stderr.contains(&killed), "{finished:?}");
     assert!(!is_alive(runner));
-    wait_for_end(hook);
+    wait_for_end(command);
 }
 
 #[test]
-fn an_idle_daemon_is_silent_and_in_contact_until_it_is_stopped() {
+fn an_idle_daemon_sends_nothing_and_is_in_contact_until_it_is_stopped() {
+    const INTERVAL: Duration = Duration::from_millis(50);
     let endpoint = Endpoint::ok();
     let program = Taskbeat::run(&endpoint)
         .set("--after-terminate", "idle")
@@ -137,12 +142,11 @@ fn an_idle_daemon_is_silent_and_in_contact_until_it_is_stopped() {
     let daemon = program.start();
     let runner = daemon.wait_for_pid("ready");
     endpoint.now_play(Play::Terminate);
-    daemon.wait_for_log("heartbeat acknowledged: terminate");
+    daemon.wait_for_log(text::TERMINATE);
     let sent = endpoint.requests().len();
     wait_for_end(runner);
-    daemon.wait_for_log("the runner exited");
-    // Several intervals, in which nothing is to happen.
-    std::thread::sleep(Duration::from_millis(300));
+    daemon.wait_for_log(text::RUNNER_ENDED);
+    let_pass(6 * INTERVAL);
     assert_eq!(endpoint.requests().len(), sent);
     let status = Taskbeat::new("status").set("--taskrunner-id", id).finish();
     assert_eq!(status.status, 0, "{status:?}");
@@ -153,7 +157,7 @@ fn an_idle_daemon_is_silent_and_in_contact_until_it_is_stopped() {
 }
 
 #[test]
-fn an_operators_stop_before_the_end_of_the_ladder_leaves_nobody_idle() {
+fn an_operators_stop_during_the_ladder_of_terminate_overrides_idle() {
     let endpoint = Endpoint::ok();
     let mut daemon = Taskbeat::run(&endpoint)
         .with_stdin()
@@ -164,14 +168,15 @@ fn an_operators_stop_before_the_end_of_the_ladder_leaves_nobody_idle() {
     endpoint.now_play(Play::Terminate);
     daemon.wait_for_output("draining");
     daemon.signal(Signal::TERM);
-    daemon.wait_for_log("stop requested");
+    daemon.wait_for_log(text::STOP);
     daemon.say(b"go\n");
     assert_eq!(daemon.finish().status, 0);
 }
 
 #[test]
-fn lost_contact_stops_the_runner_however_often_heartbeats_fail() {
-    for play in [Play::fault(), Play::throttle(), Play::deny(), Play::Hang] {
+fn lost_contact_stops_the_runner_however_heartbeats_fail() {
+    let faults = [Play::fault(), Play::throttle(), Play::deny(), Play::Hang];
+    in_parallel(faults, |fault| {
         let endpoint = Endpoint::ok();
         let daemon = Taskbeat::run(&endpoint)
             .set("--interval", "100ms")
@@ -180,17 +185,17 @@ fn lost_contact_stops_the_runner_however_often_heartbeats_fail() {
             .start();
         daemon.wait_for_pid("ready");
         endpoint.wait_for_more(2);
-        endpoint.now_play(play);
+        endpoint.now_play(fault);
         let finished = daemon.finish();
         assert_eq!(finished.status, 69, "{finished:?}");
         assert!(finished.text().contains("stopped\n"), "{finished:?}");
-        let said = "contact lost: stop signal to ";
-        assert!(finished.stderr.contains(said), "{finished:?}");
-    }
+        let cause = format!("contact lost{}", text::STOPPING);
+        assert!(finished.stderr.contains(&cause), "{finished:?}");
+    });
 }
 
 #[test]
-fn lost_contact_counts_from_the_runners_start_when_nothing_was_ever_acknowledged() {
+fn lost_contact_counts_from_the_runners_start_before_the_first_acknowledgement() {
     let closed = Endpoint::closed();
     let finished = Taskbeat::new("run")
         .to(&closed.url())
@@ -202,18 +207,17 @@ fn lost_contact_counts_from_the_runners_start_when_nothing_was_ever_acknowledged
 }
 
 #[test]
-fn acknowledged_heartbeats_put_the_loss_of_contact_off() {
-    // Each series of failures is shorter than what is lost contact, all together are longer.
+fn each_acknowledgement_postpones_the_loss_of_contact() {
+    // Each series of failures is shorter than the limit, six of them are longer.
     let series = [Play::fault(), Play::fault(), Play::fault(), Play::Ok];
     let script = std::iter::repeat_n(series, 12).flatten();
     let endpoint = Endpoint::play(script, Play::Ok);
     let daemon = Taskbeat::run(&endpoint)
-        .set("--interval", "1s")
-        .set("--lost-contact-after", "4s")
+        .set("--interval", "600ms")
+        .set("--lost-contact-after", "2500ms")
         .script(runner::OBEDIENT)
         .start();
     daemon.wait_for_pid("ready");
-    // Five intervals, at least: twice as long as the policy's patience is not needed to tell.
     endpoint.wait_for(4 * 6);
     daemon.signal(Signal::TERM);
     let finished = daemon.finish();

@@ -1,7 +1,6 @@
-//! Three reasons to stop at once end in one ladder.
+//! Three causes of a stop at the same moment start one ladder.
 
-use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex};
 use std::thread;
@@ -9,62 +8,48 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 
-use crate::harness::{Endpoint, Finished, Play, Response, Taskbeat, signal};
+use crate::harness::{
+    Endpoint, Finished, Play, Response, Taskbeat, in_parallel, rounds, signal, text,
+};
 
-const RACES: usize = 1000;
+/// The longest time between two of the causes. Most are much closer.
+const SPREAD: Duration = Duration::from_millis(40);
 
-/// As many at once as keep two cores busy.
-const AT_ONCE: usize = 4;
-
-/// The longest head start that one of the three gets.
-const SPREAD_MICROS: u64 = 3000;
-
-/// Ends by itself when it can read a line. Told to stop, it drains for a moment, in which it would hear a second stop
-/// signal, and ends with another status.
+/// Exits 7 when its stdin is closed. On SIGTERM it drains for a moment, in which it counts further
+/// stop signals, and exits 42.
 const RUNNER: &str = r"
-trap 'told=$((told + 1)); [ $told -gt 1 ] || drain' TERM
-drain() { (trap '' TERM; exec sleep 0.02) & wait $!; echo told $told; exit 42; }
+trap 'stops=$((stops + 1)); [ $stops -gt 1 ] || drain' TERM
+drain() { (trap '' TERM; exec sleep 0.02) & wait $!; echo stops $stops; exit 42; }
 exec 3<&0
 (read -r go) <&3 & echo ready; wait $!
 trap - TERM; exit 7";
 
-#[derive(Clone, Copy, Debug)]
-enum Reason {
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Cause {
     Terminate,
     Operator,
-    Itself,
+    RunnerEnds,
 }
 
 #[test]
-fn a_thousand_races_of_terminate_the_operator_and_the_runners_end_are_one_ladder_each() {
-    let left_to_do = AtomicUsize::new(RACES);
+fn terminate_the_operator_and_the_end_of_the_runner_race_for_one_ladder() {
+    let races = rounds(100, 1000);
     let outcomes = Mutex::new(BTreeMap::new());
-    let one_more = |left: usize| left.checked_sub(1);
-    thread::scope(|scope| {
-        for _ in 0..AT_ONCE {
-            scope.spawn(|| {
-                while left_to_do
-                    .fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more)
-                    .is_ok()
-                {
-                    let outcome = judge(&race());
-                    *outcomes.lock().unwrap().entry(outcome).or_insert(0) += 1;
-                }
-            });
-        }
+    in_parallel(0..races, |_| {
+        let outcome = check(&race());
+        *outcomes.lock().unwrap().entry(outcome).or_insert(0) += 1;
     });
     let outcomes = outcomes.into_inner().unwrap();
-    println!("{RACES} races: {outcomes:#?}");
-    assert_eq!(outcomes.values().sum::<usize>(), RACES);
-    // All three came first at some time.
-    assert!(outcomes.len() >= 3, "{outcomes:?}");
+    println!("{races} races: {outcomes:#?}");
+    let firsts: BTreeSet<Cause> = outcomes.keys().map(|(first, _)| *first).collect();
+    assert_eq!(firsts.len(), 3, "a cause never came first: {outcomes:?}");
 }
 
 fn race() -> Finished {
     let (release, released) = channel();
     let released = Arc::new(Mutex::new(released));
     let play = Play::judge(move |_| {
-        // An end without a word is that of the race: the answer is not needed any more.
+        // If the race is over, the response does not matter any more.
         let _ = released.lock().unwrap().recv();
         Response::acknowledge(true)
     });
@@ -76,54 +61,48 @@ fn race() -> Finished {
         .start();
     daemon.wait_for_output("ready");
     endpoint.wait_for(1);
-    let mut reasons = [Reason::Terminate, Reason::Operator, Reason::Itself];
-    fastrand::shuffle(&mut reasons);
-    for reason in reasons {
-        match reason {
-            Reason::Terminate => release.send(()).unwrap(),
-            Reason::Operator => signal(daemon.pid(), Signal::TERM),
-            Reason::Itself => daemon.say(b"go\n"),
+    let mut causes = [Cause::Terminate, Cause::Operator, Cause::RunnerEnds];
+    fastrand::shuffle(&mut causes);
+    for cause in causes {
+        match cause {
+            Cause::Terminate => release.send(()).unwrap(),
+            Cause::Operator => signal(daemon.pid(), Signal::TERM),
+            Cause::RunnerEnds => daemon.hang_up(),
         }
-        // Which of them comes first is left to chance; nothing is waited for.
-        thread::sleep(Duration::from_micros(fastrand::u64(..SPREAD_MICROS)));
+        // The moments are the input of this test, not a synchronisation.
+        thread::sleep(SPREAD.mul_f64(fastrand::f64().powi(2)));
     }
     daemon.finish()
 }
 
-/// Checks what a race came to against its own log, and puts it in words.
-fn judge(finished: &Finished) -> String {
+/// Checks a race against its own log. Returns the first cause and the exit statuses.
+fn check(finished: &Finished) -> (Cause, String) {
     let log = &finished.stderr;
     let at = |text: &str| log.find(text).unwrap_or(usize::MAX);
-    let (terminated, operator, ended) = (
-        at("heartbeat acknowledged: terminate"),
-        at("stop requested"),
-        at("the runner exited status="),
-    );
-    let own: i32 = log[ended..]
-        .split("status=")
-        .nth(1)
-        .and_then(|rest| rest.split_whitespace().next())
-        .unwrap_or_else(|| panic!("{finished:?}"))
+    let ended = at(text::RUNNER_ENDED);
+    let runner: i32 = log
+        .get(ended..)
+        .and_then(|rest| rest.split("status=").nth(1)?.split_whitespace().next())
+        .unwrap_or_else(|| panic!("no status of the runner: {finished:?}"))
         .parse()
         .unwrap();
-    // `terminate` decides, unless the runner had ended before.
-    let expected = if terminated < ended { 0 } else { own };
+    // The status of `terminate` is 0, unless the runner exited first.
+    let terminate = at(text::TERMINATE);
+    let expected = if terminate < ended { 0 } else { runner };
     assert_eq!(finished.status, expected, "{finished:?}");
-    // A shell without its trap, for an instant before its own exit, dies of the signal.
-    assert!([7, 42, 143].contains(&own), "{finished:?}");
-    let text = finished.text();
-    assert!(
-        !text.contains("told") || text.contains("told 1\n"),
-        "{text}"
-    );
-    assert!(!log.contains("SIGKILL"), "{log}");
-    let ladders = log.matches(": stopping ").count();
+    // SIGTERM ends the shell between the reset of its trap and `exit 7`.
+    assert!([7, 42, 143].contains(&runner), "{finished:?}");
+    let output = finished.text();
+    let stops = output.lines().find(|line| line.starts_with("stops"));
+    assert!(stops.is_none_or(|stops| stops == "stops 1"), "{output}");
+    assert!(!log.contains(text::SIGKILL), "{log}");
+    let ladders = log.matches(text::STOPPING).count();
     assert!(ladders <= 2, "{log}");
-    let first = [
-        (terminated, "terminate"),
-        (operator, "the operator"),
-        (ended, "the runner"),
+    let causes = [
+        (terminate, Cause::Terminate),
+        (at(text::STOP), Cause::Operator),
+        (ended, Cause::RunnerEnds),
     ];
-    let (_, first) = first.into_iter().min().unwrap();
-    format!("{first} first, runner {own}, status {expected}")
+    let (_, first) = causes.into_iter().min().unwrap();
+    (first, format!("runner {runner}, taskbeat {expected}"))
 }

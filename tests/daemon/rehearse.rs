@@ -1,13 +1,13 @@
-//! A rehearsal is the real daemon with the real runner; only the service is played.
+//! Rehearsals: the real daemon and runner, with the built-in endpoint as the service.
 
 use std::fs;
 
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use crate::harness::{Bystander, Daemon, Taskbeat, runner};
+use crate::harness::{Bystander, Daemon, Taskbeat, runner, text};
 
-/// A rehearsal needs no identity, no credentials and no region.
+/// A rehearsal of `script`. It needs no identity, no credentials and no region.
 fn rehearse(script: &str) -> Taskbeat {
     Taskbeat::new("rehearse")
         .without("AWS_ACCESS_KEY_ID")
@@ -18,21 +18,21 @@ fn rehearse(script: &str) -> Taskbeat {
         .set("--script", script)
 }
 
-/// The lines of the report that contain all of `words`.
+/// The number of lines of the report that contain all of `words`.
 fn count(report: &str, words: &[&str]) -> usize {
     let holds = |line: &&str| words.iter().all(|word| line.contains(word));
     report.lines().filter(holds).count()
 }
 
 #[test]
-fn a_well_behaved_runner_passes() {
+fn a_runner_that_stops_within_its_grace_passes() {
     let script = "ok*2,throttle,error,reject,html,reset,hang,ok,terminate";
-    // The heartbeats before terminate take so long that the trap is set.
+    // A second passes before `terminate` (the hang), so the runner's trap is set.
     let finished = rehearse(script).script(runner::OBEDIENT).finish();
     assert_eq!(finished.status, 0, "{finished:?}");
     let report = finished.text();
     assert_eq!(count(&report, &["ok", "acknowledged"]), 3, "{report}");
-    for (step, taken) in [
+    for (step, result) in [
         ("throttle", "throttled, retried"),
         ("error", "transient, retried"),
         ("reject", "rejected, retried"),
@@ -41,22 +41,22 @@ fn a_well_behaved_runner_passes() {
         ("hang", "transient, retried"),
         ("terminate", "acknowledged, terminate"),
     ] {
-        assert_eq!(count(&report, &[step, taken]), 1, "{step}: {report}");
+        assert_eq!(count(&report, &[step, result]), 1, "{step}: {report}");
     }
     assert_eq!(count(&report, &["started, pid"]), 1, "{report}");
     assert_eq!(count(&report, &["+", "stop signal to sh["]), 1, "{report}");
-    let ended = ["+", "the leader exited, status 42"];
+    let ended = ["+", "leader exited, status 42"];
     assert_eq!(count(&report, &ended), 1, "{report}");
-    let gone = ["+", "nothing of it is left"];
+    let gone = ["+", "no process left"];
     assert_eq!(count(&report, &gone), 1, "{report}");
-    let verdict = "passed: 10 of 10 steps, nobody had to be killed";
+    let verdict = "passed: 10 of 10 steps, no process had to be killed";
     assert_eq!(count(&report, &[verdict]), 1, "{report}");
-    // The runner's own output comes through.
+    // The runner's own output is passed on.
     assert_eq!(count(&report, &["stopped"]), 1, "{report}");
 }
 
 #[test]
-fn the_default_script_needs_nothing_but_a_runner_whatever_proxy_there_is() {
+fn the_default_script_ignores_proxies() {
     let finished = Taskbeat::new("rehearse")
         .env("HTTP_PROXY", "http://127.0.0.1:9")
         .without("NO_PROXY")
@@ -69,7 +69,7 @@ fn the_default_script_needs_nothing_but_a_runner_whatever_proxy_there_is() {
 }
 
 #[test]
-fn a_host_that_trusts_nobody_is_no_obstacle() {
+fn a_rehearsal_needs_no_trust_store() {
     let finished = rehearse("ok,terminate")
         .env("SSL_CERT_FILE", "/nonexistent")
         .env("SSL_CERT_DIR", "/nonexistent")
@@ -79,7 +79,7 @@ fn a_host_that_trusts_nobody_is_no_obstacle() {
 }
 
 #[test]
-fn endpoints_that_a_host_must_use_are_no_obstacle() {
+fn a_rehearsal_ignores_fips_and_dual_stack_settings() {
     for name in ["AWS_USE_FIPS_ENDPOINT", "AWS_USE_DUALSTACK_ENDPOINT"] {
         let by_variable = rehearse("ok,terminate").env(name, "true");
         let by_profile = rehearse("ok,terminate");
@@ -96,34 +96,40 @@ fn endpoints_that_a_host_must_use_are_no_obstacle() {
 
 #[test]
 fn a_script_without_terminate_ends_with_an_operators_stop() {
-    let finished = rehearse("ok*3").script(runner::OBEDIENT).finish();
+    // Without a trap the runner's status does not depend on when the stop signal arrives.
+    let finished = rehearse("ok*3").script(runner::PLAIN).finish();
     assert_eq!(finished.status, 0, "{finished:?}");
     let report = finished.text();
-    assert_eq!(count(&report, &["stop requested"]), 1, "{report}");
-    assert_eq!(count(&report, &["exit status 42"]), 1, "{report}");
+    assert_eq!(count(&report, &[text::STOP]), 1, "{report}");
+    assert_eq!(count(&report, &["exit status 143"]), 1, "{report}");
+}
+
+/// A rehearsal whose steps before `terminate` take a second, in which the runner sets its traps.
+fn slow_rehearsal() -> Taskbeat {
+    rehearse("ok*6,terminate")
+        .set("--interval", "200ms")
+        .set("--grace", "200ms")
 }
 
 #[test]
 fn a_runner_that_must_be_killed_fails() {
-    let finished = rehearse("ok*2,terminate")
-        .set("--grace", "200ms")
-        .script(runner::DEAF)
-        .finish();
+    let finished = slow_rehearsal().script(runner::DEAF).finish();
     assert_eq!(finished.status, 1, "{finished:?}");
     let report = finished.text();
-    assert_eq!(count(&report, &["+", "SIGKILL to sleep["]), 1, "{report}");
-    let verdict = ["FAILED: 3 of 3 steps", "it had to be killed"];
+    let killed = format!("{}sleep[", text::SIGKILL);
+    assert_eq!(count(&report, &["+", &killed]), 1, "{report}");
+    let verdict = ["FAILED: 7 of 7 steps", "the runner had to be killed"];
     assert_eq!(count(&report, &verdict), 1, "{report}");
 }
 
 #[test]
-fn a_leftover_of_the_runner_that_must_be_killed_fails() {
+fn a_runner_whose_leftover_must_be_killed_fails() {
     let script = "trap 'exit 0' TERM; (trap '' TERM; nap leftover) & nap ready & wait";
-    let finished = rehearse("ok*5,terminate")
-        .set("--grace", "200ms")
-        .script(script)
-        .finish();
+    let finished = slow_rehearsal().script(script).finish();
     assert_eq!(finished.status, 1, "{finished:?}");
+    let report = finished.text();
+    let verdict = ["FAILED: 7 of 7 steps", "the runner had to be killed"];
+    assert_eq!(count(&report, &verdict), 1, "{report}");
 }
 
 #[test]
@@ -139,15 +145,15 @@ fn a_runner_that_ends_by_itself_fails() {
 }
 
 #[test]
-fn of_somebody_elses_runner_it_names_no_status() {
+fn the_report_names_no_status_of_an_attached_runner() {
     let mut runner = Bystander::plain();
     let rehearsal = rehearse("ok*2,terminate").set("--pid", runner.pid().to_string());
     let finished = rehearsal.finish();
     assert_eq!(runner.ended_by(), Some(Signal::TERM.as_raw()));
     assert_eq!(finished.status, 0, "{finished:?}");
     let report = finished.text();
-    assert_eq!(count(&report, &["+", "it ended"]), 1, "{report}");
-    assert_eq!(count(&report, &["ended, status"]), 0, "{report}");
+    assert_eq!(count(&report, &["+", "  exited"]), 1, "{report}");
+    assert_eq!(count(&report, &["exited, status"]), 0, "{report}");
 }
 
 #[test]
@@ -159,15 +165,15 @@ fn a_runner_that_cannot_be_started_fails() {
 }
 
 #[test]
-fn a_script_that_cannot_be_played_is_refused() {
+fn an_unknown_step_is_refused() {
     let finished = rehearse("ok,applause").script("echo started").finish();
     assert_eq!(finished.status, 64, "{finished:?}");
     assert_eq!(finished.text(), "");
-    let said = "`applause` is not a step; allowed are ok, throttle, ";
-    assert!(finished.stderr.contains(said), "{finished:?}");
+    let error = "`applause` is not a step; allowed are ok, throttle, ";
+    assert!(finished.stderr.contains(error), "{finished:?}");
 }
 
-/// The address of the endpoint that a rehearsal plays.
+/// The URL of the rehearsal's endpoint, which the log shows.
 fn url(rehearsal: &Daemon) -> String {
     let line = rehearsal.wait_for_log("endpoint http://");
     let words = line.split_whitespace();
@@ -179,16 +185,16 @@ fn url(rehearsal: &Daemon) -> String {
 }
 
 #[test]
-fn another_client_of_the_endpoint_plays_the_script_from_its_beginning() {
+fn another_client_of_the_endpoint_gets_the_script_from_its_beginning() {
     let rehearsal = rehearse("ok,throttle,reject,terminate")
         .set("--listen", "127.0.0.1:0")
         .set("--interval", "15m")
         .script(runner::OBEDIENT)
         .start();
     rehearsal.wait_for_pid("ready");
-    rehearsal.wait_for_log("heartbeat acknowledged");
+    rehearsal.wait_for_log(text::ACKNOWLEDGED);
     let url = url(&rehearsal);
-    for (status, answer) in [
+    for (status, response) in [
         (0, Some(json!({ "terminate": false }))),
         (69, None),
         (77, None),
@@ -201,12 +207,12 @@ fn another_client_of_the_endpoint_plays_the_script_from_its_beginning() {
         let finished = once.finish();
         assert_eq!(finished.status, status, "{finished:?}");
         let printed: Option<Value> = serde_json::from_slice(&finished.stdout).ok();
-        assert_eq!(printed, answer);
+        assert_eq!(printed, response);
     }
-    // The rehearsal itself is where it was.
+    // The rehearsal's own script is still at its first step.
     rehearsal.signal(Signal::TERM);
     let finished = rehearsal.finish();
     assert_eq!(finished.status, 1, "{finished:?}");
-    let verdict = "FAILED: 1 of 4 steps, nobody had to be killed";
+    let verdict = "FAILED: 1 of 4 steps, no process had to be killed";
     assert_eq!(count(&finished.text(), &[verdict]), 1, "{finished:?}");
 }

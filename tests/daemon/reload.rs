@@ -1,24 +1,25 @@
-//! SIGHUP: all of the new settings or none, and the runner never notices.
+//! SIGHUP takes all of the new settings or none, and does not touch the runner.
 
 use std::fs;
 use std::path::PathBuf;
 
 use rustix::process::Signal;
 
-use crate::harness::{Daemon, Endpoint, Play, Taskbeat, children, is_alive, runner};
+use crate::harness::{Daemon, Endpoint, Play, Taskbeat, children, is_alive, runner, text};
 
-/// A daemon whose settings are in a file, which is `text` at first.
-struct Reloaded {
+/// A daemon with a runner and a configuration file.
+struct Reloadable {
     daemon: Daemon,
     file: PathBuf,
     runner: i32,
 }
 
-impl Reloaded {
-    fn start(program: Taskbeat, text: &str) -> Self {
+impl Reloadable {
+    /// Starts the daemon with `toml` in its file.
+    fn start(program: Taskbeat, toml: &str) -> Self {
         let program = program.without("TASKBEAT_INTERVAL");
         let file = program.home().join("taskbeat.toml");
-        fs::write(&file, text).unwrap();
+        fs::write(&file, toml).unwrap();
         let daemon = program
             .set("--config", &file)
             .flag("-v")
@@ -32,14 +33,24 @@ impl Reloaded {
         }
     }
 
-    /// Reads `text` now; the log then has `words`.
-    fn reload(&self, text: &str, words: &str) -> String {
-        fs::write(&self.file, text).unwrap();
+    /// Reloads the file with `toml` in it, and waits for a line of the log that contains `words`.
+    fn reload(&self, toml: &str, words: &str) -> String {
+        fs::write(&self.file, toml).unwrap();
         self.daemon.signal(Signal::HUP);
         self.daemon.wait_for_log(words)
     }
 
-    /// The runner was never touched.
+    /// Reloads the file with `toml` in it, which is refused with `words`.
+    fn refuse(&self, toml: &str, words: &str) {
+        let refused = format!("ERROR {}, nothing changed: ", text::RELOAD_REFUSED);
+        let before = self.daemon.log().matches(&refused).count();
+        fs::write(&self.file, toml).unwrap();
+        self.daemon.signal(Signal::HUP);
+        let lines = self.daemon.wait_for_lines(&refused, before + 1);
+        assert!(lines[before].contains(words), "{lines:?}");
+    }
+
+    /// Stops the daemon, and asserts that the runner is the same and gets its first signal.
     fn stop(self) {
         assert!(is_alive(self.runner));
         let leaders = children(self.daemon.pid());
@@ -54,24 +65,27 @@ impl Reloaded {
 const LONG: &str = "interval = \"15m\"\n";
 const SHORT: &str = "interval = \"50ms\"\n";
 
+/// A failure that is logged loudly.
+const FAILURE: &str = "WARN heartbeat failed";
+
 #[test]
-fn a_new_interval_is_taken() {
+fn a_new_interval_takes_effect() {
     let endpoint = Endpoint::ok();
-    let reloaded = Reloaded::start(Taskbeat::run(&endpoint), LONG);
-    reloaded.daemon.wait_for_log("heartbeat acknowledged");
-    reloaded.reload(SHORT, "INFO settings reloaded");
+    let reloadable = Reloadable::start(Taskbeat::run(&endpoint), LONG);
+    reloadable.daemon.wait_for_log(text::ACKNOWLEDGED);
+    reloadable.reload(SHORT, text::RELOADED);
     endpoint.wait_for(5);
-    reloaded.stop();
+    reloadable.stop();
 }
 
 #[test]
-fn a_new_level_of_the_log_is_taken() {
+fn a_new_log_level_takes_effect() {
     let endpoint = Endpoint::ok();
     let program = Taskbeat::run(&endpoint);
     let file = program.home().join("taskbeat.toml");
     fs::write(&file, "log = \"info\"\n").unwrap();
     let daemon = program.set("--config", &file).start();
-    daemon.wait_for_log("heartbeat acknowledged");
+    daemon.wait_for_log(text::ACKNOWLEDGED);
     assert!(!daemon.log().contains("DEBUG"));
     fs::write(&file, "log = \"debug\"\n").unwrap();
     daemon.signal(Signal::HUP);
@@ -81,32 +95,28 @@ fn a_new_level_of_the_log_is_taken() {
 #[test]
 fn a_bad_file_is_refused_and_the_old_settings_stay() {
     let endpoint = Endpoint::ok();
-    let reloaded = Reloaded::start(Taskbeat::run(&endpoint), SHORT);
+    let reloadable = Reloadable::start(Taskbeat::run(&endpoint), SHORT);
     for (bad, words) in [
         ("interval = \"3h\"\n", "interval = \"3h\""),
         ("intervall = \"5m\"\n", "did you mean interval?"),
         ("grace = \"1s\"\ninterval =", "taskbeat.toml"),
     ] {
-        let line = reloaded.reload(bad, words);
-        assert!(
-            line.contains("ERROR reload refused, nothing changed: "),
-            "{line}"
-        );
+        reloadable.refuse(bad, words);
         endpoint.wait_for_more(3);
     }
-    fs::remove_file(&reloaded.file).unwrap();
-    reloaded.daemon.signal(Signal::HUP);
-    reloaded.daemon.wait_for_lines("reload refused", 4);
+    fs::remove_file(&reloadable.file).unwrap();
+    reloadable.daemon.signal(Signal::HUP);
+    reloadable.daemon.wait_for_lines(text::RELOAD_REFUSED, 4);
     endpoint.wait_for_more(3);
-    // And nothing keeps it from being mended.
-    reloaded.reload(LONG, "INFO settings reloaded");
-    reloaded.stop();
+    // A good file is taken again.
+    reloadable.reload(LONG, text::RELOADED);
+    reloadable.stop();
 }
 
 #[test]
-fn what_needs_a_restart_is_refused() {
+fn settings_that_need_a_restart_are_refused() {
     let endpoint = Endpoint::ok();
-    let reloaded = Reloaded::start(Taskbeat::run(&endpoint), SHORT);
+    let reloadable = Reloadable::start(Taskbeat::run(&endpoint), SHORT);
     for (other, words) in [
         (
             "worker-group = \"another\"\n",
@@ -121,57 +131,64 @@ fn what_needs_a_restart_is_refused() {
             "another log-format needs a restart",
         ),
     ] {
-        let line = reloaded.reload(&format!("interval = \"15m\"\n{other}"), words);
-        assert!(
-            line.contains("ERROR reload refused, nothing changed: "),
-            "{line}"
-        );
-        // The interval is the old one: all or none.
+        reloadable.refuse(&format!("{LONG}{other}"), words);
+        // The new interval is not taken either.
         endpoint.wait_for_more(3);
     }
     for request in endpoint.requests() {
         assert_eq!(request.body.get("workerGroup"), None);
     }
-    reloaded.stop();
+    reloadable.stop();
 }
 
 #[test]
-fn a_failed_heartbeat_is_tried_again_at_once() {
-    // Each of the waits would be longer than the test.
+fn a_reload_retries_a_failed_heartbeat_at_once() {
+    // With this interval the backoff of each is longer than the test.
     for fault in [Play::throttle(), Play::deny()] {
         let endpoint = Endpoint::play([], fault);
-        let reloaded = Reloaded::start(Taskbeat::run(&endpoint), LONG);
-        reloaded.daemon.wait_for_log("WARN heartbeat failed");
-        // One that fails again under the new settings is no old news.
-        reloaded.reload(LONG, "INFO settings reloaded");
-        reloaded.daemon.wait_for_lines("WARN heartbeat failed", 2);
+        let reloadable = Reloadable::start(Taskbeat::run(&endpoint), LONG);
+        reloadable.daemon.wait_for_log(FAILURE);
+        // A failure under the new settings is logged as a new one.
+        reloadable.reload(LONG, text::RELOADED);
+        reloadable.daemon.wait_for_lines(FAILURE, 2);
+        // At most once in ten seconds.
+        reloadable.daemon.signal(Signal::HUP);
+        reloadable.daemon.wait_for_lines(text::RELOADED, 2);
+        assert_eq!(endpoint.requests().len(), 2);
+        reloadable.stop();
+    }
+}
+
+#[test]
+fn a_reload_ends_a_series_of_failures_at_once() {
+    for fault in [Play::throttle(), Play::deny()] {
+        let endpoint = Endpoint::play([], fault);
+        let reloadable = Reloadable::start(Taskbeat::run(&endpoint), LONG);
+        reloadable.daemon.wait_for_log(FAILURE);
         endpoint.now_play(Play::Ok);
-        reloaded.daemon.signal(Signal::HUP);
-        reloaded
+        reloadable.daemon.signal(Signal::HUP);
+        reloadable
             .daemon
             .wait_for_log("heartbeats are acknowledged again");
-        // What is well needs no haste.
-        reloaded.daemon.signal(Signal::HUP);
-        reloaded.daemon.wait_for_lines("settings reloaded", 3);
-        reloaded.stop();
+        reloadable.stop();
     }
 }
 
 #[test]
-fn a_heartbeat_that_is_well_is_not_sent_again() {
+fn a_reload_sends_no_heartbeat_if_none_failed() {
     let endpoint = Endpoint::ok();
-    let reloaded = Reloaded::start(Taskbeat::run(&endpoint), LONG);
-    reloaded.daemon.wait_for_log("heartbeat acknowledged");
+    let reloadable = Reloadable::start(Taskbeat::run(&endpoint), LONG);
+    reloadable.daemon.wait_for_log(text::ACKNOWLEDGED);
     for count in 1..=3 {
-        reloaded.daemon.signal(Signal::HUP);
-        reloaded.daemon.wait_for_lines("settings reloaded", count);
+        reloadable.daemon.signal(Signal::HUP);
+        reloadable.daemon.wait_for_lines(text::RELOADED, count);
     }
     assert_eq!(endpoint.requests().len(), 1);
-    reloaded.stop();
+    reloadable.stop();
 }
 
 #[test]
-fn it_is_ignored_while_stopping() {
+fn sighup_is_ignored_while_stopping() {
     let endpoint = Endpoint::ok();
     let mut daemon = Taskbeat::run(&endpoint)
         .with_stdin()
@@ -189,7 +206,7 @@ fn it_is_ignored_while_stopping() {
 }
 
 #[test]
-fn it_is_ignored_under_nohup() {
+fn sighup_is_ignored_under_nohup() {
     let endpoint = Endpoint::ok();
     let daemon = Taskbeat::run(&endpoint)
         .via(&["nohup"])

@@ -1,4 +1,4 @@
-//! The runner finds what it would find without us.
+//! What a child inherits, and what its end means for taskbeat.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -6,15 +6,18 @@ use std::process::{Command, Stdio};
 
 use rustix::process::Signal;
 
-use crate::harness::{Endpoint, Play, Taskbeat, is_alive, runner, signal, wait_for_end};
+use crate::harness::{
+    Endpoint, Play, Taskbeat, eventually, in_parallel, is_alive, rounds, runner, signal, text,
+    wait_for_end,
+};
 
-/// An endpoint that leaves the runner alone.
+/// An endpoint without any influence on the runner.
 fn silent() -> Endpoint {
     Endpoint::play([], Play::Hang)
 }
 
 #[test]
-fn bytes_pass_from_our_input_to_our_output_untouched() {
+fn stdin_and_stdout_are_passed_on_byte_for_byte() {
     let endpoint = silent();
     let bytes: Vec<u8> = (0..=u8::MAX).cycle().take(200_000).collect();
     let mut daemon = Taskbeat::run(&endpoint)
@@ -29,7 +32,7 @@ fn bytes_pass_from_our_input_to_our_output_untouched() {
 }
 
 #[test]
-fn what_the_runner_says_on_stderr_stays_on_stderr() {
+fn the_runners_stderr_is_passed_on() {
     let endpoint = silent();
     let finished = Taskbeat::run(&endpoint)
         .script("echo out; echo problem >&2")
@@ -40,7 +43,7 @@ fn what_the_runner_says_on_stderr_stays_on_stderr() {
 }
 
 #[test]
-fn arguments_reach_the_runner_untouched() {
+fn arguments_are_passed_on_unchanged() {
     let endpoint = silent();
     let words = ["printf", "%s\\n", "--flag", "a b", "$HOME", "", "-v", "'"];
     let finished = Taskbeat::run(&endpoint).command(&words).finish();
@@ -48,7 +51,7 @@ fn arguments_reach_the_runner_untouched() {
 }
 
 #[test]
-fn a_command_of_the_environment_is_run_by_the_shell() {
+fn taskbeat_command_is_run_by_the_shell() {
     let endpoint = silent();
     let finished = Taskbeat::run(&endpoint)
         .env("TASKBEAT_COMMAND", "echo \"$((40 + 2))\"; exit 7")
@@ -57,7 +60,7 @@ fn a_command_of_the_environment_is_run_by_the_shell() {
 }
 
 #[test]
-fn variables_of_our_own_service_manager_are_not_passed_on() {
+fn variables_of_the_service_manager_are_not_passed_on() {
     let endpoint = silent();
     let finished = Taskbeat::run(&endpoint)
         .env("NOTIFY_SOCKET", "/nonexistent/notify")
@@ -66,7 +69,7 @@ fn variables_of_our_own_service_manager_are_not_passed_on() {
         .env("LISTEN_PID", "1")
         .env("LISTEN_FDS", "1")
         .env("LISTEN_FDNAMES", "a")
-        .env("LISTEN_ADDRESS", "of the runner's own")
+        .env("LISTEN_ADDRESS", "unrelated")
         .env("MY_OWN", "value")
         .command(&["env"])
         .finish();
@@ -75,15 +78,12 @@ fn variables_of_our_own_service_manager_are_not_passed_on() {
         .lines()
         .filter_map(|line| line.split('=').next())
         .collect();
-    for ours in ["NOTIFY_SOCKET", "WATCHDOG_", "LISTEN_PID", "LISTEN_FD"] {
-        assert!(!names.iter().any(|name| name.starts_with(ours)), "{text}");
+    for prefix in ["NOTIFY_SOCKET", "WATCHDOG_", "LISTEN_PID", "LISTEN_FD"] {
+        assert!(!names.iter().any(|name| name.starts_with(prefix)), "{text}");
     }
     assert!(text.contains("MY_OWN=value\n"), "{text}");
-    assert!(
-        text.contains("LISTEN_ADDRESS=of the runner's own\n"),
-        "{text}"
-    );
-    // A runner uses the same credentials.
+    assert!(text.contains("LISTEN_ADDRESS=unrelated\n"), "{text}");
+    // A runner may use the same credentials.
     assert!(text.contains("AWS_ACCESS_KEY_ID=AKIDEXAMPLE\n"), "{text}");
 }
 
@@ -97,17 +97,17 @@ fn the_runner_starts_with_no_signal_blocked_or_ignored() {
         .command(&["cat", "/proc/self/status"])
         .finish();
     let text = finished.text();
-    // The first two real-time signals belong to the C library, which lets nobody else touch them.
-    let the_librarys = 0b11 << 31;
+    // The first two real-time signals are reserved by the C library.
+    let reserved = 0b11 << 31;
     for field in ["SigBlk:", "SigIgn:"] {
         let line = text.lines().find_map(|line| line.strip_prefix(field));
         let signals = u64::from_str_radix(line.unwrap().trim(), 16).unwrap();
-        assert_eq!(signals & !the_librarys, 0, "{text}");
+        assert_eq!(signals & !reserved, 0, "{text}");
     }
 }
 
 #[test]
-fn a_stop_is_heard_though_we_were_started_with_it_blocked() {
+fn a_stop_signal_that_was_blocked_at_start_is_obeyed() {
     let endpoint = Endpoint::ok();
     let daemon = Taskbeat::run(&endpoint)
         .via(&["env", "--block-signal=TERM", "--block-signal=INT"])
@@ -119,9 +119,9 @@ fn a_stop_is_heard_though_we_were_started_with_it_blocked() {
 }
 
 #[test]
-fn no_descriptor_of_ours_reaches_the_runner() {
+fn the_runner_inherits_no_descriptor_of_taskbeat() {
     let list = ["ls", "/proc/self/fd"];
-    // What the tests themselves were given reaches everybody.
+    // The tests may have inherited descriptors, which every process inherits from them.
     let plain = Command::new(list[0])
         .args(&list[1..])
         .stdin(Stdio::null())
@@ -133,7 +133,7 @@ fn no_descriptor_of_ours_reaches_the_runner() {
 }
 
 #[test]
-fn the_runner_leads_a_process_group_of_its_own() {
+fn the_runner_leads_its_own_process_group() {
     let endpoint = silent();
     let finished = Taskbeat::run(&endpoint)
         .script("echo $$; cut -d' ' -f5 /proc/$$/stat")
@@ -144,11 +144,11 @@ fn the_runner_leads_a_process_group_of_its_own() {
 }
 
 #[test]
-fn a_command_that_is_not_there_makes_the_status_127() {
+fn a_command_that_does_not_exist_makes_the_status_127() {
     let endpoint = silent();
     for command in ["/nonexistent/runner", "no-such-command-on-any-path"] {
         let finished = Taskbeat::run(&endpoint)
-            // A directory that may not be searched would be another reason.
+            // A PATH with an unsearchable directory would make the status 126.
             .env("PATH", "/usr/bin:/bin")
             .command(&[command])
             .finish();
@@ -173,7 +173,7 @@ fn a_command_that_cannot_be_executed_makes_the_status_126() {
 }
 
 #[test]
-fn the_leader_does_not_outlive_us() {
+fn sigkill_to_taskbeat_ends_the_leader() {
     let endpoint = Endpoint::ok();
     let daemon = Taskbeat::run(&endpoint).script(runner::DEAF).start();
     let leader = daemon.wait_for_pid("ready");
@@ -184,51 +184,53 @@ fn the_leader_does_not_outlive_us() {
 #[test]
 fn orphans_of_the_runner_are_reaped_while_it_runs() {
     let endpoint = Endpoint::ok();
-    // The orphan's parent is gone before the orphan is.
+    // The orphan's parent ends first, then the orphan, after it has read a line.
     let script = "(sh -c 'read -r go < pipe; echo orphan $$' &); nap ready & echo leader; wait";
     let daemon = Taskbeat::run(&endpoint);
     let pipe = daemon.home().join("pipe");
     let made = Command::new("mkfifo").arg(&pipe).status().unwrap();
     assert!(made.success());
     let daemon = daemon.script(script).start();
-    daemon.wait_for_pid("ready");
+    let runner = daemon.wait_for_pid("ready");
     fs::write(&pipe, "go\n").unwrap();
     let orphan = daemon.wait_for_pid("orphan");
-    // Each heartbeat is a turn of the loop; it needs none to reap, but a moment.
     let proc = format!("/proc/{orphan}");
-    let reaped = (0..100).any(|_| {
-        endpoint.wait_for_more(1);
-        !fs::exists(&proc).unwrap()
-    });
-    assert!(reaped, "{orphan} is still a zombie");
+    eventually("the orphan is reaped", || !fs::exists(&proc).unwrap());
+    assert!(is_alive(runner));
 }
 
 #[test]
-fn every_status_of_the_runner_is_ours() {
+fn the_runners_exit_status_is_taskbeats() {
     let endpoint = silent();
-    for status in 0..=255 {
+    // By default those that mean something to taskbeat, a shell or systemd.
+    let some = vec![0, 1, 2, 69, 70, 75, 78, 126, 127, 128, 137, 143, 255];
+    in_parallel(rounds(some, (0..=255).collect()), |status| {
         let finished = Taskbeat::run(&endpoint)
             .command(&["sh", "-c", &format!("exit {status}")])
             .finish();
-        assert_eq!(finished.status, status);
-    }
+        assert_eq!(finished.status, status, "{finished:?}");
+    });
 }
 
 #[test]
-fn every_signal_that_ends_the_runner_makes_the_status_128_and_its_number() {
+fn a_signal_that_ends_the_runner_makes_the_status_128_plus_its_number() {
     let endpoint = silent();
-    // By default these are ignored or stop it; the C library keeps two to itself.
-    let others = [17, 18, 19, 20, 21, 22, 23, 28, 32, 33];
-    for number in (1..=64).filter(|number| !others.contains(number)) {
+    // All signals but those that by default are ignored or stop a process, and those that the C
+    // library reserves.
+    let harmless = [17, 18, 19, 20, 21, 22, 23, 28, 32, 33];
+    let all = (1..=64).filter(|number| !harmless.contains(number));
+    // HUP, INT, ABRT, KILL, SEGV, PIPE, TERM, XFSZ, RTMIN and RTMAX.
+    let some = vec![1, 2, 6, 9, 11, 13, 15, 25, 34, 64];
+    in_parallel(rounds(some, all.collect()), |number| {
         let finished = Taskbeat::run(&endpoint)
             .command(&["sh", "-c", &format!("kill -{number} $$")])
             .finish();
-        assert_eq!(finished.status, 128 + number);
-    }
+        assert_eq!(finished.status, 128 + number, "{finished:?}");
+    });
 }
 
 #[test]
-fn the_runner_starts_where_we_were_started() {
+fn the_runner_starts_in_the_working_directory_of_taskbeat() {
     let endpoint = silent();
     let program = Taskbeat::run(&endpoint).command(&["pwd", "-P"]);
     let here = program.home().canonicalize().unwrap();
@@ -236,41 +238,31 @@ fn the_runner_starts_where_we_were_started() {
 }
 
 #[test]
-fn whoever_was_below_us_before_is_not_the_runners() {
-    let endpoint = Endpoint::ok();
-    // The shell becomes us, so that its child is ours; that one's children come and go.
+fn a_child_from_before_taskbeats_exec_is_not_the_runners() {
+    // The shell becomes taskbeat, which so has a child at its start. That child forks all the time.
     let before = "(while :; do sleep 0.05; done) & echo before $!; exec \"$@\"";
     for terminate in [false, true] {
+        let endpoint = Endpoint::ok();
         let daemon = Taskbeat::run(&endpoint)
             .via(&["sh", "-c", before, "sh"])
             .script(runner::OBEDIENT)
             .start();
-        let other = daemon.wait_for_pid("before");
+        let child = daemon.wait_for_pid("before");
         daemon.wait_for_pid("ready");
         if terminate {
             endpoint.now_play(Play::Terminate);
         } else {
             daemon.signal(Signal::TERM);
         }
-        // Its output stays open as long as that one lives.
+        // Not `finish`: the child has stdout and stderr open.
         daemon.wait_for_log("exit status=");
-        assert!(is_alive(other), "it was killed");
-        signal(other, Signal::KILL);
+        assert!(is_alive(child), "it was killed");
+        signal(child, Signal::KILL);
         let finished = daemon.finish();
-        assert_eq!(
-            finished.status,
-            if terminate { 0 } else { 42 },
-            "{finished:?}"
-        );
-        assert_eq!(
-            finished.stderr.matches(": stopping ").count(),
-            1,
-            "{finished:?}"
-        );
-        assert!(
-            !finished.stderr.contains(&format!("[{other}]")),
-            "{finished:?}"
-        );
-        endpoint.now_play(Play::Ok);
+        let status = if terminate { 0 } else { 42 };
+        assert_eq!(finished.status, status, "{finished:?}");
+        let log = &finished.stderr;
+        assert_eq!(log.matches(text::STOPPING).count(), 1, "{log}");
+        assert!(!log.contains(&format!("[{child}]")), "{log}");
     }
 }

@@ -1,4 +1,4 @@
-//! No secret is ever printed, however much is logged and whatever goes wrong.
+//! No secret is printed, at any log level and whatever fails.
 
 use crate::harness::{Endpoint, Play, Request, Response, Taskbeat, runner};
 
@@ -6,7 +6,7 @@ const KEY: &str = "wJalrXUtnFEMI-the-secret-key";
 const TOKEN: &str = "IQoJb3JpZ2lu-the-session-token";
 const PASSWORD: &str = "the-proxy-password";
 
-/// Everything is logged, and every secret is there to be logged.
+/// Logs everything, with every kind of secret in the environment.
 fn talkative(taskbeat: Taskbeat) -> Taskbeat {
     taskbeat
         .env("AWS_SECRET_ACCESS_KEY", KEY)
@@ -25,7 +25,7 @@ fn shows_no_secret(taskbeat: Taskbeat) -> String {
     finished.text() + &finished.stderr
 }
 
-/// The answer to a wrong signature repeats what should have been signed, the token included.
+/// The service's response to a wrong signature, which repeats the canonical request with the token.
 fn echo(request: &Request) -> Response {
     let header = |(name, value): (&String, &String)| format!("{name}:{value}\n");
     let headers: Vec<String> = request.headers.iter().map(header).collect();
@@ -68,7 +68,6 @@ fn through_all_errors_run_shows_no_secret() {
 
 #[test]
 fn a_proxy_that_refuses_is_named_without_its_password() {
-    // Nobody listens there.
     let closed = Endpoint::closed();
     let address = closed.url().replace("http://", "");
     let once = Taskbeat::new("once")

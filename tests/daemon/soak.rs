@@ -1,4 +1,4 @@
-//! Two thousand random faults, one after the other, and the daemon as good as new after them.
+//! Random faults, one after the other, and a daemon that works afterwards as before.
 
 use std::time::Duration;
 
@@ -6,38 +6,40 @@ use fastrand::Rng;
 
 use crate::harness::{
     Endpoint, Play, Request, Response, Taskbeat, descriptors, is_alive, memory, processor_time,
-    runner,
+    rounds, runner,
 };
 
-const FAULTS: usize = 2_000;
-
-/// The interval: long enough for the waits to be seen between requests, and short enough for all of them.
+/// Long enough to see the backoffs between requests, and short enough for thousands of them.
 const INTERVAL: Duration = Duration::from_millis(60);
 
-/// How much more memory and how many more descriptors there may be at the end: what a client holds, and no more with
-/// each fault.
-const MEMORY: u64 = 32 * 1024 * 1024;
-const DESCRIPTORS: usize = 10;
+/// The heartbeats that fill pools and caches before anything is measured.
+const WARM_UP: usize = 100;
 
-/// What it takes of a processor, in ticks of 10 ms, for each heartbeat: most of it goes into new clients.
+/// The limit for the growth of memory, in bytes, and of descriptors: one client's worth.
+const MEMORY: u64 = 32 * 1024 * 1024;
+const DESCRIPTORS: u64 = 10;
+
+/// The limit for the CPU time of a heartbeat, in ticks of 10 ms. Most of it builds clients.
 const TICKS: u64 = 1;
 
-/// What the waits after a fault begin with, in parts of 900 of the interval, at the least.
+/// The backoff after a fault. One interval has 900 parts.
 #[derive(Clone, Copy, PartialEq)]
-enum Class {
-    /// Half a part, doubled for each before it in a row, up to so many.
+enum Backoff {
+    /// Half a part, doubled for each fault of the class in a row, up to this many parts.
     Doubled(f64),
     Throttled,
 }
 
-const TRANSIENT: Class = Class::Doubled(15.0);
-const REJECTED: Class = Class::Doubled(150.0);
+const TRANSIENT: Backoff = Backoff::Doubled(15.0);
+const REJECTED: Backoff = Backoff::Doubled(150.0);
 
-impl Class {
-    fn least(self, before: usize) -> Duration {
+impl Backoff {
+    /// The shortest wait after a fault that follows `before` faults of the same class.
+    fn shortest(self, before: usize) -> Duration {
         let parts = match self {
             Self::Doubled(most) => (0.5 * f64::from(1_u32 << before.min(20))).min(most),
-            // Those that follow in a row wait longer, until it is among the oldest.
+            // Later throttles wait longer at first, and at last only 10 parts: of a fleet over its
+            // limit, the runners without an acknowledgement for longest retry most often.
             Self::Throttled if before == 0 => 100.0,
             Self::Throttled => 10.0,
         };
@@ -45,119 +47,110 @@ impl Class {
     }
 }
 
-/// A fault, and its class. `slow` of them take a second.
-fn fault(rng: &mut Rng, slow: &mut u32) -> (Play, Class) {
-    let say = |status, body: &str| Play::Say(Response::bare(status, body));
+/// A random fault. At most `slow` of them take a second, which is the time limit of a heartbeat.
+fn fault(rng: &mut Rng, slow: &mut u32) -> (Play, Backoff) {
+    let bare = |status, body: &str| Play::Say(Response::bare(status, body));
     let throttle = Response::error(400, "ThrottlingException", "Rate exceeded");
     match rng.u8(..18) {
         0 => (Play::fault(), TRANSIENT),
-        1 => (say(503, "<h1>Service Unavailable"), TRANSIENT),
+        1 => (bare(503, "<h1>Service Unavailable"), TRANSIENT),
         2 => (Play::ResetBefore, TRANSIENT),
         3 => (Play::ResetWithin, TRANSIENT),
         4 => (Play::body(""), TRANSIENT),
         5 => (Play::body("{}"), TRANSIENT),
         6 => (Play::body("null"), TRANSIENT),
         7 => (Play::body(r#"{"terminate":"true"}"#), TRANSIENT),
-        8 => (say(200, r#"{"terminate":true}"#), TRANSIENT),
-        9 => (say(302, r#"{"terminate":true}"#), TRANSIENT),
-        10 => (say(200, "<html>"), TRANSIENT),
+        8 => (bare(200, r#"{"terminate":true}"#), TRANSIENT),
+        9 => (bare(302, r#"{"terminate":true}"#), TRANSIENT),
+        10 => (bare(200, "<html>"), TRANSIENT),
         11 => (Play::EndlessHead, TRANSIENT),
         12 => (Play::deny(), REJECTED),
         13 => (
             Play::error(400, "ExpiredTokenException", "It expired"),
             REJECTED,
         ),
-        14 => (say(407, ""), REJECTED),
+        14 => (bare(407, ""), REJECTED),
         15 => (
             Play::Say(throttle.header("x-amz-retry-after", "20")),
-            Class::Throttled,
+            Backoff::Throttled,
         ),
-        16 => (say(429, ""), Class::Throttled),
+        16 => (bare(429, ""), Backoff::Throttled),
         _ if *slow > 0 => {
             *slow -= 1;
-            let plays = [Play::Hang, Play::StallWithin];
-            (plays[rng.usize(..2)].clone(), TRANSIENT)
+            let steps = [Play::Hang, Play::StallWithin];
+            (steps[rng.usize(..2)].clone(), TRANSIENT)
         }
         _ => (Play::endless(), TRANSIENT),
     }
 }
 
-/// The waits between the requests are never shorter than the schedule has them.
-fn is_patient(requests: &[Request], classes: &[Option<Class>]) {
+/// A random script with `faults` faults, and the backoff after each step.
+fn random_script(rng: &mut Rng, faults: usize) -> (Vec<Play>, Vec<Option<Backoff>>) {
+    let mut slow = rounds(1, 5);
+    let (mut script, mut backoffs) = (Vec::new(), Vec::new());
+    while backoffs.iter().flatten().count() < faults {
+        let (step, backoff) = if rng.u8(..10) == 0 {
+            (Play::Ok, None)
+        } else {
+            let (step, backoff) = fault(rng, &mut slow);
+            (step, Some(backoff))
+        };
+        script.push(step);
+        backoffs.push(backoff);
+    }
+    (script, backoffs)
+}
+
+/// Asserts that no request came before its backoff was over.
+fn assert_backoffs(requests: &[Request], backoffs: &[Option<Backoff>]) {
     let mut alike = 0;
     let mut previous = None;
-    for (pair, class) in requests.windows(2).zip(classes) {
-        alike = if previous == *class { alike + 1 } else { 0 };
-        previous = *class;
-        // After an acknowledged one the wait counts from its start, which nobody saw.
-        let least = class.map_or(Duration::ZERO, |class| class.least(alike));
+    for (pair, backoff) in requests.windows(2).zip(backoffs) {
+        alike = if previous == *backoff { alike + 1 } else { 0 };
+        previous = *backoff;
+        // The wait after an acknowledgement counts from the start of the heartbeat, which is not
+        // known here.
+        let shortest = backoff.map_or(Duration::ZERO, |backoff| backoff.shortest(alike));
         let waited = pair[1].at - pair[0].at;
-        assert!(waited >= least, "{waited:?} is less than {least:?}");
+        assert!(waited >= shortest, "{waited:?} is less than {shortest:?}");
     }
 }
 
 #[test]
-fn two_thousand_faults_leave_nothing_behind() {
+fn random_faults_leak_nothing_and_do_not_stop_the_runner() {
     let seed = fastrand::u64(..);
     eprintln!("seed {seed}");
-    let mut rng = Rng::with_seed(seed);
-    let mut slow = 5;
-    let mut script = Vec::new();
-    let mut classes = Vec::new();
-    while classes.iter().flatten().count() < FAULTS {
-        if rng.u8(..10) == 0 {
-            script.push(Play::Ok);
-            classes.push(None);
-        } else {
-            let (play, class) = fault(&mut rng, &mut slow);
-            script.push(play);
-            classes.push(Some(class));
-        }
-    }
+    let (script, backoffs) = random_script(&mut Rng::with_seed(seed), rounds(200, 2000));
     let count = script.len();
-    // The first hundred fill pools and caches.
     let endpoint = Endpoint::play(script, Play::Ok);
     let daemon = Taskbeat::run(&endpoint)
         .set("--interval", format!("{}ms", INTERVAL.as_millis()))
         .script(runner::OBEDIENT)
         .start();
     let leader = daemon.wait_for_pid("ready");
-    endpoint.wait_for(100);
-    let before = (
-        memory(daemon.pid()),
-        descriptors(daemon.pid()),
-        processor_time(daemon.pid()),
-    );
-    for done in (200..count).step_by(100) {
-        endpoint.wait_for(done);
-        assert!(is_alive(leader), "the runner is gone");
+    endpoint.wait_for(WARM_UP);
+    let pid = daemon.pid();
+    let usage = || [memory(pid), descriptors(pid), processor_time(pid)];
+    let before = usage();
+    for received in (WARM_UP..count).step_by(100) {
+        endpoint.wait_for(received);
+        assert!(is_alive(leader), "the runner exited");
     }
+    // Two heartbeats after the script: the daemon goes on.
     endpoint.wait_for(count + 2);
-    let after = (
-        memory(daemon.pid()),
-        descriptors(daemon.pid()),
-        processor_time(daemon.pid()),
-    );
-    assert!(
-        after.0 < before.0 + MEMORY,
-        "{} and then {} bytes",
-        before.0,
-        after.0
-    );
-    assert!(
-        after.1 <= before.1 + DESCRIPTORS,
-        "{} and then {} descriptors",
-        before.1,
-        after.1
-    );
-    let ticks = after.2 - before.2;
-    assert!(
-        ticks < TICKS * u64::try_from(count).unwrap(),
-        "{ticks} ticks"
-    );
-    is_patient(&endpoint.requests(), &classes);
+    let after = usage();
+    let heartbeats = u64::try_from(count - WARM_UP).unwrap();
+    let limits = [MEMORY, DESCRIPTORS, TICKS * heartbeats];
+    for (kind, name) in ["bytes", "descriptors", "ticks"].into_iter().enumerate() {
+        let (before, after) = (before[kind], after[kind]);
+        assert!(
+            after <= before + limits[kind],
+            "{before}, then {after} {name}"
+        );
+    }
+    assert_backoffs(&endpoint.requests(), &backoffs);
     endpoint.now_play(Play::Terminate);
     let finished = daemon.finish();
-    assert_eq!(finished.status, 0, "{}", finished.stderr);
+    assert_eq!(finished.status, 0, "{finished:?}");
     assert_eq!(finished.text().matches("stopped").count(), 1);
 }

@@ -1,17 +1,24 @@
-//! One instance for each task runner, which says how it is.
+//! The claim on the taskrunner id, and `taskbeat status`.
 
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
+use std::time::Duration;
 
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
 use rustix::process::Signal;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-use crate::harness::{Endpoint, Finished, Play, Taskbeat, eventually, runner};
+use crate::harness::{
+    Endpoint, Finished, Play, Taskbeat, eventually, let_pass, runner, text, wait_for_end,
+};
 
+/// The line of the status while contact lasts.
+const IN_CONTACT: &str = "in contact    yes";
+
+/// Runs `taskbeat status` for the taskrunner id.
 fn ask(id: &str, flags: &[&str]) -> Finished {
     let mut status = Taskbeat::new("status").env("TASKBEAT_TASKRUNNER_ID", id);
     for flag in flags {
@@ -21,7 +28,7 @@ fn ask(id: &str, flags: &[&str]) -> Finished {
 }
 
 #[test]
-fn a_second_instance_with_the_same_id_is_refused_and_told_of_the_first() {
+fn a_second_instance_with_the_same_id_is_refused_and_names_the_first() {
     let endpoint = Endpoint::ok();
     let program = Taskbeat::run(&endpoint).script(runner::PLAIN);
     let id = program.id();
@@ -36,9 +43,9 @@ fn a_second_instance_with_the_same_id_is_refused_and_told_of_the_first() {
         (75, ""),
         "{second:?}"
     );
-    let said = format!("taskrunner-id {id:?}: process {}", first.pid());
-    assert!(second.stderr.contains(&said), "{second:?}");
-    // With an id of its own there is room for it.
+    let claimed = format!("reports taskrunner-id {id:?} (process {})", first.pid());
+    assert!(second.stderr.contains(&claimed), "{second:?}");
+    // An instance with another id starts.
     let third = Taskbeat::run(&endpoint).script("exit 3").finish();
     assert_eq!(third.status, 3, "{third:?}");
     first.signal(Signal::TERM);
@@ -46,14 +53,14 @@ fn a_second_instance_with_the_same_id_is_refused_and_told_of_the_first() {
 }
 
 #[test]
-fn the_claim_is_gone_with_us_however_we_ended() {
+fn a_killed_instance_leaves_no_claim() {
     let endpoint = Endpoint::ok();
     let program = Taskbeat::run(&endpoint);
     let id = program.id();
     let first = program.start();
-    first.wait_for_log("taskbeat starts");
+    first.wait_for_log(text::TASKBEAT_STARTED);
     first.signal(Signal::KILL);
-    crate::harness::wait_for_end(first.pid());
+    wait_for_end(first.pid());
     let second = Taskbeat::run(&endpoint)
         .env("TASKBEAT_TASKRUNNER_ID", id)
         .script("exit 3")
@@ -63,14 +70,15 @@ fn the_claim_is_gone_with_us_however_we_ended() {
 }
 
 #[test]
-fn ids_as_long_as_allowed_that_differ_in_the_last_character_are_two() {
+fn long_ids_that_differ_in_the_last_character_are_two() {
     let endpoint = Endpoint::ok();
+    // An id may have 1024 characters, the name of a socket 108 bytes.
     let long = "r".repeat(1000);
     let unique = Taskbeat::new("status").id();
     let [one, other] = ["1", "2"].map(|last| format!("{unique}{}{last}", &long[unique.len()..]));
     let start = |id: &str| Taskbeat::run(&endpoint).env("TASKBEAT_TASKRUNNER_ID", id);
     let first = start(&one).start();
-    first.wait_for_log("taskbeat starts");
+    first.wait_for_log(text::TASKBEAT_STARTED);
     assert_eq!(start(&one).script("exit 3").finish().status, 75);
     assert_eq!(start(&other).script("exit 3").finish().status, 3);
 }
@@ -80,29 +88,35 @@ fn the_status_is_0_in_contact_and_69_otherwise() {
     let endpoint = Endpoint::ok();
     let program = Taskbeat::run(&endpoint).script(runner::PLAIN);
     let id = program.id();
-    let nobody = ask(&id, &[]);
-    assert_eq!(nobody.status, 69, "{nobody:?}");
-    assert!(nobody.stderr.contains("nobody on this host"), "{nobody:?}");
+    let absent = ask(&id, &[]);
+    assert_eq!(absent.status, 69, "{absent:?}");
+    assert!(
+        absent.stderr.contains("no taskbeat is running"),
+        "{absent:?}"
+    );
     let daemon = program.start();
     let leader = daemon.wait_for_pid("ready");
-    daemon.wait_for_log("heartbeat acknowledged");
+    daemon.wait_for_log(text::ACKNOWLEDGED);
     let good = ask(&id, &[]);
     assert_eq!(good.status, 0, "{good:?}");
-    assert!(good.text().contains("in contact    yes"), "{good:?}");
+    assert!(good.text().contains(IN_CONTACT), "{good:?}");
     let pid = format!("runner        pid {leader}");
     assert!(good.text().contains(&pid), "{good:?}");
     endpoint.now_play(Play::deny());
     eventually("contact is lost", || ask(&id, &[]).status == 69);
     let bad = ask(&id, &[]);
-    assert!(bad.text().contains("in contact    NO, for "), "{bad:?}");
+    assert!(
+        bad.text().contains("in contact    NO, lost for "),
+        "{bad:?}"
+    );
     assert!(bad.text().contains("AccessDenied"), "{bad:?}");
     endpoint.now_play(Play::Ok);
-    eventually("contact is back", || ask(&id, &[]).status == 0);
+    eventually("contact is regained", || ask(&id, &[]).status == 0);
     drop(daemon);
 }
 
 #[test]
-fn the_status_can_be_read_by_programs() {
+fn the_status_as_json_has_typed_fields() {
     let endpoint = Endpoint::ok();
     let program = Taskbeat::run(&endpoint)
         .set("--interval", "15m")
@@ -110,49 +124,49 @@ fn the_status_can_be_read_by_programs() {
     let id = program.id();
     let daemon = program.start();
     let leader = daemon.wait_for_pid("ready");
-    daemon.wait_for_log("heartbeat acknowledged");
+    daemon.wait_for_log(text::ACKNOWLEDGED);
     let finished = ask(&id, &["--json"]);
     assert_eq!(finished.status, 0, "{finished:?}");
-    let told: Value = serde_json::from_slice(&finished.stdout).unwrap();
-    assert_eq!(told["pid"], daemon.pid());
-    assert_eq!(told["runner_pid"], leader);
-    assert_eq!(told["state"], "running");
-    assert_eq!(told["in_contact"], true);
-    assert_eq!(told["contact_lost_seconds_ago"], Value::Null);
-    assert_eq!(told["failures"], 0);
-    assert_eq!(told["failure"], Value::Null);
-    let next = told["next_heartbeat_in_seconds"].as_f64().unwrap();
-    assert!((1.0..=900.0).contains(&next), "{told}");
+    let status: Value = serde_json::from_slice(&finished.stdout).unwrap();
+    assert_eq!(status["pid"], daemon.pid());
+    assert_eq!(status["runner_pid"], leader);
+    assert_eq!(status["state"], "running");
+    assert_eq!(status["in_contact"], true);
+    assert_eq!(status["contact_lost_seconds_ago"], Value::Null);
+    assert_eq!(status["failures"], 0);
+    assert_eq!(status["failure"], Value::Null);
+    let next = status["next_heartbeat_in_seconds"].as_f64().unwrap();
+    assert!((1.0..=900.0).contains(&next), "{status}");
     for seconds in [
         "uptime_seconds",
         "contact_began_seconds_ago",
         "acknowledged_seconds_ago",
         "runner_uptime_seconds",
     ] {
-        assert!(told[seconds].as_f64().unwrap() >= 0.0, "{told}");
+        assert!(status[seconds].as_f64().unwrap() >= 0.0, "{status}");
     }
 }
 
 #[test]
-fn a_daemon_that_never_reached_the_service_is_not_in_contact_and_says_why() {
+fn a_daemon_that_was_never_acknowledged_is_not_in_contact_and_reports_the_failure() {
     let endpoint = Endpoint::play([], Play::deny());
     let program = Taskbeat::run(&endpoint);
     let id = program.id();
     let daemon = program.start();
-    daemon.wait_for_log("heartbeat failed");
+    daemon.wait_for_log(text::FAILED);
     let finished = ask(&id, &["--json"]);
     assert_eq!(finished.status, 69, "{finished:?}");
-    let told: Value = serde_json::from_slice(&finished.stdout).unwrap();
-    assert_eq!(told["acknowledged_seconds_ago"], Value::Null);
-    assert_eq!(told["runner_pid"], Value::Null);
-    assert!(told["failures"].as_u64().unwrap() >= 1);
-    assert!(told["failure"].as_str().unwrap().contains("AccessDenied"));
-    let shown = ask(&id, &[]).text();
-    assert!(shown.contains("in contact    NO, never yet"), "{shown}");
+    let status: Value = serde_json::from_slice(&finished.stdout).unwrap();
+    assert_eq!(status["acknowledged_seconds_ago"], Value::Null);
+    assert_eq!(status["runner_pid"], Value::Null);
+    assert!(status["failures"].as_u64().unwrap() >= 1);
+    assert!(status["failure"].as_str().unwrap().contains("AccessDenied"));
+    let text = ask(&id, &[]).text();
+    assert!(text.contains("in contact    NO, not yet"), "{text}");
     drop(daemon);
 }
 
-/// The name of the socket of a task runner.
+/// The name of the abstract socket for a taskrunner id.
 fn socket(id: &str) -> String {
     let hash = Sha256::digest(id);
     let digits: Vec<_> = hash.iter().map(|byte| format!("{byte:02x}")).collect();
@@ -160,7 +174,7 @@ fn socket(id: &str) -> String {
 }
 
 #[test]
-fn a_crowd_that_asks_holds_nothing_up() {
+fn status_requests_cannot_starve_heartbeats_and_deadlines() {
     let endpoint = Endpoint::ok();
     let program = Taskbeat::run(&endpoint)
         .set("--interval", "50ms")
@@ -179,7 +193,7 @@ fn a_crowd_that_asks_holds_nothing_up() {
             });
         }
         endpoint.wait_for_more(10);
-        // The deadline of the ladder comes, too.
+        // The ladder has a deadline after 300 ms.
         daemon.signal(Signal::TERM);
         let status = daemon.wait();
         over.store(true, Ordering::Relaxed);
@@ -188,37 +202,40 @@ fn a_crowd_that_asks_holds_nothing_up() {
 }
 
 #[test]
-fn nobody_waits_behind_those_whom_a_stopped_instance_does_not_answer() {
+fn an_instance_with_a_full_backlog_delays_neither_status_nor_start() {
     let endpoint = Endpoint::ok();
     let program = Taskbeat::run(&endpoint);
     let id = program.id();
     let daemon = program.start();
-    daemon.wait_for_log("heartbeat acknowledged");
+    daemon.wait_for_log(text::ACKNOWLEDGED);
     daemon.signal(Signal::STOP);
     let address = SocketAddrUnix::new_abstract_name(socket(&id).as_bytes()).unwrap();
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-    let mut waiting = Vec::new();
+    let mut backlog = Vec::new();
     loop {
-        let one = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None).unwrap();
-        if connect(&one, &address).is_err() {
+        let client = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None).unwrap();
+        if connect(&client, &address).is_err() {
             break;
         }
-        waiting.push(one);
-        assert!(waiting.len() < 100_000);
+        backlog.push(client);
+        assert!(backlog.len() < 100_000);
     }
     let unanswered = ask(&id, &[]);
     assert_eq!(unanswered.status, 69, "{unanswered:?}");
+    // It cannot be asked who it is, so it may belong to any user.
     let second = Taskbeat::run(&endpoint)
         .env("TASKBEAT_TASKRUNNER_ID", &id)
-        .finish();
-    assert_eq!(second.status, 75, "{second:?}");
+        .start();
+    second.wait_for_log("WARN an unknown process has claimed taskrunner-id");
+    second.wait_for_log(text::ACKNOWLEDGED);
     daemon.signal(Signal::CONT);
 }
 
 #[test]
-fn a_runner_that_drains_after_terminate_is_no_lost_contact_and_one_that_ended_is_not_shown() {
+fn after_terminate_contact_is_not_lost_and_an_ended_leader_is_not_shown() {
+    const INTERVAL: Duration = Duration::from_millis(50);
     let endpoint = Endpoint::ok();
-    // The leader ends at once, and leaves one who does not.
+    // The leader ends at once and leaves a process that ignores SIGTERM.
     let script =
         "(trap '' TERM; nap left) & trap 'exit 42' TERM; nap ready & while :; do wait; done";
     let program = Taskbeat::run(&endpoint)
@@ -229,20 +246,19 @@ fn a_runner_that_drains_after_terminate_is_no_lost_contact_and_one_that_ended_is
     daemon.wait_for_pid("left");
     daemon.wait_for_pid("ready");
     endpoint.now_play(Play::Terminate);
-    daemon.wait_for_log("the runner exited");
-    // More than two intervals, in which nothing is to happen.
-    thread::sleep(std::time::Duration::from_millis(300));
+    daemon.wait_for_log(text::RUNNER_ENDED);
+    // Contact would be lost after two intervals.
+    let_pass(6 * INTERVAL);
     let status = ask(&id, &[]);
     assert_eq!(status.status, 0, "{status:?}");
     for line in [
         "state         stopping the runner: terminate received",
-        "in contact    yes",
+        IN_CONTACT,
         "runner        none",
     ] {
         assert!(status.text().contains(line), "{line}: {status:?}");
     }
     daemon.signal(Signal::TERM);
-    daemon.wait_for_log("stop requested");
-    daemon.signal(Signal::TERM);
+    daemon.stop_again();
     assert_eq!(daemon.finish().status, 0);
 }

@@ -97,7 +97,7 @@ fn a_second_stop_kills_at_once() {
         let daemon = Taskbeat::run(&endpoint).script(runner::DEAF).start();
         daemon.wait_for_pid("ready");
         daemon.signal(first);
-        daemon.wait_for_log("stop requested: stop signal to sleep[");
+        daemon.wait_for_log("stop requested: stop signal to ");
         thread::sleep(SAME_STOP);
         daemon.signal(second);
         let finished = daemon.finish();
@@ -129,7 +129,7 @@ fn two_stops_kill_after_terminate() {
     let daemon = Taskbeat::run(&endpoint).script(runner::DEAF).start();
     daemon.wait_for_pid("ready");
     endpoint.now_play(Play::Terminate);
-    daemon.wait_for_log("terminate received: stop signal to sleep[");
+    daemon.wait_for_log("terminate received: stop signal to ");
     daemon.signal(Signal::TERM);
     daemon.wait_for_log("stop requested");
     thread::sleep(SAME_STOP);

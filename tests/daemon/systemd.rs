@@ -1,5 +1,6 @@
-//! What systemd is told, by a socket that plays it.
+//! `sd_notify`: readiness, stops, status and watchdog, as a notification socket receives them.
 
+use std::fs;
 use std::os::fd::AsRawFd;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
@@ -7,27 +8,27 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use rustix::process::Signal;
-use taskbeat::status::{Phase, Snapshot, StopCause};
 use tempfile::TempDir;
 use tokio::time::Instant;
 
-use crate::harness::{Endpoint, PATIENCE, Play, Taskbeat, runner};
+use crate::harness::{Endpoint, Play, TIMEOUT, Taskbeat, children, runner};
 
-struct Systemd {
+/// The socket of a service manager.
+struct NotifySocket {
     socket: UnixDatagram,
     path: PathBuf,
     _directory: Option<TempDir>,
 }
 
-impl Systemd {
-    fn listen() -> Self {
+impl NotifySocket {
+    fn bind() -> Self {
         let directory = TempDir::new().unwrap();
         let path = directory.path().join("notify");
         let socket = UnixDatagram::bind(&path).unwrap();
         Self::at(path, socket, Some(directory))
     }
 
-    fn listen_abstractly() -> Self {
+    fn bind_abstract() -> Self {
         let name = format!("taskbeat-test-{}", std::process::id());
         let address = SocketAddr::from_abstract_name(&name).unwrap();
         let socket = UnixDatagram::bind_addr(&address).unwrap();
@@ -35,7 +36,7 @@ impl Systemd {
     }
 
     fn at(path: PathBuf, socket: UnixDatagram, directory: Option<TempDir>) -> Self {
-        socket.set_read_timeout(Some(PATIENCE)).unwrap();
+        socket.set_read_timeout(Some(TIMEOUT)).unwrap();
         Self {
             socket,
             path,
@@ -43,112 +44,108 @@ impl Systemd {
         }
     }
 
-    /// The next datagram.
-    fn hear(&self) -> String {
+    /// Waits for the next datagram.
+    fn receive(&self) -> String {
         let mut buffer = [0; 4096];
         let length = self.socket.recv(&mut buffer).unwrap();
         String::from_utf8(buffer[..length].to_vec()).unwrap()
     }
 
-    /// The datagrams that are there already.
-    fn heard(&self) -> Vec<String> {
+    /// The datagrams that were sent until now. The socket does not wait from then on.
+    fn received(&self) -> Vec<String> {
         self.socket.set_nonblocking(true).unwrap();
         let mut buffer = [0; 4096];
         let next = || {
-            self.socket
-                .recv(&mut buffer)
-                .ok()
-                .map(|length| String::from_utf8(buffer[..length].to_vec()).unwrap())
+            let length = self.socket.recv(&mut buffer).ok()?;
+            Some(String::from_utf8(buffer[..length].to_vec()).unwrap())
         };
         std::iter::from_fn(next).collect()
     }
 
-    /// The next datagram with a line that begins so; those before it are returned, too.
-    fn hear_until(&self, line: &str) -> Vec<String> {
-        self.hear_until_line(|said| said.starts_with(line))
+    /// Waits for a datagram with a line that starts with `prefix`. Returns it after those before.
+    fn receive_until(&self, prefix: &str) -> Vec<String> {
+        self.receive_until_line(|line| line.starts_with(prefix))
     }
 
-    /// The next datagram with such a line; those before it are returned, too.
-    fn hear_until_line(&self, is_it: impl Fn(&str) -> bool) -> Vec<String> {
+    /// Waits for a datagram with a line that `matches`. Returns it after those before.
+    fn receive_until_line(&self, matches: impl Fn(&str) -> bool) -> Vec<String> {
         let start = Instant::now();
-        let mut heard = Vec::new();
-        while start.elapsed() < PATIENCE {
-            let datagram = self.hear();
-            let found = datagram.lines().any(&is_it);
-            heard.push(datagram);
+        let mut received = Vec::new();
+        while start.elapsed() < TIMEOUT {
+            let datagram = self.receive();
+            let found = datagram.lines().any(&matches);
+            received.push(datagram);
             if found {
-                return heard;
+                return received;
             }
         }
-        panic!("it is not among {heard:?}");
+        panic!("timed out, received: {received:?}");
     }
 }
 
 #[test]
-fn we_are_ready_when_the_runner_runs() {
-    let systemd = Systemd::listen();
+fn ready_is_sent_when_the_runner_runs() {
+    let notify = NotifySocket::bind();
     let endpoint = Endpoint::play([], Play::Hang);
     let daemon = Taskbeat::run(&endpoint)
-        .env("NOTIFY_SOCKET", &systemd.path)
+        .env("NOTIFY_SOCKET", &notify.path)
         .script(runner::PLAIN)
         .start();
-    let heard = systemd.hear_until("READY=1");
-    let children = format!("/proc/{0}/task/{0}/children", daemon.pid());
-    let children = std::fs::read_to_string(children).unwrap();
-    assert!(!children.is_empty(), "{heard:?}");
-    assert!(!heard.concat().contains("STOPPING"), "{heard:?}");
+    let received = notify.receive_until("READY=1");
+    assert_eq!(children(daemon.pid()).len(), 1, "{received:?}");
+    assert!(!received.concat().contains("STOPPING"), "{received:?}");
 }
 
 #[test]
-fn we_are_ready_without_a_runner_and_without_a_service() {
-    let systemd = Systemd::listen();
+fn ready_is_sent_without_a_runner_and_without_a_service() {
+    let notify = NotifySocket::bind();
     let closed = Endpoint::closed();
     let daemon = Taskbeat::new("run")
         .to(&closed.url())
-        .env("NOTIFY_SOCKET", &systemd.path)
+        .env("NOTIFY_SOCKET", &notify.path)
         .start();
-    systemd.hear_until("READY=1");
-    systemd.hear_until("STATUS=not acknowledged yet");
+    notify.receive_until("READY=1");
+    notify.receive_until("STATUS=not acknowledged yet");
     drop(daemon);
 }
 
 #[test]
-fn we_are_never_ready_when_the_runner_cannot_be_started() {
-    let systemd = Systemd::listen();
+fn ready_is_not_sent_if_the_runner_cannot_be_started() {
+    let notify = NotifySocket::bind();
     let endpoint = Endpoint::ok();
     let finished = Taskbeat::run(&endpoint)
-        .env("NOTIFY_SOCKET", &systemd.path)
+        .env("NOTIFY_SOCKET", &notify.path)
         .command(&["/nonexistent/runner"])
         .finish();
     assert_eq!(finished.status, 127, "{finished:?}");
-    let heard = systemd.heard();
-    assert!(!heard.concat().contains("READY=1"), "{heard:?}");
+    let received = notify.received();
+    assert!(!received.concat().contains("READY=1"), "{received:?}");
 }
 
 #[test]
-fn a_runner_that_ends_at_once_has_been_ready() {
+fn ready_is_sent_for_a_runner_that_ends_at_once() {
     for _ in 0..5 {
-        let systemd = Systemd::listen();
+        let notify = NotifySocket::bind();
         let endpoint = Endpoint::play([], Play::Hang);
         let finished = Taskbeat::run(&endpoint)
-            .env("NOTIFY_SOCKET", &systemd.path)
+            .env("NOTIFY_SOCKET", &notify.path)
             .command(&["true"])
             .finish();
         assert_eq!(finished.status, 0, "{finished:?}");
-        let heard = systemd.heard();
-        assert!(heard.concat().contains("READY=1"), "{heard:?}");
+        let received = notify.received();
+        assert!(received.concat().contains("READY=1"), "{received:?}");
     }
 }
 
 #[test]
-fn a_stop_is_announced_together_with_the_time_it_may_take() {
+fn a_stop_is_sent_together_with_the_time_it_may_take() {
     for terminate in [false, true] {
-        let systemd = Systemd::listen();
+        let notify = NotifySocket::bind();
         let endpoint = Endpoint::ok();
         let mut daemon = Taskbeat::run(&endpoint)
             .with_stdin()
             .set("--grace", "77s")
-            .env("NOTIFY_SOCKET", &systemd.path)
+            .env("NOTIFY_SOCKET", &notify.path)
             .script(runner::DRAINING)
             .start();
         daemon.wait_for_pid("ready");
@@ -157,9 +154,9 @@ fn a_stop_is_announced_together_with_the_time_it_may_take() {
         } else {
             daemon.signal(Signal::TERM);
         }
-        let heard = systemd.hear_until("STOPPING=1");
-        // All that may be needed, and not for ever.
-        assert!((77..137).contains(&stop_time(&heard)), "{heard:?}");
+        let received = notify.receive_until("STOPPING=1");
+        // The grace, and at most a minute for the rest.
+        assert!((77..137).contains(&stop_time(&received)), "{received:?}");
         daemon.wait_for_output("draining");
         daemon.say(b"go\n");
         daemon.wait();
@@ -167,63 +164,62 @@ fn a_stop_is_announced_together_with_the_time_it_may_take() {
 }
 
 #[test]
-fn the_time_of_the_on_terminate_command_is_asked_for_too() {
-    let systemd = Systemd::listen();
+fn the_time_of_a_stop_includes_the_on_terminate_command() {
+    let notify = NotifySocket::bind();
     let endpoint = Endpoint::play([], Play::Terminate);
     let daemon = Taskbeat::run(&endpoint)
         .set("--grace", "77s")
         .set("--on-terminate", "exec sleep 1000")
-        .env("NOTIFY_SOCKET", &systemd.path)
+        .env("NOTIFY_SOCKET", &notify.path)
         .script(runner::PLAIN)
         .start();
-    let heard = systemd.hear_until("STOPPING=1");
-    // Both of them may take their grace.
-    assert!((154..214).contains(&stop_time(&heard)), "{heard:?}");
+    let received = notify.receive_until("STOPPING=1");
+    // The command and the ladder have a grace each.
+    assert!((154..214).contains(&stop_time(&received)), "{received:?}");
     drop(daemon);
 }
 
 #[test]
-fn a_ladder_that_leaves_us_idle_is_no_stop() {
-    let systemd = Systemd::listen();
+fn stopping_is_not_sent_if_taskbeat_idles_after_terminate() {
+    let notify = NotifySocket::bind();
     let endpoint = Endpoint::play([Play::Ok], Play::Terminate);
     let mut daemon = Taskbeat::run(&endpoint)
         .set("--after-terminate", "idle")
-        .env("NOTIFY_SOCKET", &systemd.path)
+        .env("NOTIFY_SOCKET", &notify.path)
         .script(runner::PLAIN)
         .start();
-    let heard = systemd.hear_until("STATUS=terminated, idle").concat();
-    assert!(!heard.contains("STOPPING"), "{heard}");
+    let received = notify.receive_until("STATUS=idle after terminate").concat();
+    assert!(!received.contains("STOPPING"), "{received}");
     daemon.signal(Signal::TERM);
     assert_eq!(daemon.wait(), 0);
 }
 
 #[test]
-fn a_stop_makes_a_ladder_final_that_would_have_left_us_idle() {
-    // In the ladder itself, and while the on-terminate command runs before it.
-    for (hook, status) in [
-        (false, "stopping the runner"),
-        (true, "the on-terminate command runs"),
+fn an_operators_stop_during_terminate_is_sent_although_taskbeat_was_to_idle() {
+    // While the ladder runs, and while the on-terminate command runs before it.
+    for (command, status, time) in [
+        (None, "stopping the runner", 70..137),
+        (Some("exec sleep 1000"), "running on-terminate", 154..214),
     ] {
-        let systemd = Systemd::listen();
+        let notify = NotifySocket::bind();
         let endpoint = Endpoint::ok();
         let mut program = Taskbeat::run(&endpoint)
             .with_stdin()
             .set("--after-terminate", "idle")
             .set("--grace", "77s")
-            .env("NOTIFY_SOCKET", &systemd.path);
-        if hook {
-            program = program.set("--on-terminate", "exec sleep 1000");
+            .env("NOTIFY_SOCKET", &notify.path);
+        if let Some(command) = command {
+            program = program.set("--on-terminate", command);
         }
         let mut daemon = program.script(runner::DRAINING).start();
         daemon.wait_for_pid("ready");
         endpoint.now_play(Play::Terminate);
-        let heard = systemd.hear_until(&format!("STATUS={status}")).concat();
-        assert!(!heard.contains("STOPPING"), "{heard}");
+        let received = notify.receive_until(&format!("STATUS={status}")).concat();
+        assert!(!received.contains("STOPPING"), "{received}");
         daemon.signal(Signal::TERM);
-        let heard = systemd.hear_until("STOPPING=1");
-        let time = if hook { 154..214 } else { 70..137 };
-        assert!(time.contains(&stop_time(&heard)), "{heard:?}");
-        if !hook {
+        let received = notify.receive_until("STOPPING=1");
+        assert!(time.contains(&stop_time(&received)), "{received:?}");
+        if command.is_none() {
             daemon.wait_for_output("draining");
             daemon.say(b"go\n");
             assert_eq!(daemon.wait(), 0);
@@ -231,9 +227,9 @@ fn a_stop_makes_a_ladder_final_that_would_have_left_us_idle() {
     }
 }
 
-/// For how many seconds the last of these datagrams asks.
-fn stop_time(heard: &[String]) -> u64 {
-    let stopping = heard.last().unwrap();
+/// The seconds that the last of these datagrams asks for.
+fn stop_time(received: &[String]) -> u64 {
+    let stopping = received.last().unwrap();
     let micros = stopping
         .lines()
         .find_map(|line| line.strip_prefix("EXTEND_TIMEOUT_USEC="))
@@ -242,29 +238,30 @@ fn stop_time(heard: &[String]) -> u64 {
 }
 
 #[test]
-fn the_status_tells_how_the_heartbeats_fare() {
-    let systemd = Systemd::listen();
+fn the_status_shows_a_failure_until_the_next_acknowledgement() {
+    let notify = NotifySocket::bind();
     let endpoint = Endpoint::play([], Play::deny());
     let daemon = Taskbeat::run(&endpoint)
-        .env("NOTIFY_SOCKET", &systemd.path)
+        .env("NOTIFY_SOCKET", &notify.path)
         .start();
     let failing = |line: &str| line.contains("AccessDeniedException");
-    systemd.hear_until_line(failing);
+    notify.receive_until_line(failing);
     endpoint.now_play(Play::Ok);
-    systemd.hear_until_line(|line| line.contains("acknowledged") && !failing(line));
+    notify.receive_until_line(|line| line.contains("acknowledged") && !failing(line));
     drop(daemon);
 }
 
 #[test]
-fn a_socket_that_nobody_listens_to_is_no_reason_to_fail() {
-    let systemd = Systemd::listen();
-    let deaf = systemd.path.clone();
-    // The name stays, the socket behind it is closed.
-    drop(systemd.socket);
-    let missing = PathBuf::from("/nonexistent/notify");
-    for path in [deaf, missing, PathBuf::from("not a path"), PathBuf::new()] {
+fn a_broken_notification_socket_is_ignored() {
+    let notify = NotifySocket::bind();
+    let closed = notify.path.clone();
+    // The name stays in the file system.
+    drop(notify.socket);
+    let absent = PathBuf::from("/nonexistent/notify");
+    for path in [closed, absent, PathBuf::from("not a path"), PathBuf::new()] {
         let endpoint = Endpoint::play([Play::Ok], Play::Terminate);
         let finished = Taskbeat::run(&endpoint)
+            .set("--interval", "100ms")
             .env("NOTIFY_SOCKET", path)
             .script(runner::PLAIN)
             .finish();
@@ -274,190 +271,128 @@ fn a_socket_that_nobody_listens_to_is_no_reason_to_fail() {
 }
 
 #[test]
-fn a_socket_that_is_never_read_does_not_stop_us() {
-    let systemd = Systemd::listen();
-    // The kernel keeps some datagrams for a reader that is late; these are more.
-    systemd.socket.set_nonblocking(true).unwrap();
-    let stuffing = UnixDatagram::unbound().unwrap();
-    stuffing.set_nonblocking(true).unwrap();
-    while stuffing.send_to(b"STATUS=full", &systemd.path).is_ok() {}
+fn a_full_notification_socket_does_not_block_taskbeat() {
+    let notify = NotifySocket::bind();
+    let filler = UnixDatagram::unbound().unwrap();
+    filler.set_nonblocking(true).unwrap();
+    while filler.send_to(b"STATUS=full", &notify.path).is_ok() {}
     let endpoint = Endpoint::play([Play::Ok], Play::Terminate);
     let finished = Taskbeat::run(&endpoint)
-        .env("NOTIFY_SOCKET", &systemd.path)
+        .env("NOTIFY_SOCKET", &notify.path)
         .script(runner::PLAIN)
         .finish();
     assert_eq!(finished.status, 0, "{finished:?}");
 }
 
 #[test]
-fn an_abstract_socket_is_one_like_any_other() {
-    let systemd = Systemd::listen_abstractly();
+fn the_notification_socket_may_be_abstract() {
+    let notify = NotifySocket::bind_abstract();
     let endpoint = Endpoint::ok();
     let daemon = Taskbeat::run(&endpoint)
-        .env("NOTIFY_SOCKET", &systemd.path)
+        .env("NOTIFY_SOCKET", &notify.path)
         .start();
-    systemd.hear_until("READY=1");
+    notify.receive_until("READY=1");
     drop(daemon);
 }
 
 #[test]
-fn the_watchdog_is_content_however_long_the_service_is_away() {
-    // No answer at all, and a wait of minutes after a throttle.
-    for play in [Play::Hang, Play::throttle()] {
-        let systemd = Systemd::listen();
-        let endpoint = Endpoint::play([], play);
+fn the_watchdog_is_fed_while_the_service_is_away() {
+    // During a request without a response, and during the minutes after a throttle.
+    for step in [Play::Hang, Play::throttle()] {
+        let notify = NotifySocket::bind();
+        let endpoint = Endpoint::play([], step);
         let daemon = Taskbeat::run(&endpoint)
             .set("--interval", "15m")
-            .env("NOTIFY_SOCKET", &systemd.path)
+            .env("NOTIFY_SOCKET", &notify.path)
             .env("WATCHDOG_USEC", "20000")
             .start();
         endpoint.wait_for(1);
         for _ in 0..20 {
-            systemd.hear_until("WATCHDOG=1");
+            notify.receive_until("WATCHDOG=1");
         }
         drop(daemon);
     }
 }
 
 #[test]
-fn a_loop_that_hangs_does_not_keep_the_watchdog_content() {
-    let systemd = Systemd::listen();
+fn the_watchdog_is_not_fed_while_the_loop_hangs() {
+    let notify = NotifySocket::bind();
     let endpoint = Endpoint::play([], Play::Hang);
-    let program = Taskbeat::run(&endpoint);
-    let file = program.home().join("taskbeat.toml");
-    std::fs::write(&file, "").unwrap();
-    let daemon = program
-        .set("--config", &file)
-        .env("NOTIFY_SOCKET", &systemd.path)
+    let daemon = Taskbeat::run(&endpoint)
+        .env("NOTIFY_SOCKET", &notify.path)
         .env("WATCHDOG_USEC", "20000")
         .start();
-    systemd.hear_until("WATCHDOG=1");
-    // An open and empty pipe of the test: reading it hangs.
-    let (reader, _writer) = std::io::pipe().unwrap();
-    let pipe = format!("/proc/{}/fd/{}", std::process::id(), reader.as_raw_fd());
-    std::fs::remove_file(&file).unwrap();
-    std::os::unix::fs::symlink(pipe, &file).unwrap();
-    daemon.signal(Signal::HUP);
-    // A hundred of its periods.
-    systemd
+    notify.receive_until("WATCHDOG=1");
+    // As good as a loop that hangs.
+    daemon.signal(Signal::STOP);
+    // The last datagrams, and then none for a hundred times their period.
+    notify
         .socket
         .set_read_timeout(Some(Duration::from_secs(1)))
         .unwrap();
     let start = Instant::now();
-    while systemd.socket.recv(&mut [0; 4096]).is_ok() {
-        assert!(start.elapsed() < PATIENCE, "it goes on");
+    while notify.socket.recv(&mut [0; 4096]).is_ok() {
+        assert!(start.elapsed() < TIMEOUT, "it is still fed");
     }
     drop(daemon);
 }
 
 #[test]
-fn without_a_watchdog_for_us_there_is_no_keep_alive() {
+fn a_reload_that_hangs_blocks_neither_the_watchdog_nor_heartbeats_nor_a_stop() {
+    let notify = NotifySocket::bind();
+    let endpoint = Endpoint::ok();
+    let program = Taskbeat::run(&endpoint);
+    let file = program.home().join("taskbeat.toml");
+    fs::write(&file, "").unwrap();
+    let daemon = program
+        .set("--config", &file)
+        .env("NOTIFY_SOCKET", &notify.path)
+        .env("WATCHDOG_USEC", "20000")
+        .script(runner::OBEDIENT)
+        .start();
+    daemon.wait_for_pid("ready");
+    // An open and empty pipe of the test: reading it hangs.
+    let (reader, _writer) = std::io::pipe().unwrap();
+    let pipe = format!("/proc/{}/fd/{}", std::process::id(), reader.as_raw_fd());
+    fs::remove_file(&file).unwrap();
+    std::os::unix::fs::symlink(pipe, &file).unwrap();
+    daemon.signal(Signal::HUP);
+    for _ in 0..20 {
+        notify.receive_until("WATCHDOG=1");
+    }
+    endpoint.wait_for_more(3);
+    let refused = "reload refused, nothing changed: the settings";
+    daemon.wait_for_log(&format!(
+        "{refused} could not be read within 10s; a file hangs"
+    ));
+    // For a second one no further thread is started.
+    daemon.signal(Signal::HUP);
+    daemon.wait_for_log(&format!(
+        "{refused} are still being read for an earlier reload"
+    ));
+    daemon.signal(Signal::TERM);
+    assert_eq!(daemon.finish().status, 42);
+}
+
+#[test]
+fn no_watchdog_is_fed_without_a_valid_request_to_this_process() {
     for (name, value) in [
         ("WATCHDOG_USEC", "0"),
         ("WATCHDOG_USEC", "soon"),
-        // For another process than us.
         ("WATCHDOG_PID", "1"),
     ] {
-        let systemd = Systemd::listen();
+        let notify = NotifySocket::bind();
         let endpoint = Endpoint::play([Play::Ok, Play::Ok], Play::Terminate);
         let finished = Taskbeat::run(&endpoint)
-            .env("NOTIFY_SOCKET", &systemd.path)
+            .set("--interval", "100ms")
+            .env("NOTIFY_SOCKET", &notify.path)
             .env("WATCHDOG_USEC", "20000")
             .env(name, value)
             .script(runner::PLAIN)
             .finish();
         assert_eq!(finished.status, 0, "{finished:?}");
-        let heard = systemd.heard().concat();
-        assert!(heard.contains("STOPPING=1"), "{heard}");
-        assert!(!heard.contains("WATCHDOG"), "{name}={value}: {heard}");
-    }
-}
-
-#[test]
-fn the_status_is_for_people_who_are_tired() {
-    const DAY: f64 = 86_400.0;
-    let fine = Snapshot {
-        state: Phase::Running,
-        acknowledged_seconds_ago: Some(200.0),
-        next_heartbeat_in_seconds: Some(12.5 * 60.0),
-        runner_pid: Some(4711),
-        runner_uptime_seconds: Some(6.9 * 3600.0),
-        ..Snapshot::default()
-    };
-    let failing = Snapshot {
-        failures: 7,
-        failure: Some("ThrottlingException: Rate exceeded (HTTP 400)".to_owned()),
-        next_heartbeat_in_seconds: Some(59.0),
-        ..fine.clone()
-    };
-    let waiting = Snapshot {
-        state: Phase::Waiting,
-        next_heartbeat_in_seconds: None,
-        runner_pid: None,
-        ..fine.clone()
-    };
-    let rows = [
-        (
-            fine.clone(),
-            "acknowledged 3 min ago, next in 12 min; runner pid 4711 up 6 h",
-        ),
-        (
-            Snapshot {
-                acknowledged_seconds_ago: None,
-                next_heartbeat_in_seconds: None,
-                runner_uptime_seconds: Some(0.5),
-                ..fine.clone()
-            },
-            "not acknowledged yet, waiting for a response; runner pid 4711 up less than 1 min",
-        ),
-        (
-            failing.clone(),
-            "7 heartbeats in a row failed, last acknowledged 3 min ago, next in less than 1 min; \
-             runner pid 4711 up 6 h; ThrottlingException: Rate exceeded (HTTP 400)",
-        ),
-        (
-            Snapshot {
-                over_limit: true,
-                ..failing.clone()
-            },
-            "7 heartbeats in a row failed, last acknowledged 3 min ago, next in less than 1 min; \
-             the AWS account is over its limit; runner pid 4711 up 6 h; \
-             ThrottlingException: Rate exceeded (HTTP 400)",
-        ),
-        (
-            Snapshot {
-                failures: 1,
-                acknowledged_seconds_ago: None,
-                runner_pid: None,
-                ..failing
-            },
-            "1 heartbeat failed, never acknowledged, next in less than 1 min; \
-             ThrottlingException: Rate exceeded (HTTP 400)",
-        ),
-        (
-            waiting.clone(),
-            "waiting for the runner; acknowledged 3 min ago",
-        ),
-        (
-            Snapshot {
-                acknowledged_seconds_ago: None,
-                ..waiting
-            },
-            "waiting for the runner",
-        ),
-        (
-            Snapshot {
-                state: Phase::Stopping,
-                stop_cause: Some(StopCause::Terminate),
-                next_heartbeat_in_seconds: None,
-                runner_uptime_seconds: Some(2.0 * DAY),
-                ..fine
-            },
-            "stopping the runner: terminate received; acknowledged 3 min ago; \
-             runner pid 4711 up 2 d",
-        ),
-    ];
-    for (snapshot, expected) in rows {
-        assert_eq!(snapshot.line(), expected);
+        let received = notify.received().concat();
+        assert!(received.contains("STOPPING=1"), "{received}");
+        assert!(!received.contains("WATCHDOG"), "{name}={value}: {received}");
     }
 }

@@ -70,12 +70,12 @@ fn a_second_ctrl_c_kills_at_once() {
 
 /// Runs a program in the same process group and, like npm, sends it the SIGINT that the whole group
 /// has received already, a moment later.
-const RELAY: &str = r#"
+const RELAY: &str = r"
     my $child = fork // die;
     exec @ARGV unless $child;
     $SIG{INT} = sub { select undef, undef, undef, 0.3; kill INT => $child };
     1 while waitpid($child, 0) < 0;
-    exit($? >> 8 || $? + 128)"#;
+    exit($? >> 8 || $? + 128)";
 
 #[test]
 fn a_ctrl_c_that_the_parent_relays_is_one_stop() {
@@ -103,9 +103,9 @@ fn a_ctrl_c_that_the_parent_relays_is_one_stop() {
 
 #[test]
 fn what_the_runner_starts_to_clean_up_after_ctrl_c_is_left_alone() {
-    let cleaning = r#"
+    let cleaning = r"
         cleaner() { trap 'echo cleaner got TERM' TERM; echo cleaning; sleep 0.3; echo cleaned; }
-        trap '(cleaner) & wait $!; exit 42' INT; nap ready & wait; exit 99"#;
+        trap '(cleaner) & wait $!; exit 42' INT; nap ready & wait; exit 99";
     for _ in 0..rounds(3, 15) {
         let endpoint = Endpoint::ok();
         let mut terminal = Terminal::open();

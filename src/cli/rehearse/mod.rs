@@ -11,7 +11,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tracing::{info, warn};
 
 use self::report::{Report, Reporter};
-use super::{CliError, load, print, runtime, start_log};
+use super::shared::{CliError, load, print, runtime, start_log};
 use crate::aws::{Connection, DataPipeline};
 use crate::commands::Commands;
 use crate::config::{Options, Settings};

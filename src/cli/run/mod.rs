@@ -7,7 +7,7 @@ use std::rc::Rc;
 use tracing::{info, warn};
 
 use self::reload::Reloader;
-use super::{CliError, load, runtime, start_log};
+use super::shared::{CliError, load, runtime, start_log};
 use crate::aws::{Connection, DataPipeline};
 use crate::commands::Commands;
 use crate::config::Options;

@@ -8,8 +8,8 @@ use tokio::sync::oneshot;
 use tokio::time::{Duration, Instant, timeout_at};
 use tracing::{error, info, warn};
 
-use super::super::{CliError, load};
 use crate::aws::{Connection, DataPipeline};
+use crate::cli::shared::{CliError, load};
 use crate::config::{Config, Options, Settings};
 use crate::core::Policy;
 use crate::daemon::Reload;
@@ -17,6 +17,10 @@ use crate::log::Log;
 
 /// Reading takes longer only if a file hangs.
 const LIMIT: Duration = Duration::from_secs(10);
+
+/// Why a reload did not even begin.
+const NO_THREAD: &str = "the settings are still being read for an earlier reload, or no thread \
+    is free to read them";
 
 /// Reads the settings again, from the same sources.
 pub(super) struct Reloader {
@@ -27,13 +31,14 @@ pub(super) struct Reloader {
     reading: Option<Reading>,
     /// True if one more reload was asked for meanwhile.
     again: bool,
-    /// The thread of the newest reload. There is no other one, so one at most can hang.
-    thread: Option<JoinHandle<()>>,
+    /// The thread of a reload that timed out. While it hangs, no other one is started.
+    hung: Option<JoinHandle<()>>,
 }
 
 struct Reading {
     result: oneshot::Receiver<Result<Config, CliError>>,
     until: Instant,
+    thread: Option<JoinHandle<()>>,
 }
 
 impl Reloader {
@@ -44,7 +49,7 @@ impl Reloader {
             log,
             reading: None,
             again: false,
-            thread: None,
+            hung: None,
         }
     }
 
@@ -72,21 +77,15 @@ impl Reload<DataPipeline> for Reloader {
             return;
         }
         let (sender, result) = oneshot::channel();
+        let options = self.options.clone();
+        let read = move || drop(sender.send(load(&options)));
+        let hangs = self.hung.as_ref().is_some_and(|hung| !hung.is_finished());
+        let thread = (!hangs).then(|| Builder::new().name("reload".to_owned()).spawn(read));
         self.reading = Some(Reading {
             result,
             until: Instant::now() + LIMIT,
+            thread: thread.and_then(Result::ok),
         });
-        if self
-            .thread
-            .as_ref()
-            .is_some_and(|thread| !thread.is_finished())
-        {
-            // Without a sender, the reload is refused.
-            return;
-        }
-        let options = self.options.clone();
-        let read = move || drop(sender.send(load(&options)));
-        self.thread = Builder::new().name("reload".to_owned()).spawn(read).ok();
     }
 
     async fn settings(&mut self) -> Self::Settings {
@@ -94,19 +93,20 @@ impl Reload<DataPipeline> for Reloader {
             return future::pending().await;
         };
         let result = timeout_at(reading.until, &mut reading.result).await;
-        self.reading = None;
+        let thread = self.reading.take().and_then(|reading| reading.thread);
+        let settings = match result {
+            Ok(Ok(Ok(config))) => Ok(config),
+            Ok(Ok(Err(error))) => Err(error.message.replace('\n', "; ")),
+            Ok(Err(_)) => Err(NO_THREAD.to_owned()),
+            Err(_) => {
+                self.hung = thread;
+                Err("the settings could not be read within 10s; a file hangs".to_owned())
+            }
+        };
         if std::mem::take(&mut self.again) {
             self.begin();
         }
-        match result {
-            Ok(Ok(Ok(config))) => Ok(config),
-            Ok(Ok(Err(error))) => Err(error.message.replace('\n', "; ")),
-            Ok(Err(_)) if self.thread.is_some() => {
-                Err("the settings are still being read for an earlier reload".to_owned())
-            }
-            Ok(Err(_)) => Err("no thread is free to read the settings".to_owned()),
-            Err(_) => Err("the settings could not be read within 10s; a file hangs".to_owned()),
-        }
+        settings
     }
 
     fn apply(&mut self, config: Self::Settings, service: &mut DataPipeline) -> Option<Policy> {

@@ -1,32 +1,26 @@
-//! Credentials that are not there, not good any more, or slow.
+//! Credentials that are missing, refused, expired or slow.
 
-use std::fs;
 use std::net::TcpListener;
-use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
-use procfs::process::all_processes;
-
-use super::{FEW, FLOOD, survives_with};
+use super::{FEW, FLOOD, key_of, keys, once_fails, survives_with, without_keys, write};
 use crate::harness::{
-    Daemon, Endpoint, Metadata, Play, Request, Response, Server, Taskbeat, children, descriptors,
-    is_alive, peak_memory, runner,
+    Daemon, Endpoint, Metadata, Play, Request, Response, Server, Taskbeat, is_alive, peak_memory,
+    runner,
 };
 
-/// A daemon with no credentials in its environment.
-fn without_keys(endpoint: &Endpoint) -> Taskbeat {
-    Taskbeat::run(endpoint)
-        .without("AWS_ACCESS_KEY_ID")
-        .without("AWS_SECRET_ACCESS_KEY")
+/// A daemon without credentials in its environment.
+fn run(endpoint: &Endpoint) -> Taskbeat {
+    without_keys(Taskbeat::run(endpoint))
         .flag("-v")
         .script(runner::OBEDIENT)
 }
 
-/// Takes what is signed with `key` alone.
-fn takes(key: &'static str, code: &'static str) -> Endpoint {
+/// Accepts only what is signed with `key`, and rejects everything else with `code`.
+fn accepts(key: &'static str, code: &'static str) -> Endpoint {
     let judge = move |request: &Request| {
-        if request.header("authorization").contains(key) {
+        if key_of(request) == key {
             Response::acknowledge(false)
         } else {
             Response::error(400, code, "The security token is not valid")
@@ -35,21 +29,8 @@ fn takes(key: &'static str, code: &'static str) -> Endpoint {
     Endpoint::play([], Play::judge(judge))
 }
 
-/// Writes a file at once, as an agent that rotates keys does it.
-fn write(path: &Path, text: &str) {
-    let new = path.with_extension("new");
-    fs::write(&new, text).unwrap();
-    fs::rename(&new, path).unwrap();
-}
-
-fn keys(id: &str) -> String {
-    format!(
-        "[default]\naws_access_key_id = {id}\naws_secret_access_key = a-secret\n\
-         aws_session_token = token-of-{id}\n"
-    )
-}
-
-/// After `failures` the daemon recovers by itself when `mend` has mended it, and was loud about it once, with `words`.
+/// After `failures`, of which one is logged at WARN with `words`, the daemon recovers when `mend`
+/// was called.
 fn recovers(
     endpoint: &Endpoint,
     daemon: Daemon,
@@ -59,8 +40,7 @@ fn recovers(
 ) {
     let line = daemon.wait_for_log("WARN heartbeat failed");
     assert!(line.contains(words), "no {words:?} in {line}");
-    // What the SDK knows of an answer is not for people.
-    assert!(!line.contains('{'), "{line}");
+    assert!(!line.contains('{'), "a dump: {line}");
     daemon.wait_for_lines("failed again", failures);
     mend();
     daemon.wait_for_log("heartbeats are acknowledged again");
@@ -70,98 +50,145 @@ fn recovers(
 #[test]
 fn none_at_first() {
     let endpoint = Endpoint::ok();
-    let program = without_keys(&endpoint);
+    let program = run(&endpoint);
     let file = program.home().join("credentials");
     let daemon = program.env("AWS_SHARED_CREDENTIALS_FILE", &file).start();
-    let words =
-        ": no credentials found: none in environment, profile, web identity, ECS; EC2 metadata: ";
+    let words = ": no credentials found: none in environment, profile default, web identity, \
+                 container; EC2 metadata: ";
     recovers(&endpoint, daemon, FEW, words, || {
-        write(&file, &keys("AKIDLATE"));
+        write(&file, &keys("default", "AKIDLATE"));
     });
 }
 
 #[test]
 fn a_key_that_is_rotated_in_the_profile() {
-    let endpoint = takes("AKIDNEW", "UnrecognizedClientException");
-    let program = without_keys(&endpoint);
+    let endpoint = accepts("AKIDNEW", "UnrecognizedClientException");
+    let program = run(&endpoint);
     let file = program.home().join("credentials");
-    write(&file, &keys("AKIDOLD"));
+    write(&file, &keys("default", "AKIDOLD"));
     let daemon = program.env("AWS_SHARED_CREDENTIALS_FILE", &file).start();
     let words = ": UnrecognizedClientException: The security token is not valid (HTTP 400)";
     recovers(&endpoint, daemon, FEW, words, || {
-        write(&file, &keys("AKIDNEW"));
+        write(&file, &keys("default", "AKIDNEW"));
     });
 }
 
 #[test]
 fn a_token_that_expires() {
-    let endpoint = takes("AKIDFRESH", "ExpiredTokenException");
-    let program = without_keys(&endpoint);
+    let endpoint = accepts("AKIDFRESH", "ExpiredTokenException");
+    let program = run(&endpoint);
     let file = program.home().join("credentials");
-    write(&file, &keys("AKIDEXPIRED"));
+    write(&file, &keys("default", "AKIDEXPIRED"));
     let daemon = program.env("AWS_SHARED_CREDENTIALS_FILE", &file).start();
     recovers(&endpoint, daemon, FEW, ": ExpiredTokenException: ", || {
-        write(&file, &keys("AKIDFRESH"));
+        write(&file, &keys("default", "AKIDFRESH"));
     });
-    let requests = endpoint.requests();
-    assert_eq!(
-        requests[0].header("x-amz-security-token"),
-        "token-of-AKIDEXPIRED"
-    );
+    let token = endpoint.requests()[0]
+        .header("x-amz-security-token")
+        .to_owned();
+    assert_eq!(token, "token-of-AKIDEXPIRED");
 }
 
-/// STS, which gives the key `AKIDOF` and the token's text for a web identity token.
+/// The response of STS with credentials of access key `id`.
+pub(super) fn of_role(id: &str) -> String {
+    format!(
+        "<AssumeRoleWithWebIdentityResponse xmlns=\"https://sts.amazonaws.com/doc/2011-06-15/\">\
+         <AssumeRoleWithWebIdentityResult><Credentials><AccessKeyId>{id}</AccessKeyId>\
+         <SecretAccessKey>a-secret</SecretAccessKey><SessionToken>a-token</SessionToken>\
+         <Expiration>2100-01-01T00:00:00Z</Expiration></Credentials>\
+         </AssumeRoleWithWebIdentityResult></AssumeRoleWithWebIdentityResponse>"
+    )
+}
+
+/// STS. The access key for a web identity token is `AKIDOF` and the token's text.
 fn sts() -> Server {
     Server::start(|request| {
         let field = |name: &str| {
-            let mut fields = request
-                .text
-                .split('&')
-                .filter_map(|field| field.split_once('='));
-            fields
-                .find(|(found, _)| *found == name)
-                .map_or("", |(_, value)| value)
+            let fields = request.text.split('&');
+            let mut fields = fields.filter_map(|field| field.split_once('='));
+            let found = fields.find(|(found, _)| *found == name);
+            found.map_or("", |(_, value)| value)
         };
         assert_eq!(field("Action"), "AssumeRoleWithWebIdentity");
         let token = field("WebIdentityToken");
-        Response::bare(
-            200,
-            &format!(
-                "<AssumeRoleWithWebIdentityResponse xmlns=\"https://sts.amazonaws.com/doc/2011-06-15/\">\
-                 <AssumeRoleWithWebIdentityResult><Credentials><AccessKeyId>AKIDOF{token}</AccessKeyId>\
-                 <SecretAccessKey>a-secret</SecretAccessKey><SessionToken>a-token</SessionToken>\
-                 <Expiration>2100-01-01T00:00:00Z</Expiration></Credentials>\
-                 </AssumeRoleWithWebIdentityResult></AssumeRoleWithWebIdentityResponse>"
-            ),
-        )
+        Response::bare(200, &of_role(&format!("AKIDOF{token}")))
     })
+}
+
+/// A program whose credentials are a web identity token in the file `token` of its home directory.
+fn with_token(program: Taskbeat, sts: &Server) -> Taskbeat {
+    let file = program.home().join("token");
+    program
+        .env("AWS_ENDPOINT_URL_STS", sts.url())
+        .env("AWS_WEB_IDENTITY_TOKEN_FILE", file)
+        .env("AWS_ROLE_ARN", "arn:aws:iam::123456789012:role/runner")
 }
 
 #[test]
 fn a_web_identity_token_that_is_rotated() {
-    let endpoint = takes("AKIDOFSECOND", "ExpiredTokenException");
+    let endpoint = accepts("AKIDOFSECOND", "ExpiredTokenException");
     let sts = sts();
-    let program = without_keys(&endpoint);
+    let program = with_token(run(&endpoint), &sts);
     let file = program.home().join("token");
     write(&file, "FIRST");
-    let daemon = program
-        .env("AWS_ENDPOINT_URL_STS", sts.url())
-        .env("AWS_WEB_IDENTITY_TOKEN_FILE", &file)
-        .env("AWS_ROLE_ARN", "arn:aws:iam::123456789012:role/runner")
-        .start();
+    let daemon = program.start();
     recovers(&endpoint, daemon, FEW, ": ExpiredTokenException: ", || {
         write(&file, "SECOND");
     });
-    assert!(
-        endpoint.requests()[0]
-            .header("authorization")
-            .contains("AKIDOFFIRST")
-    );
+    assert_eq!(key_of(&endpoint.requests()[0]), "AKIDOFFIRST");
 }
 
-/// An instance that knows nothing but what its metadata say.
+#[test]
+fn a_web_identity_token_that_is_missing_is_named() {
+    let sts = sts();
+    let program = with_token(without_keys(Taskbeat::new("once")), &sts);
+    let file = program.home().join("token");
+    let message = once_fails(program, 69);
+    let words = format!(
+        "taskbeat: no credentials from web identity (token file {}): No such file or directory",
+        file.display()
+    );
+    assert!(message.starts_with(&words), "{message}");
+}
+
+#[test]
+fn sts_that_refuses() {
+    let refusing = Server::start(|_| {
+        let body = "<ErrorResponse><Error><Type>Sender</Type><Code>AccessDenied</Code>\
+                    <Message>Not authorized to perform sts:AssumeRoleWithWebIdentity</Message>\
+                    </Error><RequestId>r</RequestId></ErrorResponse>";
+        Response::bare(403, body)
+    });
+    let program = with_token(without_keys(Taskbeat::new("once")), &refusing);
+    write(&program.home().join("token"), "TOKEN");
+    let message = once_fails(program, 69);
+    for words in [
+        "no credentials from web identity (token file ",
+        "AccessDenied",
+        "Not authorized to perform sts:AssumeRoleWithWebIdentity",
+    ] {
+        assert!(message.contains(words), "no {words:?} in {message}");
+    }
+    assert!(!message.contains('{'), "a dump: {message}");
+}
+
+#[test]
+fn sts_that_is_down() {
+    let closed = Server::closed();
+    let program = without_keys(Taskbeat::new("once"))
+        .env("AWS_ENDPOINT_URL_STS", closed.url())
+        .env("AWS_ROLE_ARN", "arn:aws:iam::123456789012:role/runner");
+    let file = program.home().join("token");
+    write(&file, "TOKEN");
+    let message = once_fails(program.env("AWS_WEB_IDENTITY_TOKEN_FILE", file), 69);
+    let peer = closed.url().replace("http://", "");
+    let words = format!("): cannot connect to {peer}: Connection refused (os error 111)");
+    assert!(message.ends_with(&words), "{message}");
+}
+
+/// A daemon on an instance, which learns region and credentials from the metadata service.
 fn on_an_instance(endpoint: &Endpoint, metadata: &str) -> Taskbeat {
-    without_keys(endpoint)
+    run(endpoint)
         .without("AWS_REGION")
         .without("AWS_EC2_METADATA_DISABLED")
         .env("AWS_EC2_METADATA_SERVICE_ENDPOINT", metadata)
@@ -170,7 +197,7 @@ fn on_an_instance(endpoint: &Endpoint, metadata: &str) -> Taskbeat {
 const NEVER: &str = "2100-01-01T00:00:00Z";
 
 #[test]
-fn metadata_that_come_up_late() {
+fn a_metadata_service_that_comes_up_late() {
     let endpoint = Endpoint::ok();
     let down = Metadata::closed();
     let daemon = on_an_instance(&endpoint, &down.url()).start();
@@ -191,68 +218,27 @@ fn metadata_that_come_up_late() {
         scope.contains("AKIDROLE/") && scope.contains("/ap-southeast-2/"),
         "{scope}"
     );
+    let requests = metadata.requests();
     assert!(
-        metadata
-            .requests()
+        requests
             .iter()
             .any(|request| request.line.starts_with("PUT "))
     );
 }
 
 #[test]
-fn a_profile_that_is_not_there_or_cannot_be_read() {
-    let no_region =
-        ": no region: set region, AWS_REGION or one in the profile; the EC2 metadata names none";
-    let parsing = "; could not parse profile file: error parsing config on line 2: \
-                   Expected an '=' sign defining a property";
-    let good = "[default]\nregion = eu-west-1\n[profile nope]\nregion = eu-west-1\n";
-    for (name, text, words) in [
-        (None, "[default]\n", ""),
-        (None, "[default]\nregion eu-west-1\n", parsing),
-        (
-            Some("nope"),
-            "[default]\n",
-            "; profile nope was not defined",
-        ),
-    ] {
-        for by_flag in [true, false] {
-            let endpoint = Endpoint::ok();
-            let mut program = without_keys(&endpoint)
-                .env("AWS_ACCESS_KEY_ID", "AKIDEXAMPLE")
-                .env("AWS_SECRET_ACCESS_KEY", "a-secret-key")
-                .env("AWS_CONFIG_FILE", "config")
-                .without("AWS_REGION");
-            program = match name {
-                Some(name) if by_flag => program.set("--profile", name),
-                Some(name) => program.env("AWS_PROFILE", name),
-                None => program,
-            };
-            let config = program.home().join("config");
-            write(&config, text);
-            let daemon = program.start();
-            let line = daemon.wait_for_log("WARN heartbeat failed");
-            assert!(line.ends_with(&format!("{no_region}{words}")), "{line}");
-            write(&config, good);
-            // It may be mended between the look for the region and the look for what is wrong.
-            let survived = survives_with(&endpoint, daemon, 1);
-            let told = survived
-                .warnings
-                .iter()
-                .all(|line| line.contains(no_region));
-            assert!(told, "{:?}", survived.warnings);
-        }
-    }
-}
-
-#[test]
-fn metadata_that_hang() {
+fn a_metadata_service_that_hangs() {
     let endpoint = Endpoint::ok();
-    // The kernel takes the connections, and nobody takes them from it.
+    // The kernel completes the connections, and no program accepts them.
     let hanging = TcpListener::bind(("127.0.0.1", 0)).unwrap();
     let url = format!("http://{}", hanging.local_addr().unwrap());
-    let daemon = on_an_instance(&endpoint, &url).start();
+    // The limit of a heartbeat is longer than that of the SDK for this service, 1 s.
+    let daemon = on_an_instance(&endpoint, &url)
+        .set("--interval", "5s")
+        .start();
     let runner = daemon.wait_for_pid("ready");
-    daemon.wait_for_log("WARN heartbeat failed");
+    let line = daemon.wait_for_log("WARN heartbeat failed");
+    assert!(line.contains(": no region: "), "{line}");
     daemon.wait_for_lines("failed again", FEW);
     assert!(is_alive(runner));
     let log = daemon.log();
@@ -260,8 +246,8 @@ fn metadata_that_hang() {
 }
 
 #[test]
-fn an_instance_whose_role_is_not_there_yet() {
-    // After a 500 the SDK asks again, which takes some seconds, and its time is that of a heartbeat.
+fn an_instance_without_a_role_yet() {
+    // After a 500 the SDK asks again, which takes some seconds of the heartbeat's limit.
     for (status, interval) in [(403, "300ms"), (404, "300ms"), (500, "10s")] {
         let endpoint = Endpoint::ok();
         let metadata = Metadata::start();
@@ -278,46 +264,58 @@ fn an_instance_whose_role_is_not_there_yet() {
 
 #[test]
 fn expired_credentials_of_an_instance() {
-    let endpoint = takes("AKIDFRESH", "ExpiredTokenException");
+    let endpoint = accepts("AKIDFRESH", "ExpiredTokenException");
     let metadata = Metadata::start();
     metadata.put_region("eu-west-1");
     metadata.put_role("AKIDEXPIRED", "2020-01-01T00:00:00Z");
     let daemon = on_an_instance(&endpoint, &metadata.url()).start();
-    // The SDK tries them: the metadata service may be late, and the service may still take them.
+    // The SDK uses them: the metadata service may be late, and the service may still accept them.
     recovers(&endpoint, daemon, 1, ": ExpiredTokenException: ", || {
         metadata.put_role("AKIDFRESH", NEVER);
     });
 }
 
+const OF_TASK: &str = r#"{"AccessKeyId":"AKIDTASK","SecretAccessKey":"a-secret",
+    "Token":"a-token","Expiration":"2100-01-01T00:00:00Z"}"#;
+
 #[test]
-fn a_container_whose_credentials_are_gone_for_a_while() {
+fn a_container_without_credentials_for_a_while() {
     let endpoint = Endpoint::ok();
     let there = Arc::new(Mutex::new(false));
     let is_there = Arc::clone(&there);
-    let ecs = Server::start(move |_| {
-        if !*is_there.lock().unwrap() {
-            return Response::bare(404, "{}");
+    let container = Server::start(move |_| {
+        if *is_there.lock().unwrap() {
+            Response::bare(200, OF_TASK)
+        } else {
+            Response::bare(404, "{}")
         }
-        Response::bare(
-            200,
-            r#"{"AccessKeyId":"AKIDTASK","SecretAccessKey":"a-secret","Token":"a-token","Expiration":"2100-01-01T00:00:00Z"}"#,
-        )
     });
-    let url = format!("{}/v2/credentials", ecs.url());
-    let daemon = without_keys(&endpoint)
+    let url = format!("{}/v2/credentials", container.url());
+    let daemon = run(&endpoint)
         .env("AWS_CONTAINER_CREDENTIALS_FULL_URI", url)
         .start();
-    recovers(&endpoint, daemon, 1, ": no credentials", || {
+    let words = ": no credentials from container: ";
+    recovers(&endpoint, daemon, 1, words, || {
         *there.lock().unwrap() = true;
     });
-    assert!(
-        endpoint.requests()[0]
-            .header("authorization")
-            .contains("AKIDTASK")
-    );
+    assert_eq!(key_of(&endpoint.requests()[0]), "AKIDTASK");
 }
 
-/// While others answer without an end, a heartbeat after the other fails, with `words`, and no memory is lost to it.
+#[test]
+fn a_container_token_that_is_missing_is_named() {
+    let program = without_keys(Taskbeat::new("once"))
+        .env("AWS_CONTAINER_CREDENTIALS_FULL_URI", "http://127.0.0.1:9")
+        .env(
+            "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE",
+            "/nonexistent/token",
+        );
+    let message = once_fails(program, 69);
+    let words = "taskbeat: no credentials from container (token file /nonexistent/token): \
+                 No such file or directory";
+    assert!(message.starts_with(words), "{message}");
+}
+
+/// Once `flood` was called, each heartbeat fails with `words`, and the flood is not kept in memory.
 fn is_not_kept(daemon: &Daemon, words: &str, flood: impl FnOnce()) {
     daemon.wait_for_log("WARN heartbeat failed");
     let before = peak_memory(daemon.pid());
@@ -325,11 +323,11 @@ fn is_not_kept(daemon: &Daemon, words: &str, flood: impl FnOnce()) {
     daemon.wait_for_log(words);
     let failed = daemon.log().matches("heartbeat failed").count();
     daemon.wait_for_lines("heartbeat failed", failed + FEW);
-    let grown = peak_memory(daemon.pid()) - before;
+    let grown = peak_memory(daemon.pid()).saturating_sub(before);
     assert!(grown < FLOOD, "{grown} bytes more");
 }
 
-/// Somebody who has no credentials at first, and then more of them than anybody can take.
+/// A server that refuses, and answers endlessly once `flooding` is set.
 fn flooder(flooding: &Arc<AtomicBool>) -> Server {
     let flooding = Arc::clone(flooding);
     Server::start(move |_| {
@@ -342,19 +340,14 @@ fn flooder(flooding: &Arc<AtomicBool>) -> Server {
 }
 
 #[test]
-fn credentials_without_an_end() {
+fn endless_credentials() {
     let endpoint = Endpoint::ok();
     let flooding = Arc::default();
     let server = flooder(&flooding);
-    let ecs = without_keys(&endpoint).env("AWS_CONTAINER_CREDENTIALS_FULL_URI", server.url());
-    let sts = without_keys(&endpoint);
-    let token = sts.home().join("token");
-    write(&token, "TOKEN");
-    let sts = sts
-        .env("AWS_ENDPOINT_URL_STS", server.url())
-        .env("AWS_WEB_IDENTITY_TOKEN_FILE", token)
-        .env("AWS_ROLE_ARN", "arn:aws:iam::123456789012:role/runner");
-    for program in [ecs, sts] {
+    let container = run(&endpoint).env("AWS_CONTAINER_CREDENTIALS_FULL_URI", server.url());
+    let sts = with_token(run(&endpoint), &server);
+    write(&sts.home().join("token"), "TOKEN");
+    for program in [container, sts] {
         flooding.store(false, Ordering::Relaxed);
         let daemon = program.start();
         is_not_kept(&daemon, "length limit exceeded", || {
@@ -364,7 +357,7 @@ fn credentials_without_an_end() {
 }
 
 #[test]
-fn metadata_without_an_end() {
+fn endless_metadata() {
     let endpoint = Endpoint::ok();
     let flood = || Response::bare(200, "a").without_end();
     for (path, words) in [
@@ -386,68 +379,4 @@ fn metadata_without_an_end() {
             metadata.put(&format!("/latest/meta-data/{path}"), flood());
         });
     }
-}
-
-#[test]
-fn a_credential_process_that_hangs() {
-    let endpoint = Endpoint::ok();
-    let program = without_keys(&endpoint);
-    let config = program.home().join("config");
-    // Found again by the time for which it sleeps, whoever its parent is by then.
-    let mark = format!("{}.5", 100_000 + std::process::id());
-    write(
-        &config,
-        &format!("[default]\ncredential_process = sh -c 'sleep {mark} & wait'\n"),
-    );
-    let daemon = program.env("AWS_CONFIG_FILE", &config).start();
-    let leader = daemon.wait_for_pid("ready");
-    let line = daemon.wait_for_log("WARN heartbeat failed");
-    assert!(
-        line.ends_with(": no credentials: no answer after 1s"),
-        "{line}"
-    );
-    daemon.wait_for_lines("failed again", FEW);
-    let open = descriptors(daemon.pid());
-    daemon.wait_for_lines("failed again", 2 * FEW);
-    let hanging = || {
-        let processes = all_processes().unwrap().flatten();
-        let lines = processes.filter_map(|process| process.cmdline().ok());
-        lines.filter(|line| line.contains(&mark)).count()
-    };
-    // One at a time, and perhaps the last one that is yet to be seen to be dead.
-    assert!(hanging() <= 2, "{} pile up", hanging());
-    assert!(
-        children(daemon.pid()).len() <= 4,
-        "{:?}",
-        children(daemon.pid())
-    );
-    assert!(descriptors(daemon.pid()) <= open + 4);
-    let good = r#"{"Version":1,"AccessKeyId":"AKIDPROCESS","SecretAccessKey":"a-secret"}"#;
-    write(
-        &config,
-        &format!("[default]\ncredential_process = echo '{good}'\n"),
-    );
-    daemon.wait_for_log("heartbeats are acknowledged again");
-    assert!(children(daemon.pid()).contains(&leader) || is_alive(leader));
-    survives_with(&endpoint, daemon, 1).line();
-    assert_eq!(hanging(), 0, "they outlive us");
-}
-
-#[test]
-fn a_runner_that_was_there_before_us_is_no_credential_process() {
-    // The shell becomes us, and so its child ours, in our own process group.
-    let endpoint = Endpoint::play([Play::fault(), Play::Ok, Play::deny()], Play::Ok);
-    let shell = "sleep 120 & echo runner $!; exec \"$@\" --pid $!";
-    let daemon = Taskbeat::run(&endpoint)
-        .via(&["sh", "-c", shell, "sh"])
-        .set("--interval", "50ms")
-        .start();
-    let runner = daemon.wait_for_pid("runner");
-    endpoint.wait_for(10);
-    assert!(children(daemon.pid()).contains(&runner));
-    assert!(is_alive(runner), "it was killed");
-    endpoint.now_play(Play::Terminate);
-    let finished = daemon.finish();
-    assert_eq!(finished.status, 0, "{finished:?}");
-    assert!(!is_alive(runner));
 }

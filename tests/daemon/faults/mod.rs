@@ -1,50 +1,58 @@
-//! The catalogue of faults. Whatever the service, the network or the host does, only terminate stops the runner: all
-//! the rest is retried, without haste, and said once.
+//! The catalogue of faults. Whatever the service, the network or the host does, only `terminate`
+//! stops the runner: every other failure is retried with backoff and logged at WARN once.
 
+mod blocking;
+mod credential_process;
 mod credentials;
 mod host;
+mod names;
 mod network;
+mod profiles;
+mod proxy;
 mod service;
 mod time;
+mod trust;
 
+use std::fs;
+use std::path::Path;
 use std::time::Duration;
 
 use crate::harness::{Daemon, Endpoint, Play, Request, Taskbeat, is_alive, runner};
 
-/// So many heartbeats meet the fault, unless each takes as long as its limit.
+/// Number of heartbeats that meet a fault. [`FEW`] if each takes as long as its limit.
 const MANY: usize = 10;
 const FEW: usize = 3;
 
-/// The shortest that the waits between [`MANY`] heartbeats add up to, at the interval of these tests, 300 ms. It is
-/// the transient ones that are tried most often: after 0.5, 1, 2, 4, 8 and then 15 of 900 parts.
+/// Minimum duration of [`MANY`] heartbeats at the interval of these tests, 300 ms. Transient
+/// failures are retried most often: after 0.5, 1, 2, 4, 8 and then 15 of 900 parts of it.
 const LEAST: Duration = Duration::from_millis(25);
 
-/// How much more memory a flood may take, in bytes: buffers, and never what comes.
+/// Maximum growth of memory during an endless response, in bytes: buffers, not the response.
 const FLOOD: u64 = 24 * 1024 * 1024;
 
-/// What a fault looked like.
+/// The log and the requests of a daemon that survived a fault.
 struct Survived {
-    /// Each failure that was loud.
+    /// The failures that were logged at WARN.
     warnings: Vec<String>,
     requests: Vec<Request>,
 }
 
 impl Survived {
-    /// What the user sees, which is one line.
+    /// The only warning.
     fn line(&self) -> &str {
         assert_eq!(self.warnings.len(), 1, "{:?}", self.warnings);
         &self.warnings[0]
     }
 }
 
-/// `fault` lasts for `count` heartbeats, and then everything is well.
+/// `fault` lasts for `count` heartbeats; then heartbeats are acknowledged again.
 fn survives(fault: Play, count: usize) -> Survived {
     let endpoint = Endpoint::play([], fault);
     let daemon = Taskbeat::run(&endpoint).flag("-v").script(runner::OBEDIENT);
     survives_with(&endpoint, daemon.start(), count)
 }
 
-/// The endpoint does what it does for `count` heartbeats, then acknowledges, then terminates.
+/// The endpoint keeps its script for `count` heartbeats, then acknowledges, then terminates.
 fn survives_with(endpoint: &Endpoint, daemon: Daemon, count: usize) -> Survived {
     let pid = daemon.wait_for_pid("ready");
     let requests = endpoint.wait_for(count);
@@ -54,9 +62,9 @@ fn survives_with(endpoint: &Endpoint, daemon: Daemon, count: usize) -> Survived 
     }
     endpoint.now_play(Play::Ok);
     let over = daemon.wait_for_log("heartbeats are acknowledged again, after ");
-    // Once more, so that one that is well is seen to be followed by another.
+    // The next heartbeat after an acknowledged one.
     endpoint.wait_for_more(1);
-    assert!(is_alive(pid), "the runner is gone");
+    assert!(is_alive(pid), "the runner exited");
     assert!(!daemon.output().contains("stopped"));
     endpoint.now_play(Play::Terminate);
     let finished = daemon.finish();
@@ -65,7 +73,7 @@ fn survives_with(endpoint: &Endpoint, daemon: Daemon, count: usize) -> Survived 
     let log = finished.stderr;
     let lasted = over.rsplit("after ").next().unwrap();
     assert!(lasted.ends_with("ms") || lasted.ends_with('s'), "{over}");
-    assert_eq!(log.matches("answers again").count(), 1, "{log}");
+    assert_eq!(log.matches("are acknowledged again").count(), 1, "{log}");
     let failed = |line: &&str| line.contains("WARN heartbeat failed, next in ");
     Survived {
         warnings: log.lines().filter(failed).map(str::to_owned).collect(),
@@ -73,9 +81,46 @@ fn survives_with(endpoint: &Endpoint, daemon: Daemon, count: usize) -> Survived 
     }
 }
 
-/// `fault` is retried, loud once, and its line has `words` in it.
-fn is_told(fault: Play, words: &str) {
+/// `fault` is retried and logged at WARN once, in a line that contains `words`.
+fn logs(fault: Play, words: &str) {
     let survived = survives(fault, MANY);
     let line = survived.line();
     assert!(line.contains(words), "no {words:?} in {line}");
+}
+
+/// The last line of stderr of `taskbeat once` or `check`, which fails with `status`.
+fn once_fails(program: Taskbeat, status: i32) -> String {
+    let finished = program.finish();
+    assert_eq!(finished.status, status, "{finished:?}");
+    finished.stderr.lines().last().unwrap_or("").to_owned()
+}
+
+/// Replaces a file in one step, as agents that rotate secrets do.
+fn write(path: &Path, text: &str) {
+    let new = path.with_extension("new");
+    fs::write(&new, text).unwrap();
+    fs::rename(&new, path).unwrap();
+}
+
+/// A profile named `name` in the style of the credentials file, with access key `id`.
+fn keys(name: &str, id: &str) -> String {
+    format!(
+        "[{name}]\naws_access_key_id = {id}\naws_secret_access_key = a-secret\n\
+         aws_session_token = token-of-{id}\n"
+    )
+}
+
+/// A subcommand without credentials in its environment, and with an STS that is down.
+fn without_keys(program: Taskbeat) -> Taskbeat {
+    program
+        .env("AWS_ENDPOINT_URL_STS", "http://127.0.0.1:9")
+        .without("AWS_ACCESS_KEY_ID")
+        .without("AWS_SECRET_ACCESS_KEY")
+}
+
+/// The access key id that signed a request.
+fn key_of(request: &Request) -> &str {
+    let authorization = request.header("authorization");
+    let credential = authorization.split("Credential=").nth(1).unwrap_or("");
+    credential.split('/').next().unwrap_or("")
 }

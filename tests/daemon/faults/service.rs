@@ -1,29 +1,29 @@
-//! What the service says, and what others say in its name.
+//! Responses of the service, and of others in its place.
 
 use std::time::Duration;
 
-use super::{FEW, MANY, is_told, survives};
+use super::{FEW, MANY, logs, survives};
 use crate::harness::{Endpoint, Play, Response, Server, Taskbeat};
 
 #[test]
 fn a_fault_of_the_service() {
-    is_told(
+    logs(
         Play::fault(),
         ": InternalServiceError: An internal service error (HTTP 500)",
     );
 }
 
 #[test]
-fn a_gateways_503() {
-    is_told(
+fn a_503_of_a_gateway() {
+    logs(
         Play::Say(Response::bare(503, "<h1>Service Unavailable")),
-        ": Service Unavailable, without a word of the service (HTTP 503)",
+        ": HTTP 503 Service Unavailable, not from Data Pipeline",
     );
 }
 
 #[test]
 fn a_denial() {
-    is_told(
+    logs(
         Play::deny(),
         ": AccessDeniedException: You are not authorized (HTTP 400)",
     );
@@ -31,7 +31,7 @@ fn a_denial() {
 
 #[test]
 fn an_expired_token() {
-    is_told(
+    logs(
         Play::error(400, "ExpiredTokenException", "It expired"),
         ": ExpiredTokenException: It expired (HTTP 400)",
     );
@@ -39,13 +39,30 @@ fn an_expired_token() {
 
 #[test]
 fn an_invalid_request() {
-    is_told(
+    logs(
         Play::error(400, "InvalidRequestException", "Invalid"),
         ": InvalidRequestException: Invalid (HTTP 400)",
     );
 }
 
-/// Three throttles, which take nearly an interval each; all of them the same to the user.
+/// `once` tells classes of failures apart by its exit status.
+#[test]
+fn the_class_of_a_status() {
+    for (status, exit) in [
+        (401, 77),
+        (403, 77),
+        (408, 69),
+        (429, 69),
+        (500, 69),
+        (503, 69),
+    ] {
+        let endpoint = Endpoint::play([], Play::Say(Response::bare(status, "")));
+        let finished = Taskbeat::new("once").to(&endpoint.url()).finish();
+        assert_eq!(finished.status, exit, "{status}: {finished:?}");
+    }
+}
+
+/// Three throttles take nearly an interval each, and all of them look the same.
 fn is_throttled(response: &Response, words: &str) {
     let survived = survives(Play::Say(response.clone()), FEW);
     assert!(survived.line().contains(words), "{}", survived.line());
@@ -64,7 +81,7 @@ fn bare_429() -> Response {
 }
 
 const RATE: &str = ": ThrottlingException: Rate exceeded (HTTP 400)";
-const BARE: &str = ": Too Many Requests, without a word of the service (HTTP 429)";
+const BARE: &str = ": HTTP 429 Too Many Requests, not from Data Pipeline";
 
 #[test]
 fn a_throttle() {
@@ -87,7 +104,7 @@ fn a_429_that_asks_for_more_than_an_interval() {
 }
 
 #[test]
-fn a_retry_after_that_is_no_number() {
+fn a_retry_after_that_is_not_a_number() {
     let asks = throttle()
         .header("x-amz-retry-after", "soon")
         .header("Retry-After", "-1");
@@ -98,10 +115,12 @@ fn a_retry_after_that_is_no_number() {
     );
 }
 
+const RETRY_AFTER: [(&str, &str); 2] = [("x-amz-retry-after", "2500"), ("Retry-After", "2")];
+
 #[test]
-fn what_the_service_asks_for_is_obeyed() {
-    // More than it would be without, 600 to 1,200 of 9,000 ms, and less than is the most.
-    for (name, value) in [("x-amz-retry-after", "2500"), ("Retry-After", "2")] {
+fn retry_after_of_the_service_is_obeyed() {
+    // More than the first backoff, 600 to 1,200 of 9,000 ms, and less than the maximum.
+    for (name, value) in RETRY_AFTER {
         let asks = Response::error(503, "ServiceUnavailable", "Later").header(name, value);
         let endpoint = Endpoint::play([Play::Say(asks)], Play::Ok);
         let _daemon = Taskbeat::run(&endpoint).set("--interval", "9s").start();
@@ -112,18 +131,36 @@ fn what_the_service_asks_for_is_obeyed() {
 }
 
 #[test]
-fn what_a_throttle_asks_for_is_obeyed() {
-    // At 2 s nobody who is throttled for the fourth time would wait for longer than 390 of 900 parts, 867 ms.
+fn retry_after_without_a_request_id_is_ignored() {
+    for (name, value) in RETRY_AFTER {
+        for id in [None, Some("")] {
+            let mut page = Response::bare(503, "<h1>Maintenance").header(name, value);
+            if let Some(id) = id {
+                page = page.header("x-amzn-RequestId", id);
+            }
+            let endpoint = Endpoint::play([Play::Say(page)], Play::Ok);
+            let _daemon = Taskbeat::run(&endpoint).set("--interval", "9s").start();
+            let requests = endpoint.wait_for(2);
+            let waited = requests[1].at - requests[0].at;
+            assert!(
+                waited < Duration::from_secs(2),
+                "{name}, {id:?}: {waited:?}"
+            );
+        }
+    }
+}
+
+#[test]
+fn retry_after_of_a_throttle_is_obeyed() {
+    // At 2 s the fourth throttle waits at most 390 of 900 parts by itself, 867 ms.
     const ASKED: Duration = Duration::from_secs(1);
     let mut daemons = Vec::new();
-    for response in [throttle(), bare_429()] {
-        for (name, value) in [("x-amz-retry-after", "1000"), ("Retry-After", "1")] {
-            let mut script = vec![Play::Say(response.clone()); 3];
-            script.push(Play::Say(response.clone().header(name, value)));
-            let endpoint = Endpoint::play(script, Play::Ok);
-            let daemon = Taskbeat::run(&endpoint).set("--interval", "2s").start();
-            daemons.push((endpoint, daemon, name));
-        }
+    for (name, value) in [("x-amz-retry-after", "1000"), ("Retry-After", "1")] {
+        let mut script = vec![Play::Say(throttle()); 3];
+        script.push(Play::Say(throttle().header(name, value)));
+        let endpoint = Endpoint::play(script, Play::Ok);
+        let daemon = Taskbeat::run(&endpoint).set("--interval", "2s").start();
+        daemons.push((endpoint, daemon, name));
     }
     for (endpoint, _daemon, name) in daemons {
         let requests = endpoint.wait_for(5);
@@ -133,7 +170,7 @@ fn what_a_throttle_asks_for_is_obeyed() {
 }
 
 #[test]
-fn redirects_lead_nowhere() {
+fn redirects_are_not_followed() {
     for status in [301, 302, 303, 307, 308] {
         let elsewhere = Server::start(|_| Response::acknowledge(true));
         let place = elsewhere.url();
@@ -141,8 +178,9 @@ fn redirects_lead_nowhere() {
             .header("Location", &format!("{place}/login?token=a-secret"));
         let survived = survives(Play::Say(portal), FEW);
         let line = survived.line();
-        let said = format!("not followed to {place}/login (HTTP {status})");
-        assert!(line.contains(&said), "{line}");
+        let words = format!(", redirect to {place}/login not followed");
+        assert!(line.contains(&words), "{line}");
+        assert!(line.contains(&format!(": HTTP {status} ")), "{line}");
         assert!(elsewhere.requests().is_empty(), "credentials went there");
     }
 }
@@ -150,17 +188,15 @@ fn redirects_lead_nowhere() {
 #[test]
 fn the_page_of_a_captive_portal() {
     let page = Response::bare(200, "<html><body>Welcome to our lobby</body></html>");
-    is_told(
+    logs(
         Play::Say(page.header("Content-Type", "text/html")),
         ": unusable answer: Error at offset 0: unexpected token '<' (HTTP 200)",
     );
 }
 
-/// A success that says neither to terminate nor not to.
-fn is_no_answer(body: &str) {
-    let own = Response::new(200, body);
-    let somebody_elses = Response::bare(200, body);
-    for response in [own, somebody_elses] {
+/// A success with this body is no acknowledgement.
+fn is_unusable(body: &str) {
+    for response in [Response::new(200, body), Response::bare(200, body)] {
         let survived = survives(Play::Say(response), MANY);
         let line = survived.line();
         assert!(line.contains(": unusable answer: "), "{line}");
@@ -170,63 +206,82 @@ fn is_no_answer(body: &str) {
 
 #[test]
 fn an_empty_body() {
-    is_no_answer("");
+    is_unusable("");
 }
 
 #[test]
 fn an_empty_object() {
-    is_no_answer("{}");
+    is_unusable("{}");
 }
 
 #[test]
 fn null() {
-    is_no_answer("null");
+    is_unusable("null");
 }
 
 #[test]
 fn a_terminate_that_is_null() {
-    is_no_answer(r#"{"terminate":null}"#);
+    is_unusable(r#"{"terminate":null}"#);
 }
 
 #[test]
 fn a_terminate_that_is_text() {
-    is_no_answer(r#"{"terminate":"true"}"#);
+    is_unusable(r#"{"terminate":"true"}"#);
 }
 
 #[test]
 fn a_terminate_in_an_array() {
-    is_no_answer(r#"[{"terminate":true}]"#);
+    is_unusable(r#"[{"terminate":true}]"#);
 }
 
 #[test]
 fn json_that_breaks_off() {
-    is_no_answer(r#"{"terminate":true"#);
+    is_unusable(r#"{"terminate":true"#);
 }
 
 #[test]
 fn an_answer_without_a_request_id() {
     for terminate in [true, false] {
         let body = format!(r#"{{"terminate":{terminate}}}"#);
-        is_told(
-            Play::Say(Response::bare(200, &body)),
-            ": unusable answer: the answer has no request id, so it is not the service's own (HTTP 200)",
-        );
+        for response in [
+            Response::bare(200, &body),
+            Response::bare(200, &body).header("x-amzn-RequestId", ""),
+        ] {
+            let words = ": unusable answer: no request id, so it does not come from Data Pipeline \
+                         (HTTP 200)";
+            logs(Play::Say(response), words);
+        }
     }
 }
 
 #[test]
-fn unknown_members_of_an_answer_do_no_harm() {
+fn a_success_other_than_200_is_no_acknowledgement() {
+    for status in [201, 202, 203, 205, 206, 226, 299] {
+        for terminate in [true, false] {
+            let body = format!(r#"{{"terminate":{terminate}}}"#);
+            let endpoint = Endpoint::play([], Play::Say(Response::new(status, &body)));
+            let finished = Taskbeat::new("once").to(&endpoint.url()).finish();
+            assert_eq!(finished.status, 69, "{status}: {finished:?}");
+            let words =
+                format!("unusable answer: only HTTP 200 acknowledges a heartbeat (HTTP {status})");
+            assert!(finished.stderr.contains(&words), "{finished:?}");
+        }
+    }
+}
+
+#[test]
+fn unknown_members_of_an_answer_are_ignored() {
     let endpoint = Endpoint::play([], Play::body(r#"{"terminate":true,"new":{"a":[1]}}"#));
     assert_eq!(Taskbeat::run(&endpoint).finish().status, 0);
 }
 
 #[test]
-fn faults_that_take_turns_are_not_loud_at_each_turn() {
+fn failures_that_alternate_are_logged_at_warn_once_each() {
     let turns = [Play::fault(), Play::deny()];
     let script: Vec<_> = turns.iter().cycle().take(12).cloned().collect();
     let endpoint = Endpoint::play(script, Play::Hang);
-    // In an interval that is longer than all of it each may be loud once. In turns they wait the first wait of their
-    // classes, a sixth to a third of a second.
+    // All of it happens within one interval. Failures that alternate wait for the first backoff of
+    // their classes, a sixth to a third of a second.
     let daemon = Taskbeat::run(&endpoint)
         .flag("-v")
         .set("--interval", "5m")
@@ -238,7 +293,7 @@ fn faults_that_take_turns_are_not_loud_at_each_turn() {
 }
 
 #[test]
-fn a_fleet_over_the_accounts_limit_is_told_of_it_once() {
+fn an_account_over_its_limit_is_logged_once() {
     let endpoint = Endpoint::play([], Play::throttle());
     let program = Taskbeat::run(&endpoint).set("--interval", "100ms");
     let id = program.id();

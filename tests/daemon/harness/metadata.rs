@@ -1,4 +1,4 @@
-//! The EC2 metadata service, version 2: a token first, then whatever a test put there.
+//! The EC2 metadata service, version 2: it gives a token, and with it what a test put there.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -9,8 +9,8 @@ use super::{Request, Response};
 const ROLES: &str = "/latest/meta-data/iam/security-credentials/";
 const ROLE: &str = "runner-role";
 
-/// A metadata service; what it does not have is 404. Its address goes into `AWS_EC2_METADATA_SERVICE_ENDPOINT`, and
-/// `AWS_EC2_METADATA_DISABLED` is to be taken out.
+/// A metadata service. Its URL belongs into `AWS_EC2_METADATA_SERVICE_ENDPOINT`, and
+/// `AWS_EC2_METADATA_DISABLED` must be unset.
 pub(crate) struct Metadata {
     server: Server,
     known: Arc<Mutex<Known>>,
@@ -19,13 +19,13 @@ pub(crate) struct Metadata {
 #[derive(Default)]
 struct Known {
     documents: BTreeMap<String, Response>,
-    /// Counts the tokens; only the newest is good.
+    /// The number of the valid token.
     token: u32,
-    /// Whether the next token is expired from the start.
-    late: bool,
+    /// True if the next token is expired from the start.
+    expire_next: bool,
 }
 
-/// One that is not up yet.
+/// A metadata service that is not up yet.
 pub(crate) struct ClosedMetadata(ClosedServer);
 
 impl Metadata {
@@ -41,7 +41,7 @@ impl Metadata {
         self.server.url()
     }
 
-    /// `path` begins with `/latest/`.
+    /// Answers `path`, which begins with `/latest/`, with `response`.
     pub(crate) fn put(&self, path: &str, response: Response) {
         let mut known = self.known.lock().unwrap();
         known.documents.insert(path.to_owned(), response);
@@ -51,12 +51,13 @@ impl Metadata {
         self.put(path, Response::bare(200, text));
     }
 
-    /// The instance is in this region.
+    /// Puts the instance into a region.
     pub(crate) fn put_region(&self, region: &str) {
         self.put_text("/latest/meta-data/placement/region", region);
     }
 
-    /// The instance has a role, with these credentials; `expires` is a time such as `2030-01-01T00:00:00Z`.
+    /// Gives the instance a role with these credentials, which expire at `2030-01-01T00:00:00Z` or
+    /// another time in that form.
     pub(crate) fn put_role(&self, key: &str, expires: &str) {
         let credentials = serde_json::json!({
             "Code": "Success",
@@ -71,17 +72,17 @@ impl Metadata {
         self.put_text(&format!("{ROLES}{ROLE}"), &credentials.to_string());
     }
 
-    /// Asked for a role, it says this.
+    /// Answers the question for the role with `status`.
     pub(crate) fn put_no_role(&self, status: u16) {
         self.put(ROLES, Response::bare(status, ""));
     }
 
-    /// The next token that is asked for will be refused as expired.
+    /// Makes the next token expired from the start.
     pub(crate) fn expire_the_next_token(&self) {
-        self.known.lock().unwrap().late = true;
+        self.known.lock().unwrap().expire_next = true;
     }
 
-    /// The requests that have come so far.
+    /// The requests so far.
     pub(crate) fn requests(&self) -> Vec<Request> {
         self.server.requests()
     }
@@ -94,10 +95,10 @@ impl ClosedMetadata {
 
     pub(crate) fn open(self) -> Metadata {
         let known = Arc::<Mutex<Known>>::default();
-        let asked = Arc::clone(&known);
+        let shared = Arc::clone(&known);
         let server = self
             .0
-            .open(move |request| answer(request, &mut asked.lock().unwrap()));
+            .open(move |request| answer(request, &mut shared.lock().unwrap()));
         Metadata { server, known }
     }
 }
@@ -107,7 +108,7 @@ fn answer(request: &Request, known: &mut Known) -> Response {
     let (method, path) = (words.next().unwrap_or(""), words.next().unwrap_or(""));
     let token = format!("metadata-token-{}", known.token);
     if (method, path) == ("PUT", "/latest/api/token") {
-        known.token += u32::from(std::mem::take(&mut known.late));
+        known.token += u32::from(std::mem::take(&mut known.expire_next));
         let ttl = request.header("x-aws-ec2-metadata-token-ttl-seconds");
         return Response::bare(200, &token).header("x-aws-ec2-metadata-token-ttl-seconds", ttl);
     }

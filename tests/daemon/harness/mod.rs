@@ -1,7 +1,8 @@
-//! What every test of the daemon needs: an endpoint that plays a script, and the daemon itself.
+//! Fixtures of the daemon's tests: the real binary, a scripted endpoint, processes and terminals.
 
 mod endpoint;
-mod family;
+mod external;
+mod http;
 mod metadata;
 mod namespace;
 mod process;
@@ -10,26 +11,29 @@ mod server;
 mod stream;
 mod taskbeat;
 mod terminal;
+pub(crate) mod text;
 mod tls;
 
+use std::sync::Mutex;
+use std::thread;
 use std::time::Duration;
 
-pub(crate) use endpoint::{Endpoint, Play, Request, Response};
-pub(crate) use family::{
-    Bystander, children, eventually, group_of, in_session, marked, signal, state_of,
-};
+pub(crate) use endpoint::{Endpoint, Play};
+pub(crate) use external::Bystander;
+pub(crate) use http::{Request, Response};
 pub(crate) use metadata::Metadata;
 pub(crate) use namespace::{missing, pid_namespace};
 pub(crate) use process::{
-    descriptors, is_alive, memory, peak_memory, processor_time, wait_for_end,
+    becomes_true, children, descriptors, eventually, group_of, in_session, is_alive, marked,
+    memory, peak_memory, processor_time, signal, state_of, wait_for_end,
 };
 pub(crate) use server::Server;
 pub(crate) use taskbeat::{Daemon, Finished, Taskbeat};
 pub(crate) use terminal::Terminal;
 pub(crate) use tls::{Authority, Certified, Tls};
 
-/// How long a test waits for what must happen. It belongs to hangs, never to speed.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+/// How long a test waits before it fails. It is a limit against hangs, never a measure of speed.
+pub(crate) const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The size of a long test: `quick` by default, `full` with `TASKBEAT_TEST_FULL=1`, as in CI.
 ///
@@ -41,7 +45,31 @@ pub(crate) fn rounds<T>(quick: T, full: T) -> T {
     }
 }
 
-/// What the ids of all task runners of this run of the tests begin with.
-fn our_runners() -> String {
+/// Runs `test` with each of the items, on as many threads as keep two cores busy.
+pub(crate) fn in_parallel<I>(items: I, test: impl Fn(I::Item) + Sync)
+where
+    I: IntoIterator<IntoIter: Send, Item: Send>,
+{
+    let items = Mutex::new(items.into_iter());
+    // A lock of its own for each item: a test is not run under it.
+    let next = || items.lock().unwrap().next();
+    thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                while let Some(item) = next() {
+                    test(item);
+                }
+            });
+        }
+    });
+}
+
+/// Lets time pass in which something must not happen. Never a way to wait for something.
+pub(crate) fn let_pass(time: Duration) {
+    thread::sleep(time);
+}
+
+/// The prefix of the task runner ids of this run of the tests.
+fn id_prefix() -> String {
     format!("tr-{}-", std::process::id())
 }

@@ -1,36 +1,36 @@
-//! PID namespaces, and what is needed to make one.
+//! PID namespaces, and how a test is skipped where it cannot run.
 
 use std::process::{Command, Stdio};
 
 use rustix::process::geteuid;
 
-/// The command that makes a program PID 1 of a namespace of its own; `None`, and a word about it,
-/// where that is not allowed.
+/// The command that runs a program as PID 1 of a namespace of its own. `None`, after
+/// [`missing`], if namespaces are not allowed here.
 pub(crate) fn pid_namespace() -> Option<Vec<&'static str>> {
     let mut unshare = vec!["unshare"];
     if !geteuid().is_root() {
         unshare.extend(["--user", "--map-root-user"]);
     }
-    // What is in it dies with `unshare`.
+    // The whole namespace is killed with `unshare`.
     unshare.extend(["--pid", "--fork", "--kill-child", "--mount-proc"]);
-    let made = Command::new(unshare[0])
+    let allowed = Command::new(unshare[0])
         .args(&unshare[1..])
         .arg("true")
         .stderr(Stdio::null())
         .status()
         .is_ok_and(|status| status.success());
-    if !made {
-        missing("a PID namespace: neither root nor user namespaces are there");
+    if !allowed {
+        missing("a PID namespace: this user may create neither PID nor user namespaces");
         return None;
     }
     Some(unshare)
 }
 
-/// Says that a test is skipped for want of `what`; in CI that is a failure.
+/// Reports that a test is skipped because `what` is missing. In CI that is a failure.
 pub(crate) fn missing(what: &str) {
     assert!(
         std::env::var("CI").as_deref() != Ok("true"),
         "CI must provide {what}"
     );
-    eprintln!("skipped for want of {what}");
+    eprintln!("skipped, missing: {what}");
 }

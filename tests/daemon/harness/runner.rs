@@ -1,23 +1,24 @@
 //! Runners, as scripts for `/bin/sh`.
 //!
-//! Each says a line when it is ready: signals never come before its traps are set. A shell that waits for a child
-//! takes signals without a race, which a shell that reads does not, so they nap in a child of theirs.
+//! Each prints a line when its traps are set, so that a test can wait for it before it sends a
+//! signal. The shell waits for a background child: `wait` is interrupted by a signal without a
+//! race, `read` is not.
 
-/// Put before every script: `nap WORD` says `WORD PID` and sleeps, with the dispositions of signals that it was given.
-/// It takes the place of the shell that calls it. Should all else fail it ends by itself.
+/// Precedes every script. `nap WORD` prints `WORD PID` and sleeps, with the signal dispositions of
+/// its caller, whose process it replaces. It ends after two minutes if all else fails.
 pub(super) const PRELUDE: &str = r#"
 nap() { exec sh -c 'echo "$0 $$"; exec sleep 120' "$1"; }
 "#;
 
-/// Has no traps: it dies of whatever signal it gets.
+/// Has no traps: every stop signal ends it.
 pub(crate) const PLAIN: &str = "nap ready";
 
-/// Ends with a status of its own when it is told to stop.
+/// Prints `stopped` on SIGTERM and exits 42.
 pub(crate) const OBEDIENT: &str = "trap 'echo stopped; exit 42' TERM; nap ready & wait; exit 99";
 
-/// Ignores the stop signal.
+/// Ignores SIGTERM.
 pub(crate) const DEAF: &str = "trap '' TERM; nap ready";
 
-/// Drains when it is told to stop, until it reads a line.
+/// Prints `draining` on SIGTERM, and exits 42 when it has read a line from stdin.
 pub(crate) const DRAINING: &str =
     "trap 'echo draining; read -r go; echo drained; exit 42' TERM; nap ready & wait; exit 99";

@@ -1,5 +1,6 @@
-//! A plain HTTP server on loopback: for whatever is not the service itself.
+//! HTTP servers on loopback, for everything that is not the service: metadata, proxies, portals.
 
+use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
@@ -8,42 +9,112 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::oneshot;
 
-use super::endpoint::receive;
 use super::{Request, Response};
 
-type Judge = Arc<dyn Fn(&Request) -> Response + Send + Sync>;
-
-/// An address that refuses connections until it is opened.
-pub(crate) struct ClosedServer {
+/// A port that refuses connections until it is opened. No other process can take it meanwhile.
+pub(super) struct ClosedPort {
     runtime: Runtime,
     socket: TcpSocket,
 }
 
-/// A server that answers each request as its judge says.
-pub(crate) struct Server {
+/// A port that a thread serves until this is dropped.
+pub(super) struct OpenPort {
     addr: SocketAddr,
-    requests: Arc<Mutex<Vec<Request>>>,
-    served: Option<(oneshot::Sender<()>, JoinHandle<()>)>,
+    thread: Option<(oneshot::Sender<()>, JoinHandle<()>)>,
 }
 
-impl Server {
-    /// A server that is not there yet. Nobody else can get its port meanwhile.
-    pub(crate) fn closed() -> ClosedServer {
+impl ClosedPort {
+    pub(super) fn bind() -> Self {
         let runtime = Builder::new_current_thread().enable_all().build().unwrap();
         let socket = TcpSocket::new_v4().unwrap();
         socket.bind(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
-        ClosedServer { runtime, socket }
+        Self { runtime, socket }
     }
 
-    pub(crate) fn start(judge: impl Fn(&Request) -> Response + Send + Sync + 'static) -> Self {
-        Self::closed().open(judge)
+    pub(super) fn url(&self) -> String {
+        format!("http://{}", self.socket.local_addr().unwrap())
+    }
+
+    /// Accepts connections from now on, and runs `serve` for each.
+    pub(super) fn open<F>(self, serve: impl Fn(TcpStream) -> F + Send + 'static) -> OpenPort
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let listener = {
+            let _guard = self.runtime.enter();
+            self.socket.listen(64).unwrap()
+        };
+        let addr = listener.local_addr().unwrap();
+        let (end, ended) = oneshot::channel();
+        let thread = thread::spawn(move || {
+            self.runtime.block_on(async {
+                tokio::select! {
+                    () = accept(listener, serve) => {}
+                    _ = ended => {}
+                }
+            });
+        });
+        OpenPort {
+            addr,
+            thread: Some((end, thread)),
+        }
+    }
+}
+
+async fn accept<F>(listener: TcpListener, serve: impl Fn(TcpStream) -> F)
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    loop {
+        let (connection, _) = listener.accept().await.unwrap();
+        tokio::spawn(serve(connection));
+    }
+}
+
+impl OpenPort {
+    pub(super) fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    pub(super) fn url(&self) -> String {
+        format!("http://{}", self.addr)
+    }
+}
+
+impl Drop for OpenPort {
+    fn drop(&mut self) {
+        if let Some((end, thread)) = self.thread.take() {
+            let _ = end.send(());
+            let _ = thread.join();
+        }
+    }
+}
+
+/// A server whose handler makes the response to each request.
+pub(crate) struct Server {
+    port: OpenPort,
+    requests: Arc<Mutex<Vec<Request>>>,
+}
+
+/// A server that is not up yet: its port refuses connections.
+pub(crate) struct ClosedServer(ClosedPort);
+
+type Handler = Arc<dyn Fn(&Request) -> Response + Send + Sync>;
+
+impl Server {
+    pub(crate) fn closed() -> ClosedServer {
+        ClosedServer(ClosedPort::bind())
+    }
+
+    pub(crate) fn start(handler: impl Fn(&Request) -> Response + Send + Sync + 'static) -> Self {
+        Self::closed().open(handler)
     }
 
     pub(crate) fn url(&self) -> String {
-        format!("http://{}", self.addr)
+        self.port.url()
     }
 
-    /// The requests that have come so far.
+    /// The requests so far.
     pub(crate) fn requests(&self) -> Vec<Request> {
         self.requests.lock().unwrap().clone()
     }
@@ -51,61 +122,26 @@ impl Server {
 
 impl ClosedServer {
     pub(crate) fn url(&self) -> String {
-        format!("http://{}", self.socket.local_addr().unwrap())
+        self.0.url()
     }
 
-    /// Serves from now on.
     pub(crate) fn open(
         self,
-        judge: impl Fn(&Request) -> Response + Send + Sync + 'static,
+        handler: impl Fn(&Request) -> Response + Send + Sync + 'static,
     ) -> Server {
-        let listener = {
-            let _inside = self.runtime.enter();
-            self.socket.listen(64).unwrap()
-        };
-        let addr = listener.local_addr().unwrap();
+        let handler: Handler = Arc::new(handler);
         let requests = Arc::default();
-        let (end, ended) = oneshot::channel();
-        let serving = serve(listener, Arc::new(judge), Arc::clone(&requests));
-        let thread = thread::spawn(move || {
-            self.runtime.block_on(async {
-                tokio::select! {
-                    () = serving => {}
-                    _ = ended => {}
-                }
-            });
-        });
-        Server {
-            addr,
-            requests,
-            served: Some((end, thread)),
-        }
+        let received = Arc::clone(&requests);
+        let port = self
+            .0
+            .open(move |connection| serve(connection, Arc::clone(&handler), Arc::clone(&received)));
+        Server { port, requests }
     }
 }
 
-impl Drop for Server {
-    fn drop(&mut self) {
-        if let Some((end, thread)) = self.served.take() {
-            let _ = end.send(());
-            let _ = thread.join();
-        }
-    }
-}
-
-async fn serve(listener: TcpListener, judge: Judge, requests: Arc<Mutex<Vec<Request>>>) {
-    loop {
-        let (connection, _) = listener.accept().await.unwrap();
-        tokio::spawn(converse(
-            connection,
-            Arc::clone(&judge),
-            Arc::clone(&requests),
-        ));
-    }
-}
-
-async fn converse(mut connection: TcpStream, judge: Judge, requests: Arc<Mutex<Vec<Request>>>) {
-    while let Some(request) = receive(&mut connection).await {
-        let response = judge(&request);
+async fn serve(mut connection: TcpStream, handler: Handler, requests: Arc<Mutex<Vec<Request>>>) {
+    while let Some(request) = Request::read(&mut connection).await {
+        let response = handler(&request);
         requests.lock().unwrap().push(request);
         if !response.send(&mut connection).await {
             return;

@@ -1,13 +1,12 @@
-//! What a process writes, collected while it runs.
+//! The output of a process, collected by a thread while the process runs.
 
-use std::fmt;
 use std::io::Read;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread;
 
-use super::PATIENCE;
+use super::TIMEOUT;
 
-/// One output of a process, from its first byte on.
+/// One output stream of a process, from its first byte on.
 pub(crate) struct Stream {
     name: &'static str,
     shared: Arc<(Mutex<Written>, Condvar)>,
@@ -19,8 +18,24 @@ struct Written {
     ended: bool,
 }
 
+impl Written {
+    fn text(&self) -> String {
+        String::from_utf8_lossy(&self.bytes).into_owned()
+    }
+
+    /// The complete lines that contain `text`.
+    fn lines_with(&self, text: &str) -> Vec<String> {
+        let shown = self.text();
+        let lines = shown.split_inclusive('\n');
+        lines
+            .filter(|line| line.ends_with('\n') && line.contains(text))
+            .map(|line| line.trim_end().to_owned())
+            .collect()
+    }
+}
+
 impl Stream {
-    /// Collects what comes out of `pipe`.
+    /// Collects the output of `pipe`.
     pub(super) fn follow(name: &'static str, mut pipe: impl Read + Send + 'static) -> Self {
         let shared = Arc::new((Mutex::new(Written::default()), Condvar::new()));
         let writer = Arc::clone(&shared);
@@ -40,62 +55,46 @@ impl Stream {
         Self { name, shared }
     }
 
-    /// Waits for a whole line that contains `text`, and returns it.
+    /// Waits for a complete line that contains `text`, and returns the first.
     pub(super) fn wait_for(&self, text: &str) -> String {
-        let line = |written: &Written| {
-            let shown = String::from_utf8_lossy(&written.bytes);
-            let whole = shown
-                .split_inclusive('\n')
-                .filter(|line| line.ends_with('\n'));
-            let found = whole.map(str::trim_end).find(|line| line.contains(text));
-            found.map(str::to_owned)
-        };
-        let written = self.wait(|written| written.ended || line(written).is_some());
-        let found = line(&written);
-        // The lock is needed to show what there is instead.
+        self.wait_for_lines(text, 1).swap_remove(0)
+    }
+
+    /// Waits until at least `count` complete lines contain `text`, and returns them.
+    pub(super) fn wait_for_lines(&self, text: &str, count: usize) -> Vec<String> {
+        let complete = |written: &Written| written.lines_with(text).len() >= count;
+        let written = self.wait(|written| written.ended || complete(written));
+        let lines = written.lines_with(text);
+        // A failed test prints the stream, which takes the lock.
         drop(written);
-        found.unwrap_or_else(|| panic!("no {text:?} on {self}"))
+        assert!(
+            lines.len() >= count,
+            "{}: {} of {count} lines with {text:?}",
+            self.name,
+            lines.len()
+        );
+        lines
     }
 
-    /// Waits until `count` lines contain `text`.
-    pub(super) fn wait_for_lines(&self, text: &str, count: usize) {
-        let there = |written: &Written| {
-            let shown = String::from_utf8_lossy(&written.bytes);
-            shown.lines().filter(|line| line.contains(text)).count() >= count
-        };
-        let written = self.wait(|written| written.ended || there(written));
-        let found = there(&written);
-        // The lock is needed to show what there is instead.
+    /// Waits until no process has the stream open any more, and returns everything.
+    pub(super) fn wait_for_end(&self) -> Vec<u8> {
+        let written = self.wait(|written| written.ended);
+        let (bytes, ended) = (written.bytes.clone(), written.ended);
         drop(written);
-        assert!(found, "no {count} times {text:?} on {self}");
+        assert!(ended, "timed out: {} is still open", self.name);
+        bytes
     }
 
-    /// Waits until nobody can write any more, and returns everything.
-    pub(super) fn whole(&self) -> Vec<u8> {
-        self.wait(|written| written.ended).bytes.clone()
-    }
-
-    /// What was written so far.
+    /// The text so far.
     pub(super) fn so_far(&self) -> String {
-        String::from_utf8_lossy(&self.shared.0.lock().unwrap().bytes).into_owned()
+        self.shared.0.lock().unwrap().text()
     }
 
-    fn wait(&self, until: impl Fn(&Written) -> bool) -> MutexGuard<'_, Written> {
+    /// Waits until `done`, or until [`TIMEOUT`] is over.
+    fn wait(&self, done: impl Fn(&Written) -> bool) -> MutexGuard<'_, Written> {
         let (written, changed) = &*self.shared;
-        let (written, waited) = changed
-            .wait_timeout_while(written.lock().unwrap(), PATIENCE, |written| !until(written))
-            .unwrap();
-        if waited.timed_out() {
-            // The lock is needed to show what there is.
-            drop(written);
-            panic!("nothing more happens on {self}");
-        }
-        written
-    }
-}
-
-impl fmt::Display for Stream {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.name)
+        let written = written.lock().unwrap();
+        let waited = changed.wait_timeout_while(written, TIMEOUT, |written| !done(written));
+        waited.unwrap().0
     }
 }

@@ -1,4 +1,4 @@
-//! The program, started in an environment that holds nothing but what a test puts there.
+//! The program under test, in an environment that holds only what the test puts there.
 
 use std::ffi::{OsStr, OsString};
 use std::io::Write;
@@ -7,20 +7,20 @@ use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::{Receiver, channel};
 use std::thread;
+use std::time::Duration;
 
-use procfs::process::all_processes;
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, waitid};
 use tempfile::TempDir;
 
 use super::stream::Stream;
-use super::{Endpoint, PATIENCE, our_runners, runner};
+use super::{Endpoint, TIMEOUT, id_prefix, in_session, runner, signal, text};
 
-/// What is to be started.
+/// A command line of taskbeat and its environment, as `std::process::Command` builds them.
 pub(crate) struct Taskbeat {
     subcommand: &'static str,
     flags: Vec<OsString>,
     runner: Vec<OsString>,
-    /// What the program is started through.
+    /// Commands in front of the program, such as `env` or `sh -c`.
     via: Vec<OsString>,
     env: Vec<(OsString, OsString)>,
     id: String,
@@ -29,22 +29,21 @@ pub(crate) struct Taskbeat {
 }
 
 impl Taskbeat {
-    /// A subcommand, with an identity and credentials in its environment, and nobody to send heartbeats to.
+    /// A subcommand with an identity and credentials in its environment, but without an endpoint.
     ///
-    /// Nothing is hurried and nothing is killed unless a test asks for it: what goes wrong shows as a hang.
+    /// The grace is an hour: a runner that does not stop shows as a hang of the test.
     pub(crate) fn new(subcommand: &'static str) -> Self {
         static STARTED: AtomicU32 = AtomicU32::new(0);
-        // A host has one instance for each id, and tests run side by side.
+        // taskbeat refuses to start twice with one id on a host, and tests run in parallel.
         let number = STARTED.fetch_add(1, Ordering::Relaxed);
-        let id = format!("{}{number}", our_runners());
+        let id = format!("{}{number}", id_prefix());
         let home = TempDir::new().unwrap();
         let path = std::env::var_os("PATH").unwrap_or_default();
         let program = Self {
             subcommand,
             flags: Vec::new(),
             runner: Vec::new(),
-            // No signal that the tests may have been told to ignore (`nohup`), and a session of its own: the terminal
-            // in which they may run is none of its business.
+            // Undo what the tests may have inherited: ignored signals (`nohup`) and a terminal.
             via: ["env", "--default-signal", "setsid"]
                 .map(OsString::from)
                 .to_vec(),
@@ -68,12 +67,12 @@ impl Taskbeat {
             .env("TASKBEAT_GRACE", "1h")
     }
 
-    /// `taskbeat run`, with heartbeats to `endpoint`.
+    /// `taskbeat run` with heartbeats to `endpoint`.
     pub(crate) fn run(endpoint: &Endpoint) -> Self {
         Self::new("run").to(&endpoint.url())
     }
 
-    /// Where the heartbeats go.
+    /// Sends the heartbeats to `url`.
     pub(crate) fn to(self, url: &str) -> Self {
         self.env("AWS_ENDPOINT_URL_DATA_PIPELINE", url)
     }
@@ -99,41 +98,41 @@ impl Taskbeat {
         self
     }
 
-    /// Starts the program through another one.
+    /// Starts the program through another one, which executes its arguments.
     pub(crate) fn via(mut self, words: &[&str]) -> Self {
         self.via.extend(words.iter().map(OsString::from));
         self
     }
 
-    /// The runner is this script.
+    /// Sets the runner to a shell script, after [`runner::PRELUDE`].
     pub(crate) fn script(self, script: &str) -> Self {
         let script = format!("{}{script}", runner::PRELUDE);
         self.command(&["/bin/sh", "-c", &script])
     }
 
-    /// The runner is this command.
+    /// Sets the runner to a command.
     pub(crate) fn command(mut self, words: &[&str]) -> Self {
         self.runner = words.iter().map(OsString::from).collect();
         self
     }
 
-    /// The program gets a standard input that the test writes to.
+    /// Makes stdin a pipe to which the test writes. By default it is /dev/null.
     pub(crate) fn with_stdin(mut self) -> Self {
         self.stdin = Stdio::piped();
         self
     }
 
-    /// Its task runner id, unless a test sets another.
+    /// The task runner id, unless the test sets another.
     pub(crate) fn id(&self) -> String {
         self.id.clone()
     }
 
-    /// Its home directory, which is gone with it.
+    /// The home and working directory, which is deleted at the end of the test.
     pub(crate) fn home(&self) -> &Path {
         self.home.path()
     }
 
-    /// Whether a program can be started through these words.
+    /// True if a program can be started through these words.
     pub(crate) fn can(words: &[&str], home: &Path) -> bool {
         let mut command = Command::new(words[0]);
         command.args(&words[1..]).arg("true").current_dir(home);
@@ -163,11 +162,9 @@ impl Taskbeat {
         let pid = Pid::from_child(&child);
         let (sender, ended) = channel();
         thread::spawn(move || {
-            // It is reaped by its owner, whose id for it is good until then.
-            let _ = waitid(
-                WaitId::Pid(pid),
-                WaitIdOptions::EXITED | WaitIdOptions::NOWAIT,
-            );
+            // Leave the zombie to `Daemon`, which signals it by its id.
+            let options = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
+            let _ = waitid(WaitId::Pid(pid), options);
             let _ = sender.send(());
         });
         Daemon {
@@ -182,13 +179,13 @@ impl Taskbeat {
         }
     }
 
-    /// Starts it, and waits for its end and the end of its output.
+    /// Starts the program and waits for its end, see [`Daemon::finish`].
     pub(crate) fn finish(self) -> Finished {
         self.start().finish()
     }
 }
 
-/// The running program. Neither it nor its runner outlives the test.
+/// The running program. If the test ends first, it is killed together with its session.
 pub(crate) struct Daemon {
     pid: Pid,
     child: Child,
@@ -209,65 +206,72 @@ impl Daemon {
         kill_process(self.pid, signal).unwrap();
     }
 
-    /// Waits for a line of the log that contains `text`.
+    /// Sends SIGTERM as a second stop: stops within a second of the first count as one.
+    pub(crate) fn stop_again(&self) {
+        self.wait_for_log(text::STOP);
+        thread::sleep(Duration::from_millis(1100));
+        self.signal(Signal::TERM);
+    }
+
+    /// Waits for a line of stderr that contains `text`, and returns it.
     pub(crate) fn wait_for_log(&self, text: &str) -> String {
         self.stderr.wait_for(text)
     }
 
-    /// Waits until `count` lines of the log contain `text`.
-    pub(crate) fn wait_for_lines(&self, text: &str, count: usize) {
-        self.stderr.wait_for_lines(text, count);
+    /// Waits until at least `count` lines of stderr contain `text`, and returns them.
+    pub(crate) fn wait_for_lines(&self, text: &str, count: usize) -> Vec<String> {
+        self.stderr.wait_for_lines(text, count)
     }
 
-    /// Waits for a line of the runner's output that contains `text`.
+    /// Waits for a line of stdout that contains `text`, and returns it.
     pub(crate) fn wait_for_output(&self, text: &str) -> String {
         self.stdout.wait_for(text)
     }
 
-    /// Waits for the runner's line `word PID`, and returns the process id.
+    /// Waits for the line `word PID` of stdout, and returns the process id.
     pub(crate) fn wait_for_pid(&self, word: &str) -> i32 {
         let line = self.wait_for_output(&format!("{word} "));
         line.rsplit(' ').next().unwrap().parse().unwrap()
     }
 
-    /// The log so far.
+    /// The text on stderr so far.
     pub(crate) fn log(&self) -> String {
         self.stderr.so_far()
     }
 
-    /// The runner's output so far.
+    /// The text on stdout so far.
     pub(crate) fn output(&self) -> String {
         self.stdout.so_far()
     }
 
-    /// Writes to the standard input.
+    /// Writes to stdin, see [`Taskbeat::with_stdin`].
     pub(crate) fn say(&mut self, bytes: &[u8]) {
         self.stdin.as_mut().unwrap().write_all(bytes).unwrap();
     }
 
-    /// Closes the standard input.
+    /// Closes stdin.
     pub(crate) fn hang_up(&mut self) {
         self.stdin = None;
     }
 
-    /// Waits for the end, and returns the exit status.
+    /// Waits for the end of the program, and returns its exit status.
     pub(crate) fn wait(&mut self) -> i32 {
         if self.status.is_none() {
             self.ended
-                .recv_timeout(PATIENCE)
-                .unwrap_or_else(|_| panic!("taskbeat does not end"));
+                .recv_timeout(TIMEOUT)
+                .unwrap_or_else(|_| panic!("timed out: taskbeat is still running"));
             self.status = self.child.wait().unwrap().code();
         }
         self.status
-            .unwrap_or_else(|| panic!("taskbeat was ended by a signal"))
+            .unwrap_or_else(|| panic!("a signal ended taskbeat"))
     }
 
-    /// Waits for the end, and that of the output.
+    /// Waits for the end of the program, and until no process has its output open any more.
     pub(crate) fn finish(mut self) -> Finished {
         Finished {
             status: self.wait(),
-            stdout: self.stdout.whole(),
-            stderr: String::from_utf8_lossy(&self.stderr.whole()).into_owned(),
+            stdout: self.stdout.wait_for_end(),
+            stderr: String::from_utf8_lossy(&self.stderr.wait_for_end()).into_owned(),
         }
     }
 }
@@ -275,33 +279,22 @@ impl Daemon {
 impl Drop for Daemon {
     fn drop(&mut self) {
         if self.status.is_none() {
-            let session = members_of_session(self.pid);
+            // The runner is in the session, too, unless it left it.
+            let session = in_session(self.pid());
             let _ = self.child.kill();
             let _ = self.child.wait();
-            for process in session {
-                let _ = kill_process(process, Signal::KILL);
+            for pid in session.into_iter().filter(|pid| *pid != self.pid()) {
+                signal(pid, Signal::KILL);
             }
         }
         if thread::panicking() {
-            eprintln!(
-                "--- stderr:\n{}--- stdout:\n{}---",
-                self.log(),
-                self.output()
-            );
+            let (log, output) = (self.log(), self.output());
+            eprintln!("--- stderr:\n{log}--- stdout:\n{output}---");
         }
     }
 }
 
-/// The others of the session that the program leads: runners, if they did not leave it.
-fn members_of_session(leader: Pid) -> Vec<Pid> {
-    let stats = all_processes().into_iter().flatten().flatten();
-    let stats = stats.filter_map(|process| process.stat().ok());
-    let members =
-        stats.filter(|stat| stat.session == leader.as_raw_pid() && stat.pid != leader.as_raw_pid());
-    members.filter_map(|stat| Pid::from_raw(stat.pid)).collect()
-}
-
-/// What is left of the program after its end.
+/// The exit status and the output of the program after its end.
 #[derive(Debug)]
 pub(crate) struct Finished {
     pub(crate) status: i32,
@@ -310,7 +303,7 @@ pub(crate) struct Finished {
 }
 
 impl Finished {
-    /// The standard output as text.
+    /// Stdout as text.
     pub(crate) fn text(&self) -> String {
         String::from_utf8(self.stdout.clone()).unwrap()
     }

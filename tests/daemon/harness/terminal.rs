@@ -1,4 +1,4 @@
-//! A terminal: its other end, at which the test sits.
+//! A pseudoterminal. The program has its one end, the test has the other: keyboard and screen.
 
 use std::fs::File;
 use std::io::{self, PipeReader, PipeWriter, Read, Write};
@@ -11,14 +11,14 @@ use rustix::termios::{LocalModes, OptionalActions, Winsize, tcgetattr, tcsetattr
 use super::stream::Stream;
 use super::{Daemon, Taskbeat, in_session, signal};
 
-/// What opens the terminal: the leader of a session that has none gets it as its own.
+/// Opens the terminal, which becomes the controlling terminal of a session without one.
 const OPEN: &str = r#"terminal=$1; shift; exec "$@" <>"$terminal" >&0 2>&0"#;
 
-/// A terminal that shows what is written to it, and nothing of what is typed.
+/// A terminal without echo, so that the screen shows only what programs write.
 pub(crate) struct Terminal {
     keyboard: Option<File>,
     screen: Option<Stream>,
-    /// Pulled, it ends the screen.
+    /// Ends the thread that reads the screen when it is dropped.
     plug: Option<PipeWriter>,
     name: String,
     session: Option<i32>,
@@ -42,13 +42,13 @@ impl Terminal {
         }
     }
 
-    /// Starts an interactive shell in the terminal, for which `"$@"` is the program.
+    /// Starts an interactive shell in the terminal. Its `"$@"` is the program.
     pub(crate) fn shell(&mut self, program: Taskbeat) -> Daemon {
         let bash = ["bash", "--noprofile", "--norc", "--noediting", "-i", "-s"];
         self.start(program.env("PS1", "").env("PS2", ""), &bash)
     }
 
-    /// Starts the program in the terminal, with no shell around it.
+    /// Starts the program in the terminal without a shell: it leads the session.
     pub(crate) fn alone(&mut self, program: Taskbeat) -> Daemon {
         self.start(program, &["env"])
     }
@@ -87,33 +87,33 @@ impl Terminal {
         tcsetwinsize(self.keyboard(), size).unwrap();
     }
 
-    /// Waits for a line on the screen that contains `text`.
+    /// Waits for a line on the screen that contains `text`, and returns it.
     pub(crate) fn wait_for(&self, text: &str) -> String {
         self.screen().wait_for(text)
     }
 
-    /// Waits for a line `word NUMBER`, and returns the number.
+    /// Waits for the line `word NUMBER`, and returns the number.
     pub(crate) fn wait_for_number(&self, word: &str) -> i32 {
         let line = self.wait_for(&format!("{word} "));
         line.rsplit(' ').next().unwrap().parse().unwrap()
     }
 
-    /// Everything that was shown so far.
+    /// The text on the screen so far.
     pub(crate) fn shown(&self) -> String {
         self.screen().so_far()
     }
 
-    /// How many lines were shown so far that are `line`.
+    /// The number of lines on the screen that are `line`.
     pub(crate) fn count(&self, line: &str) -> usize {
         let shown = self.shown();
         shown.lines().filter(|shown| shown.trim() == line).count()
     }
 
-    /// Hangs up: the other side of the terminal is gone.
+    /// Hangs up: closes the test's end of the terminal.
     pub(crate) fn hang_up(&mut self) {
         self.keyboard = None;
         self.plug = None;
-        self.screen().whole();
+        self.screen().wait_for_end();
     }
 
     fn keyboard(&self) -> &File {
@@ -127,7 +127,7 @@ impl Terminal {
 
 impl Drop for Terminal {
     fn drop(&mut self) {
-        // Only after a failure is anybody left, and then they are not to stay.
+        // Processes are left only after a failure.
         if let Some(session) = self.session {
             for pid in in_session(session) {
                 signal(pid, Signal::KILL);
@@ -139,7 +139,7 @@ impl Drop for Terminal {
     }
 }
 
-/// What the terminal shows, until it is unplugged.
+/// Reads what the terminal shows, until it is unplugged.
 struct Screen {
     end: File,
     unplugged: PipeReader,

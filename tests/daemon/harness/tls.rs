@@ -1,4 +1,4 @@
-//! TLS in front of an endpoint, with a certificate of an authority of our own.
+//! TLS in front of a server, with a certificate of an authority that the test made.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -16,17 +16,16 @@ use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::rustls::crypto::aws_lc_rs;
 use tokio_rustls::rustls::pki_types::PrivatePkcs8KeyDer;
 
-use super::Endpoint;
-
-/// Who vouches for a server.
+/// A certificate authority.
 pub(crate) struct Authority {
     issuer: Issuer<'static, KeyPair>,
     pem: String,
 }
 
-/// What is on a certificate.
+/// The contents of a certificate.
 #[derive(Clone, Copy)]
 pub(crate) struct Certified {
+    /// The host name.
     pub(crate) name: &'static str,
     /// The year in which it expires.
     pub(crate) until: i32,
@@ -43,24 +42,24 @@ impl Authority {
         Self { issuer, pem }
     }
 
-    /// Writes down whom to trust: the file is for `SSL_CERT_FILE`.
+    /// Writes the authority's certificate, for `SSL_CERT_FILE`.
     pub(crate) fn write(&self, path: &Path) {
         fs::write(path, &self.pem).unwrap();
     }
 }
 
-/// Takes TLS connections and hands what they hold to an endpoint.
+/// Accepts TLS connections and forwards their contents to a server.
 pub(crate) struct Tls {
     addr: SocketAddr,
     served: Option<(oneshot::Sender<()>, JoinHandle<()>)>,
 }
 
 impl Tls {
-    pub(crate) fn before(endpoint: &Endpoint, authority: &Authority, on_it: Certified) -> Self {
+    pub(crate) fn before(server: SocketAddr, authority: &Authority, certified: Certified) -> Self {
         let key = KeyPair::generate().unwrap();
-        let mut params = CertificateParams::new(vec![on_it.name.to_owned()]).unwrap();
+        let mut params = CertificateParams::new(vec![certified.name.to_owned()]).unwrap();
         params.not_before = date_time_ymd(2000, 1, 1);
-        params.not_after = date_time_ymd(on_it.until, 1, 1);
+        params.not_after = date_time_ymd(certified.until, 1, 1);
         let certificate = params.signed_by(&key, &authority.issuer).unwrap();
         let provider = Arc::new(aws_lc_rs::default_provider());
         let config = ServerConfig::builder_with_provider(provider)
@@ -73,7 +72,6 @@ impl Tls {
             )
             .unwrap();
         let acceptor = TlsAcceptor::from(Arc::new(config));
-        let behind = endpoint.addr();
         let runtime = Builder::new_current_thread().enable_all().build().unwrap();
         let listener = runtime
             .block_on(TcpListener::bind(("127.0.0.1", 0)))
@@ -83,7 +81,7 @@ impl Tls {
         let thread = thread::spawn(move || {
             runtime.block_on(async {
                 tokio::select! {
-                    () = serve(listener, acceptor, behind) => {}
+                    () = serve(listener, acceptor, server) => {}
                     _ = ended => {}
                 }
             });
@@ -92,6 +90,10 @@ impl Tls {
             addr,
             served: Some((end, thread)),
         }
+    }
+
+    pub(crate) fn addr(&self) -> SocketAddr {
+        self.addr
     }
 
     pub(crate) fn url(&self) -> String {
@@ -108,15 +110,15 @@ impl Drop for Tls {
     }
 }
 
-async fn serve(listener: TcpListener, acceptor: TlsAcceptor, behind: SocketAddr) {
+async fn serve(listener: TcpListener, acceptor: TlsAcceptor, server: SocketAddr) {
     loop {
         let (connection, _) = listener.accept().await.unwrap();
         let acceptor = acceptor.clone();
         tokio::spawn(async move {
-            // A client that does not like the certificate says so and leaves.
+            // It fails if the client rejects the certificate.
             if let Ok(mut plain) = acceptor.accept(connection).await {
-                let mut endpoint = TcpStream::connect(behind).await.unwrap();
-                let _ = copy_bidirectional(&mut plain, &mut endpoint).await;
+                let mut server = TcpStream::connect(server).await.unwrap();
+                let _ = copy_bidirectional(&mut plain, &mut server).await;
             }
         });
     }

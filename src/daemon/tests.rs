@@ -7,14 +7,13 @@ use std::time::Duration;
 
 use futures_util::stream;
 use rustix::process::Signal;
-use taskbeat::commands::Commands;
-use taskbeat::config::{RunnerSettings, StopScope, Target};
-use taskbeat::core::{Action, Exit, Failure, FailureClass, Outcome, Policy};
-use taskbeat::daemon::{Daemon, NoReload, Observer, Response, Service, Turn};
-use taskbeat::runner::Runner;
 use tokio::time::{Instant, sleep};
 
-use crate::policy;
+use super::{Daemon, NoReload, Observer, Response, Service, Turn};
+use crate::commands::Commands;
+use crate::config::{RunnerSettings, StopScope, Target};
+use crate::core::{Action, AfterTerminate, Exit, Failure, FailureClass, Outcome, Policy};
+use crate::runner::Runner;
 
 const MONTH: Duration = Duration::from_hours(30 * 24);
 const LATENCY: Duration = Duration::from_millis(120);
@@ -88,8 +87,12 @@ async fn a_month_of_heartbeats() {
         on_terminate: None,
     };
     let policy = Policy {
+        interval: Duration::from_mins(15),
         jitter: 0.1,
-        ..policy()
+        grace: Duration::from_secs(30),
+        lost_contact_after: None,
+        on_terminate: false,
+        after_terminate: AfterTerminate::Exit,
     };
     let mut counter = Counter::default();
     let daemon = Daemon {

@@ -1,0 +1,93 @@
+//! `credential_process`: a command of a profile that prints credentials.
+
+use std::io;
+use std::process::Stdio;
+
+use aws_credential_types::Credentials;
+use aws_credential_types::provider::error::CredentialsError;
+use aws_credential_types::provider::{ProvideCredentials, future};
+use aws_smithy_types::DateTime;
+use aws_smithy_types::date_time::Format;
+use serde::Deserialize;
+use tokio::io::AsyncReadExt;
+use tokio::process::Command;
+
+use super::attempt::stage;
+use crate::helpers::Helper;
+
+/// Maximum length of the command's output, in bytes.
+const LONGEST_OUTPUT: u64 = 64 * 1024;
+
+/// The command, and the profile that has it.
+#[derive(Debug)]
+pub(super) struct CredentialProcess {
+    pub(super) profile: String,
+    pub(super) command: String,
+}
+
+/// The output, as the AWS CLI documents it.
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Output {
+    version: u32,
+    access_key_id: String,
+    secret_access_key: String,
+    session_token: Option<String>,
+    expiration: Option<String>,
+}
+
+impl CredentialProcess {
+    async fn credentials(&self) -> Result<Credentials, String> {
+        stage(format!(
+            "running credential_process of profile {}",
+            self.profile
+        ));
+        let mut command = Command::new("/bin/sh");
+        command.args(["-c", &self.command]).stdin(Stdio::null());
+        // What it writes to stderr may hold secrets, and taskbeat's stderr is the log.
+        command.stdout(Stdio::piped()).stderr(Stdio::null());
+        let refused = |error: io::Error| format!("cannot be run: {error}");
+        let mut child = Helper::spawn(&mut command).map_err(refused)?;
+        let mut output = Vec::new();
+        if let Some(stdout) = child.stdout() {
+            let read = stdout.take(LONGEST_OUTPUT).read_to_end(&mut output).await;
+            read.map_err(refused)?;
+        }
+        if u64::try_from(output.len()).is_ok_and(|length| length < LONGEST_OUTPUT) {
+            let status = child.wait().await.map_err(refused)?;
+            if !status.success() {
+                return Err(format!("failed ({status})"));
+            }
+        }
+        parse(&output).ok_or_else(|| "printed no credentials of version 1".to_owned())
+    }
+}
+
+impl ProvideCredentials for CredentialProcess {
+    fn provide_credentials<'a>(&'a self) -> future::ProvideCredentials<'a>
+    where
+        Self: 'a,
+    {
+        future::ProvideCredentials::new(async {
+            let credentials = self.credentials().await;
+            credentials.map_err(|reason| {
+                let process = format!("credential_process of profile {}", self.profile);
+                CredentialsError::provider_error(format!("{process} {reason}"))
+            })
+        })
+    }
+}
+
+fn parse(output: &[u8]) -> Option<Credentials> {
+    let output: Output = serde_json::from_slice(output).ok()?;
+    let expiration = match output.expiration {
+        Some(time) => {
+            let time = DateTime::from_str(&time, Format::DateTimeWithOffset).ok()?;
+            Some(time.try_into().ok()?)
+        }
+        None => None,
+    };
+    let (id, secret) = (output.access_key_id, output.secret_access_key);
+    let credentials = Credentials::new(id, secret, output.session_token, expiration, "process");
+    (output.version == 1).then_some(credentials)
+}

@@ -1,0 +1,138 @@
+//! The AWS config and credentials files, read as the AWS CLI reads them.
+
+use std::env;
+use std::fs;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+
+use aws_config::profile::{self, Profile, ProfileSet};
+use aws_runtime::env_config::EnvConfigValue;
+use aws_runtime::env_config::file::{Builder, EnvConfigFileKind, EnvConfigFiles};
+use aws_types::os_shim_internal::{Env, Fs};
+
+use super::attempt::stage;
+use super::messages::chain;
+
+/// The files, their default paths below the home directory, and the variables that name others.
+const FILES: [(EnvConfigFileKind, &str, &str); 2] = [
+    (EnvConfigFileKind::Config, "config", "AWS_CONFIG_FILE"),
+    (
+        EnvConfigFileKind::Credentials,
+        "credentials",
+        "AWS_SHARED_CREDENTIALS_FILE",
+    ),
+];
+
+/// The contents of both files, and the profile that is in force.
+pub(super) struct Profiles {
+    pub(super) name: String,
+    set: ProfileSet,
+    files: Builder,
+}
+
+impl Profiles {
+    /// Reads the files. Blocks the thread.
+    ///
+    /// # Errors
+    ///
+    /// A file is there and cannot be read or parsed, or no file defines the profile `name`.
+    pub(super) async fn read(name: Option<&str>) -> Result<Self, String> {
+        let mut files = EnvConfigFiles::builder();
+        let mut paths = Vec::new();
+        for (kind, file, variable) in FILES {
+            let path = path(file, variable);
+            stage(format!("reading {}", path.display()));
+            match fs::read_to_string(&path) {
+                Ok(_) => files = files.with_file(kind, &path),
+                Err(error) if error.kind() == ErrorKind::NotFound => {}
+                Err(error) => return Err(format!("cannot read {}: {error}", path.display())),
+            }
+            paths.push(path.display().to_string());
+        }
+        let set = load(&with(&files, ""), name).await?;
+        if let Some(name) = name
+            && set.get_profile(name).is_none()
+        {
+            let paths = paths.join(" or ");
+            return Err(format!("profile {name} is not defined in {paths}"));
+        }
+        Ok(Self {
+            name: name.unwrap_or("default").to_owned(),
+            set,
+            files,
+        })
+    }
+
+    /// The files, for the parts of the SDK that read them again, and `more` of a config file after
+    /// them.
+    pub(super) fn files(&self, more: &str) -> EnvConfigFiles {
+        with(&self.files, more)
+    }
+
+    /// The value of `variable`, unless that is empty, else of `key` in the profile.
+    pub(super) fn setting(&self, variable: &str, key: &str) -> Option<String> {
+        let value = env::var(variable).ok().filter(|value| !value.is_empty());
+        value.or_else(|| self.set.get(key).map(str::to_owned))
+    }
+
+    /// The endpoint of Data Pipeline in the profile's `[services]` section, else the profile's for
+    /// all services. The key is `data_pipeline`; the Rust SDK looks for `data-pipeline`.
+    pub(super) fn endpoint_url(&self) -> Option<String> {
+        let ignore = "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS";
+        let ignored = self.setting(ignore, "ignore_configured_endpoint_urls");
+        if ignored.is_some_and(|ignored| ignored.eq_ignore_ascii_case("true")) {
+            return None;
+        }
+        let global = self.set.get("endpoint_url").map(str::to_owned);
+        let of_service = |service| {
+            let value = EnvConfigValue::new().profile("endpoint_url");
+            let (value, environment) = (value.service_id(service), Env::real());
+            // The global one, if the section says nothing about the service.
+            let (url, _) = value.load(&environment, Some(&self.set))?;
+            Some(url.into_owned()).filter(|url| Some(url) != global.as_ref())
+        };
+        of_service("data_pipeline")
+            .or_else(|| of_service("data-pipeline"))
+            .or(global)
+    }
+
+    /// The profile, and those whose credentials it uses (`source_profile`), one after the other.
+    pub(super) fn lineage(&self) -> Vec<&Profile> {
+        let mut lineage: Vec<&Profile> = Vec::new();
+        let mut next = self.set.get_profile(&self.name);
+        while let Some(profile) = next {
+            if lineage.iter().any(|known| known.name() == profile.name()) {
+                break;
+            }
+            lineage.push(profile);
+            let source = profile.get("source_profile");
+            next = source.and_then(|source| self.set.get_profile(source));
+        }
+        lineage
+    }
+}
+
+/// The SDK panics if there is no file at all, so `more` is one even if it is empty.
+fn with(files: &Builder, more: &str) -> EnvConfigFiles {
+    let files = files.clone();
+    files.with_contents(EnvConfigFileKind::Config, more).build()
+}
+
+async fn load(files: &EnvConfigFiles, name: Option<&str>) -> Result<ProfileSet, String> {
+    let name = name.unwrap_or("default").to_owned();
+    let loaded = profile::load(&Fs::real(), &Env::real(), files, Some(name.into())).await;
+    loaded.map_err(|error| chain(&error))
+}
+
+/// Where a file is. The variable may begin with the home directory as `~`.
+fn path(file: &str, variable: &str) -> PathBuf {
+    let home = env::var_os("HOME").unwrap_or_default();
+    let home = Path::new(&home);
+    match env::var_os(variable).filter(|path| !path.is_empty()) {
+        Some(path) => match Path::new(&path).strip_prefix("~") {
+            Ok(below) => home.join(below),
+            Err(_) => path.into(),
+        },
+        None => home.join(".aws").join(file),
+    }
+}

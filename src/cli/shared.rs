@@ -1,0 +1,71 @@
+//! What the subcommands share: reading the settings, starting the log, printing, and errors.
+
+use std::fmt::Display;
+use std::io::{self, ErrorKind, Write};
+
+use tokio::runtime::{Builder, Runtime};
+use tracing::warn;
+
+use crate::config::{self, Config, Options};
+use crate::core::Exit;
+use crate::log::Log;
+
+/// Why a subcommand ended early.
+pub(super) struct CliError {
+    pub(super) message: String,
+    pub(super) exit: Exit,
+}
+
+impl CliError {
+    pub(super) fn new(exit: Exit, message: &impl Display) -> Self {
+        let message = format!("taskbeat: {message}");
+        Self { message, exit }
+    }
+
+    /// A defect of taskbeat or a failing kernel.
+    pub(super) fn internal(error: &impl Display) -> Self {
+        Self::new(Exit::INTERNAL, error)
+    }
+}
+
+pub(super) fn load(options: &Options) -> Result<Config, CliError> {
+    config::load(options, std::env::vars_os()).map_err(|errors| CliError {
+        message: errors.to_string(),
+        exit: Exit::CONFIG,
+    })
+}
+
+/// Prints to stdout. A reader that has closed it is no error.
+pub(super) fn print(text: &impl Display) -> Result<(), CliError> {
+    let mut stdout = io::stdout().lock();
+    match write!(stdout, "{text}").and_then(|()| stdout.flush()) {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(CliError::internal(&format!(
+            "cannot write to stdout: {error}"
+        ))),
+        _ => Ok(()),
+    }
+}
+
+/// Prints to stderr. If that fails, nothing else can be done.
+pub(super) fn print_error(text: &impl Display) {
+    let _ = writeln!(io::stderr(), "{text}");
+}
+
+/// Starts the log, and logs the warnings.
+pub(super) fn start_log(config: &Config) -> Result<Log, CliError> {
+    let log = Log::start(config.settings.log)
+        .map_err(|error| CliError::internal(&format!("cannot start the log: {error}")))?;
+    for warning in config.settings.warnings() {
+        warn!("{warning}");
+    }
+    Ok(log)
+}
+
+/// The runtime of the main thread, on which children are started: the kernel kills a child when the
+/// thread that started it ends.
+pub(super) fn runtime() -> Result<Runtime, CliError> {
+    Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| CliError::internal(&error))
+}

@@ -1,0 +1,87 @@
+//! Helper processes (`credential_process`): another thread than the main one waits for them, so they
+//! are not reaped as orphans. Each has a process group of its own.
+
+use std::future::poll_fn;
+use std::io;
+use std::pin::pin;
+use std::process::ExitStatus;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::task::{Poll, ready};
+
+use rustix::process::{Pid, Signal, kill_process_group};
+use tokio::process::{ChildStdout, Command};
+
+use crate::runner::mark_beside_runner;
+
+/// Those that are not reaped yet. Locked while one is started or reaped: so an id in it is that of
+/// a child, and an id of a child is in it.
+static RUNNING: Mutex<Vec<Pid>> = Mutex::new(Vec::new());
+
+/// The children that only their own thread may reap, for as long as the guard is held. `None`
+/// while one is being started, which may take long on a hung file system: do not wait for it.
+pub(crate) fn running() -> Option<MutexGuard<'static, Vec<Pid>>> {
+    RUNNING.try_lock().ok()
+}
+
+/// Kills all of them, with their process groups.
+pub(crate) fn kill_all() {
+    for pid in running().iter().flat_map(|pids| pids.iter()) {
+        let _ = kill_process_group(*pid, Signal::KILL);
+    }
+}
+
+fn lock() -> MutexGuard<'static, Vec<Pid>> {
+    RUNNING.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A child and its process group, which is killed if this is dropped before the child ends.
+pub(crate) struct Helper {
+    child: tokio::process::Child,
+    pid: Pid,
+}
+
+impl Helper {
+    /// Starts `command`, on the runtime of this thread.
+    ///
+    /// # Errors
+    ///
+    /// The kernel refuses it.
+    pub(crate) fn spawn(command: &mut Command) -> io::Result<Self> {
+        mark_beside_runner(command.as_std_mut());
+        let mut running = lock();
+        let child = command.process_group(0).spawn()?;
+        let pid = child
+            .id()
+            .and_then(|pid| Pid::from_raw(pid.try_into().ok()?));
+        let pid = pid.ok_or(io::ErrorKind::NotFound)?;
+        running.push(pid);
+        Ok(Self { child, pid })
+    }
+
+    /// Its standard output, if that is a pipe; once.
+    pub(crate) fn stdout(&mut self) -> Option<ChildStdout> {
+        self.child.stdout.take()
+    }
+
+    /// Waits for its end, and reaps it.
+    pub(crate) async fn wait(&mut self) -> io::Result<ExitStatus> {
+        let mut ended = pin!(self.child.wait());
+        poll_fn(|context| {
+            let mut running = lock();
+            let status = ready!(ended.as_mut().poll(context));
+            running.retain(|pid| *pid != self.pid);
+            Poll::Ready(status)
+        })
+        .await
+    }
+}
+
+impl Drop for Helper {
+    fn drop(&mut self) {
+        let mut running = lock();
+        if running.contains(&self.pid) {
+            let _ = kill_process_group(self.pid, Signal::KILL);
+            running.retain(|pid| *pid != self.pid);
+        }
+    }
+}

@@ -1,0 +1,92 @@
+//! The texts of a snapshot.
+
+use super::snapshot::{Phase, Snapshot, StopCause};
+
+#[test]
+fn a_snapshot_fits_one_line() {
+    const DAY: f64 = 86_400.0;
+    let fine = Snapshot {
+        state: Phase::Running,
+        acknowledged_seconds_ago: Some(200.0),
+        next_heartbeat_in_seconds: Some(12.5 * 60.0),
+        runner_pid: Some(4711),
+        runner_uptime_seconds: Some(6.9 * 3600.0),
+        ..Snapshot::default()
+    };
+    let failing = Snapshot {
+        failures: 7,
+        failure: Some("ThrottlingException: Rate exceeded (HTTP 400)".to_owned()),
+        next_heartbeat_in_seconds: Some(59.0),
+        ..fine.clone()
+    };
+    let waiting = Snapshot {
+        state: Phase::Waiting,
+        next_heartbeat_in_seconds: None,
+        runner_pid: None,
+        ..fine.clone()
+    };
+    let rows = [
+        (
+            fine.clone(),
+            "acknowledged 3 min ago, next in 12 min; runner pid 4711 up 6 h",
+        ),
+        (
+            Snapshot {
+                acknowledged_seconds_ago: None,
+                next_heartbeat_in_seconds: None,
+                runner_uptime_seconds: Some(0.5),
+                ..fine.clone()
+            },
+            "not acknowledged yet, waiting for a response; runner pid 4711 up less than 1 min",
+        ),
+        (
+            failing.clone(),
+            "7 heartbeats in a row failed, last acknowledged 3 min ago, next in less than 1 min; \
+             runner pid 4711 up 6 h; ThrottlingException: Rate exceeded (HTTP 400)",
+        ),
+        (
+            Snapshot {
+                over_limit: true,
+                ..failing.clone()
+            },
+            "7 heartbeats in a row failed, last acknowledged 3 min ago, next in less than 1 min; \
+             the AWS account is over its limit; runner pid 4711 up 6 h; \
+             ThrottlingException: Rate exceeded (HTTP 400)",
+        ),
+        (
+            Snapshot {
+                failures: 1,
+                acknowledged_seconds_ago: None,
+                runner_pid: None,
+                ..failing
+            },
+            "1 heartbeat failed, never acknowledged, next in less than 1 min; \
+             ThrottlingException: Rate exceeded (HTTP 400)",
+        ),
+        (
+            waiting.clone(),
+            "waiting for the runner; acknowledged 3 min ago",
+        ),
+        (
+            Snapshot {
+                acknowledged_seconds_ago: None,
+                ..waiting
+            },
+            "waiting for the runner",
+        ),
+        (
+            Snapshot {
+                state: Phase::Stopping,
+                stop_cause: Some(StopCause::Terminate),
+                next_heartbeat_in_seconds: None,
+                runner_uptime_seconds: Some(2.0 * DAY),
+                ..fine
+            },
+            "stopping the runner: terminate received; acknowledged 3 min ago; \
+             runner pid 4711 up 2 d",
+        ),
+    ];
+    for (snapshot, expected) in rows {
+        assert_eq!(snapshot.line(), expected);
+    }
+}
