@@ -85,8 +85,8 @@ struct Followed {
 }
 
 impl Followed {
-    /// Plays the next event that comes at `until` at the latest. `None` if there is none, or else its
-    /// time, and true if a call starts.
+    /// Plays the next event that comes at `until` at the latest. `None` if there is none, or else
+    /// its time, and true if a call starts.
     fn step(&mut self, until: Time) -> Option<(Time, bool)> {
         let due = self.agent.deadline().filter(|due| *due < self.change);
         let now = due.unwrap_or(self.change);

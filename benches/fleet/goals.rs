@@ -8,8 +8,8 @@ use crate::policies::{INTERVAL, Kind};
 use crate::scenario::{Scenario, play};
 use crate::table::name;
 
-/// The seeds for what differs little from seed to seed: the fleet that is scaled down, which has only
-/// another clock, and the fleet with crash loops.
+/// The seeds for what differs little from seed to seed: the fleet that is scaled down, which has
+/// only another clock, and the fleet with crash loops.
 const FEWER_SEEDS: usize = 10;
 
 /// The size of the fleet with crash loops, and how much they may worsen the figures of the others.

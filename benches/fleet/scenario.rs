@@ -34,8 +34,8 @@ pub(crate) enum Scenario {
     Outage,
     /// No event.
     Steady,
-    /// The whole fleet is reloaded at once, while one runner in ten crashes in a loop, or none. Only
-    /// the others are watched.
+    /// The whole fleet is reloaded at once, while one runner in ten crashes in a loop, or none.
+    /// Only the others are watched.
     Reload(Option<CrashLoop>),
 }
 
@@ -112,7 +112,7 @@ impl Fleet {
         self.calls.push(Reverse((time, runner)));
     }
 
-    /// The next call. One that a reload has moved is still in the heap, with its old time.
+    /// The next call. A call that a reload has moved is still in the heap, with its old time.
     fn pop(&mut self) -> Option<(Time, usize)> {
         loop {
             let Reverse((time, runner)) = self.calls.pop()?;

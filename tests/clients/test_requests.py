@@ -245,8 +245,8 @@ def test_run_continues_through_failures_until_terminate(service, start):
     service.request()
     assert run.process.poll() is None
     service.answer(YES)
-    run.wait_for(r"the service says terminate: stopping sh\[")
-    run.wait_for(r"runner ended status=7")
+    run.wait_for(r"terminate received: stop signal to sh\[")
+    run.wait_for(r"runner exited status=7")
     assert run.wait() == 0
 
 

@@ -240,7 +240,7 @@ def test_the_sidecar_of_kubernetes_stops_its_runner_and_stays(image, pod, start,
     }
     environment = endpoint("ok*2,terminate") | environment
     sidecar = start(image, manifest["args"], environment=environment, pod=first, volumes=volumes)
-    sidecar.wait_for("the service says terminate")
+    sidecar.wait_for("terminate received")
     status, output = runner.end()
     assert (status, "asked to stop" in output) == (7, True), output
     probe = manifest["readinessProbe"]["exec"]["command"]
