@@ -33,11 +33,7 @@ impl Clock {
     pub(crate) fn start() -> Self {
         let flags = TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC;
         let alarm = timerfd_create(TimerfdClockId::Boottime, flags).ok();
-        Self {
-            start: Instant::now(),
-            ahead: ahead(),
-            alarm: alarm.and_then(|fd| watch(fd).ok()),
-        }
+        Self { start: Instant::now(), ahead: ahead(), alarm: alarm.and_then(|fd| watch(fd).ok()) }
     }
 
     /// The time now.

@@ -39,11 +39,7 @@ pub(crate) struct Commands {
 impl Commands {
     /// The commands of the settings. None runs.
     pub(crate) fn new(on_terminate: Option<Vec<OsString>>, taskrunner_id: &str) -> Self {
-        Self {
-            on_terminate,
-            taskrunner_id: taskrunner_id.to_owned(),
-            running: Vec::new(),
-        }
+        Self { on_terminate, taskrunner_id: taskrunner_id.to_owned(), running: Vec::new() }
     }
 
     /// Starts a command; `runner` is the runner's leader. Call it on the main thread, because the
@@ -56,10 +52,7 @@ impl Commands {
             mark_beside_runner(command);
             command.env(PID, std::process::id().to_string());
             command.env("TASKBEAT_TASKRUNNER_ID", &self.taskrunner_id);
-            command.env(
-                RUNNER_PID,
-                runner.map(|pid| pid.to_string()).unwrap_or_default(),
-            );
+            command.env(RUNNER_PID, runner.map(|pid| pid.to_string()).unwrap_or_default());
         });
         let spawned = spawned.inspect_err(|error| warn!("{name}: {error}"));
         self.running.push((name, spawned.ok()));
@@ -79,10 +72,7 @@ impl Commands {
 
     /// The children that [`next`](Self::next) reaps.
     pub(crate) fn pids(&self) -> Vec<Pid> {
-        let spawned = self
-            .running
-            .iter()
-            .filter_map(|(_, spawned)| spawned.as_ref());
+        let spawned = self.running.iter().filter_map(|(_, spawned)| spawned.as_ref());
         spawned.map(|spawned| spawned.pid).collect()
     }
 

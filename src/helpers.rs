@@ -69,9 +69,7 @@ impl Helper {
         mark_beside_runner(command.as_std_mut());
         let mut running = lock();
         let child = command.process_group(0).spawn()?;
-        let pid = child
-            .id()
-            .and_then(|pid| Pid::from_raw(pid.try_into().ok()?));
+        let pid = child.id().and_then(|pid| Pid::from_raw(pid.try_into().ok()?));
         let pid = pid.ok_or(io::ErrorKind::NotFound)?;
         running.push(pid);
         Ok(Self { child, pid })

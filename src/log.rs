@@ -47,9 +47,7 @@ impl Log {
     pub(crate) fn start(settings: LogSettings) -> io::Result<Self> {
         // The library that starts the writer panics without a thread.
         let _ = Builder::new().spawn(|| ())?.join();
-        let writer = NonBlockingBuilder::default()
-            .buffered_lines_limit(UNREAD)
-            .thread_name("log");
+        let writer = NonBlockingBuilder::default().buffered_lines_limit(UNREAD).thread_name("log");
         let lines = Lines::to(io::stderr());
         let lost = Arc::clone(&lines.lost);
         // With `stty tostop`, a line from the background would stop taskbeat.
@@ -65,16 +63,10 @@ impl Log {
         };
         let (layer, filter) = reload::Layer::new(own_lines(settings.level));
         // Only a second start can fail, which leaves the first in place.
-        let _ = tracing_subscriber::registry()
-            .with(lines.with_filter(layer))
-            .try_init();
+        let _ = tracing_subscriber::registry().with(lines.with_filter(layer)).try_init();
         // A panic is reported where it is caught. The default hook would block on stderr.
         panic::set_hook(Box::new(|panic| debug!("{panic}")));
-        Ok(Self {
-            dropped,
-            filter,
-            _writer: guard,
-        })
+        Ok(Self { dropped, filter, _writer: guard })
     }
 
     /// Lets lines of `level` and above pass from now on.
@@ -102,12 +94,7 @@ struct Lines<W> {
 
 impl<W: Write + AsFd> Lines<W> {
     fn to(to: W) -> Self {
-        Self {
-            to,
-            lost: Arc::default(),
-            losing: false,
-            torn: false,
-        }
+        Self { to, lost: Arc::default(), losing: false, torn: false }
     }
 
     fn write_on(&mut self, bytes: &[u8]) -> io::Result<usize> {
@@ -172,13 +159,7 @@ struct JournalFormat(Format<format::Full, ()>);
 
 impl Default for JournalFormat {
     fn default() -> Self {
-        Self(
-            Format::default()
-                .without_time()
-                .with_level(false)
-                .with_target(false)
-                .with_ansi(false),
-        )
+        Self(Format::default().without_time().with_level(false).with_target(false).with_ansi(false))
     }
 }
 

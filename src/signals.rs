@@ -30,9 +30,8 @@ use crate::sys::{LAST_SIGNAL, is_ignored, unblock_signals};
 
 /// Signals that are left alone: those that cannot be caught, and those by which a defect of taskbeat
 /// or the watchdog of systemd ends it.
-const NOT_CAUGHT: [i32; 9] = [
-    SIGKILL, SIGSTOP, SIGABRT, SIGBUS, SIGFPE, SIGILL, SIGSEGV, SIGSYS, SIGTRAP,
-];
+const NOT_CAUGHT: [i32; 9] =
+    [SIGKILL, SIGSTOP, SIGABRT, SIGBUS, SIGFPE, SIGILL, SIGSEGV, SIGSYS, SIGTRAP];
 
 /// The numbers that the C library reserves for its threads.
 const RESERVED: [i32; 2] = [32, 33];
@@ -115,10 +114,7 @@ pub(crate) fn catch(terminal: Option<&Terminal>) -> io::Result<(Stops, Signals)>
     let others = SignalsInfo::new(others)?;
     let stops = SignalsInfo::new(&stops)?;
     unblock_signals()?;
-    let stops = Stops {
-        caught: stops,
-        origin,
-    };
+    let stops = Stops { caught: stops, origin };
     let signals = Signals {
         caught: others,
         origin,
@@ -178,10 +174,7 @@ impl Stream for Signals {
                 _ if self.origin.is_for_others(&origin) => {}
                 signal => {
                     let from_terminal = self.origin.is_from_terminal(&origin);
-                    return Poll::Ready(Some(SignalEvent::Forward {
-                        signal,
-                        from_terminal,
-                    }));
+                    return Poll::Ready(Some(SignalEvent::Forward { signal, from_terminal }));
                 }
             }
         }

@@ -33,22 +33,14 @@ pub(crate) fn prepare_child(command: &mut Command, ignored: Vec<i32>) {
 fn before_exec(parent: Pid, ignored: &[i32]) -> io::Result<()> {
     unblock_signals()?;
     for signal in 1..=LAST_SIGNAL {
-        let action = if ignored.contains(&signal) {
-            libc::SIG_IGN
-        } else {
-            libc::SIG_DFL
-        };
+        let action = if ignored.contains(&signal) { libc::SIG_IGN } else { libc::SIG_DFL };
         // SAFETY: neither action is a handler. Signals that cannot be changed, and those that the C
         // library reserves, are refused with an error that has no meaning here.
         unsafe { libc::signal(signal, action) };
     }
     set_parent_process_death_signal(Some(Signal::KILL))?;
     // If the parent ended before that call, the kernel will not send the signal.
-    if getppid() == Some(parent) {
-        Ok(())
-    } else {
-        Err(io::Error::from_raw_os_error(libc::ECHILD))
-    }
+    if getppid() == Some(parent) { Ok(()) } else { Err(io::Error::from_raw_os_error(libc::ECHILD)) }
 }
 
 /// Lets `command` lead a session of its own.
@@ -82,11 +74,7 @@ fn set_mask(how: libc::c_int, signals: &[libc::c_int]) -> io::Result<()> {
         }
         libc::sigprocmask(how, set.as_ptr(), ptr::null_mut())
     };
-    if status == 0 {
-        Ok(())
-    } else {
-        Err(io::Error::last_os_error())
-    }
+    if status == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
 /// Sets or removes a variable of taskbeat's own environment. Call it while there is only one thread.

@@ -80,10 +80,7 @@ impl Systemd {
     /// Starts to notify the systemd that the environment names, if there is one.
     pub(crate) fn start() -> Self {
         let socket = std::env::var_os(SOCKET).filter(|socket| !socket.is_empty());
-        Self {
-            sender: socket.and_then(DatagramSender::start),
-            ..Self::default()
-        }
+        Self { sender: socket.and_then(DatagramSender::start), ..Self::default() }
     }
 
     fn notify(&self, states: &[NotifyState<'_>]) {
@@ -118,10 +115,7 @@ impl DatagramSender {
         };
         let thread = thread::Builder::new().name("systemd".to_owned());
         thread.spawn(run).ok()?;
-        Some(Self {
-            datagrams: Some(datagrams),
-            sent,
-        })
+        Some(Self { datagrams: Some(datagrams), sent })
     }
 }
 
@@ -158,10 +152,7 @@ fn send(socket: &OsStr, datagram: &str) -> io::Result<()> {
 /// True once the runner was started, or is being looked for.
 fn is_ready(turn: &Turn<'_>) -> bool {
     let looking = turn.runner.kind() == RunnerKind::Followed
-        && turn
-            .done
-            .iter()
-            .any(|done| done.action == Action::StartRunner);
+        && turn.done.iter().any(|done| done.action == Action::StartRunner);
     looking || turn.event == Event::RunnerStarted
 }
 

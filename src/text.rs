@@ -19,10 +19,7 @@ pub(crate) fn duration(duration: Duration) -> String {
 /// The largest unit that fits, as in `12 min`.
 pub(crate) fn coarse(duration: Duration) -> String {
     let seconds = duration.as_secs();
-    match [(86_400, "d"), (3600, "h"), (60, "min")]
-        .into_iter()
-        .find(|(unit, _)| seconds >= *unit)
-    {
+    match [(86_400, "d"), (3600, "h"), (60, "min")].into_iter().find(|(unit, _)| seconds >= *unit) {
         Some((unit, name)) => format!("{} {name}", seconds / unit),
         None => "less than 1 min".to_owned(),
     }

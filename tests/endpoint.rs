@@ -1,9 +1,6 @@
 //! The built-in endpoint over loopback sockets, called by the AWS SDK or with raw requests.
 
-#![expect(
-    clippy::unwrap_used,
-    reason = "helpers of tests fail by panicking, as tests do"
-)]
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail by panicking, as tests do")]
 
 use std::io;
 use std::net::SocketAddr;
@@ -26,9 +23,7 @@ type HeartbeatError = SdkError<ReportTaskRunnerHeartbeatError>;
 /// Starts an endpoint on a free port; it ends with the test's runtime.
 async fn start(script: &str) -> (SocketAddr, Receiver<Played>) {
     let any_port = SocketAddr::from(([127, 0, 0, 1], 0));
-    let endpoint = Endpoint::bind(any_port, script.parse().unwrap())
-        .await
-        .unwrap();
+    let endpoint = Endpoint::bind(any_port, script.parse().unwrap()).await.unwrap();
     let addr = endpoint.addr();
     let (sender, played) = channel();
     tokio::spawn(endpoint.serve(move |played| sender.send(played).unwrap()));
@@ -50,14 +45,8 @@ fn client(addr: SocketAddr, timeouts: TimeoutConfig) -> Client {
 
 /// Sends one heartbeat and returns `terminate`.
 async fn heartbeat(client: &Client, taskrunner_id: &str) -> Result<bool, HeartbeatError> {
-    let call = client
-        .report_task_runner_heartbeat()
-        .taskrunner_id(taskrunner_id);
-    let output = call
-        .worker_group("wg")
-        .hostname("runner.example")
-        .send()
-        .await?;
+    let call = client.report_task_runner_heartbeat().taskrunner_id(taskrunner_id);
+    let output = call.worker_group("wg").hostname("runner.example").send().await?;
     assert!(output.request_id().is_some_and(|id| id.len() == 36));
     Ok(output.terminate())
 }
@@ -65,9 +54,7 @@ async fn heartbeat(client: &Client, taskrunner_id: &str) -> Result<bool, Heartbe
 /// The error that the first step of a script is for the SDK.
 async fn first_error(script: &str) -> HeartbeatError {
     let (addr, _played) = start(script).await;
-    heartbeat(&client(addr, TimeoutConfig::disabled()), "tr")
-        .await
-        .unwrap_err()
+    heartbeat(&client(addr, TimeoutConfig::disabled()), "tr").await.unwrap_err()
 }
 
 /// A signed heartbeat, as bytes on the wire.
@@ -111,18 +98,8 @@ async fn each_task_runner_gets_the_script_from_its_beginning() {
 async fn errors_have_the_codes_and_statuses_of_the_service() {
     let cases = [
         ("throttle", "ThrottlingException", 400, "Rate exceeded"),
-        (
-            "error",
-            "InternalServiceError",
-            500,
-            "An internal service error",
-        ),
-        (
-            "reject",
-            "AccessDeniedException",
-            400,
-            "is not authorized to perform: datapipeline:",
-        ),
+        ("error", "InternalServiceError", 500, "An internal service error"),
+        ("reject", "AccessDeniedException", 400, "is not authorized to perform: datapipeline:"),
     ];
     for (script, code, status, message) in cases {
         let error = first_error(script).await;
@@ -130,10 +107,7 @@ async fn errors_have_the_codes_and_statuses_of_the_service() {
         assert_eq!(error.raw_response().unwrap().status().as_u16(), status);
         assert!(error.message().unwrap().contains(message), "{error:?}");
         assert!(error.request_id().is_some());
-        let modelled = error
-            .as_service_error()
-            .unwrap()
-            .is_internal_service_error();
+        let modelled = error.as_service_error().unwrap().is_internal_service_error();
         assert_eq!(modelled, script == "error");
     }
 }
@@ -141,15 +115,8 @@ async fn errors_have_the_codes_and_statuses_of_the_service() {
 #[tokio::test]
 async fn an_invalid_request_is_refused_and_consumes_no_step() {
     let (addr, played) = start("ok").await;
-    let error = heartbeat(&client(addr, TimeoutConfig::disabled()), "")
-        .await
-        .unwrap_err();
-    assert!(
-        error
-            .as_service_error()
-            .unwrap()
-            .is_invalid_request_exception()
-    );
+    let error = heartbeat(&client(addr, TimeoutConfig::disabled()), "").await.unwrap_err();
+    assert!(error.as_service_error().unwrap().is_invalid_request_exception());
     assert!(error.message().unwrap().contains("'taskrunnerId'"));
     assert!(played.try_recv().is_err());
 }
@@ -182,21 +149,14 @@ async fn a_reset_comes_in_the_middle_of_the_reply() {
 #[tokio::test]
 async fn a_reset_is_a_failure_for_the_sdk() {
     let error = first_error("reset").await;
-    assert_eq!(
-        error
-            .raw_response()
-            .map(|response| response.status().as_u16()),
-        Some(200)
-    );
+    assert_eq!(error.raw_response().map(|response| response.status().as_u16()), Some(200));
     assert!(error.as_service_error().is_none(), "{error:?}");
 }
 
 #[tokio::test]
 async fn a_hang_lasts_until_the_client_times_out() {
     let (addr, played) = start("hang,ok").await;
-    let timeouts = TimeoutConfig::builder()
-        .operation_timeout(Duration::from_millis(200))
-        .build();
+    let timeouts = TimeoutConfig::builder().operation_timeout(Duration::from_millis(200)).build();
     let client = client(addr, timeouts);
     let error = heartbeat(&client, "tr").await.unwrap_err();
     assert!(matches!(error, SdkError::TimeoutError(_)), "{error:?}");

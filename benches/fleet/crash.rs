@@ -15,11 +15,8 @@ const PAUSE: Duration = Duration::from_millis(200);
 
 /// The delays before the restarts of a unit, of which the last one repeats: `RestartSec=` of
 /// systemd/taskbeat.service, and the steps of systemd/drop-ins/restarts.conf.
-const DELAYS: [Duration; 3] = [
-    Duration::from_secs(10),
-    Duration::from_secs(95),
-    Duration::from_mins(15),
-];
+const DELAYS: [Duration; 3] =
+    [Duration::from_secs(10), Duration::from_secs(95), Duration::from_mins(15)];
 
 /// The way in which taskbeat meets the next runner.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -36,20 +33,14 @@ impl CrashLoop {
     /// A host whose runner starts for the first time.
     pub(crate) fn boot(self, now: Time) -> Box<dyn Beat> {
         match self {
-            Self::Child => Box::new(Child {
-                started: now,
-                restarts: 0,
-            }),
+            Self::Child => Box::new(Child { started: now, restarts: 0 }),
             Self::Followed => {
                 let followed = Followed {
                     agent: boot(RunnerKind::Followed, now, INTERVAL),
                     is_up: true,
                     change: now + LIFE,
                 };
-                Box::new(Lookahead {
-                    present: followed.clone(),
-                    future: followed,
-                })
+                Box::new(Lookahead { present: followed.clone(), future: followed })
             }
         }
     }

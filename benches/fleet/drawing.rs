@@ -65,10 +65,7 @@ pub(crate) fn draw(rows: &[Row]) -> String {
 }
 
 fn after_the_outage(svg: &mut String, rows: &[Row]) {
-    let panel = Panel {
-        left: LEFT[0],
-        most: (MINUTES, MOST),
-    };
+    let panel = Panel { left: LEFT[0], most: (MINUTES, MOST) };
     let title = format!("{FITS} runners, back from an outage of 30 min: acknowledged per second");
     frame(svg, &panel, &title, "minutes after the outage");
     for minutes in [0.0, 15.0, 30.0, 45.0, 60.0] {
@@ -78,11 +75,7 @@ fn after_the_outage(svg: &mut String, rows: &[Row]) {
         y_tick(svg, &panel, rate, &rate.to_string());
     }
     let limit = f64::from(limit::PER_SECOND);
-    mark(
-        svg,
-        (panel.left, panel.y(limit)),
-        (panel.x(MINUTES), panel.y(limit)),
-    );
+    mark(svg, (panel.left, panel.y(limit)), (panel.x(MINUTES), panel.y(limit)));
     for (kind, measure) in played(rows, Scenario::Outage, FITS) {
         let mut points = String::new();
         let mut minute = 0.0;
@@ -97,10 +90,7 @@ fn after_the_outage(svg: &mut String, rows: &[Row]) {
 }
 
 fn gaps(svg: &mut String, rows: &[Row]) {
-    let panel = Panel {
-        left: LEFT[1],
-        most: (SHARES, DECADES),
-    };
+    let panel = Panel { left: LEFT[1], most: (SHARES, DECADES) };
     let title = format!("{TOO_MANY} runners, twice what fits: share of the gaps that are longer");
     let share = limit::fair_share(TOO_MANY, INTERVAL);
     let below = format!("gap between acknowledged heartbeats, in fair shares of {share:?}");
@@ -128,9 +118,7 @@ fn gaps(svg: &mut String, rows: &[Row]) {
 
 fn played(rows: &[Row], scenario: Scenario, size: u32) -> impl Iterator<Item = (Kind, &Measure)> {
     let of_it = move |row: &&Row| row.scenario == scenario && row.size == size;
-    rows.iter()
-        .filter(of_it)
-        .map(|row| (row.kind, &row.measure))
+    rows.iter().filter(of_it).map(|row| (row.kind, &row.measure))
 }
 
 /// Acknowledged heartbeats per second, for each step.
@@ -164,10 +152,7 @@ fn x_tick(svg: &mut String, panel: &Panel, value: f64, name: &str) {
 
 fn y_tick(svg: &mut String, panel: &Panel, value: f64, name: &str) {
     let (from, to, y) = (panel.left, panel.left + WIDTH, panel.y(value));
-    push(
-        svg,
-        format_args!("<path d=\"M{from},{y:.1}H{to}\" stroke=\"#ddd\"/>\n"),
-    );
+    push(svg, format_args!("<path d=\"M{from},{y:.1}H{to}\" stroke=\"#ddd\"/>\n"));
     text(svg, (panel.left - 8.0, y + 4.0), "end", name);
 }
 
@@ -188,10 +173,7 @@ fn line(svg: &mut String, kind: Kind, points: &str) {
         Kind::Taskbeat | Kind::Scaled => ("#0a8a4a", 2.5),
     };
     let stroke = format!("stroke=\"{colour}\" stroke-width=\"{width}\"");
-    push(
-        svg,
-        format_args!("<polyline points=\"{points}\" fill=\"none\" {stroke}/>\n"),
-    );
+    push(svg, format_args!("<polyline points=\"{points}\" fill=\"none\" {stroke}/>\n"));
 }
 
 fn text(svg: &mut String, at: (f64, f64), anchor: &str, words: &str) {

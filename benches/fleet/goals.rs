@@ -33,9 +33,7 @@ fn met(rows: &[Row], kind: Kind, seeds: &[u64]) -> bool {
         if goals(scenario, size, &row.measure).is_empty() {
             continue;
         }
-        met &= worst(size, seeds, |seed| {
-            goals(scenario, size, &play(scenario, size, kind, seed))
-        });
+        met &= worst(size, seeds, |seed| goals(scenario, size, &play(scenario, size, kind, seed)));
     }
     met
 }
@@ -48,11 +46,8 @@ fn met_beside(crash_loop: CrashLoop, seeds: &[u64]) -> bool {
     worst(CRASHING_FLEET, seeds, |seed| {
         let [beside, without] = [scenario, Scenario::Reload(None)]
             .map(|scenario| figures(&play(scenario, CRASHING_FLEET, kind, seed)));
-        let goal = |((name, beside), (_, without))| Goal {
-            name,
-            found: beside / without,
-            limit: WORSE,
-        };
+        let goal =
+            |((name, beside), (_, without))| Goal { name, found: beside / without, limit: WORSE };
         beside.into_iter().zip(without).map(goal).collect()
     })
 }

@@ -18,10 +18,7 @@ pub(crate) struct Limit {
 
 impl Limit {
     pub(crate) fn full() -> Self {
-        Self {
-            tokens: f64::from(BURST),
-            at: Time::ZERO,
-        }
+        Self { tokens: f64::from(BURST), at: Time::ZERO }
     }
 
     /// True if a call at `now` is allowed.

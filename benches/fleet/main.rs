@@ -42,9 +42,7 @@ fn main() -> ExitCode {
     // `cargo bench` passes it. Without it this is a quick test of the bench, in a debug build.
     let in_full = args.iter().any(|arg| arg == "--bench");
     let mut plain = args.iter().filter(|arg| !arg.starts_with("--"));
-    let drawing = plain
-        .next()
-        .map_or("benches/fleet/fleet.svg".into(), PathBuf::from);
+    let drawing = plain.next().map_or("benches/fleet/fleet.svg".into(), PathBuf::from);
     let Ok(seed) = plain.next().map_or(Ok(SEED), |seed| seed.parse()) else {
         eprintln!("fleet: the seed is a whole number");
         return ExitCode::FAILURE;
@@ -59,12 +57,7 @@ fn main() -> ExitCode {
             for kind in Kind::ALL {
                 let measure = play(scenario, *size, kind, seed);
                 println!("{}", table::line(scenario, *size, kind, &measure));
-                rows.push(Row {
-                    scenario,
-                    size: *size,
-                    kind,
-                    measure,
-                });
+                rows.push(Row { scenario, size: *size, kind, measure });
             }
         }
         println!();
@@ -92,9 +85,5 @@ fn main() -> ExitCode {
         println!("\nFor the README:\n\n{}", table::summary(&rows));
         println!("\nDrawn to {}.", drawing.display());
     }
-    if met {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    }
+    if met { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

@@ -33,10 +33,7 @@ pub(crate) struct Measure {
 impl Measure {
     /// Gaps count from `blamed` at the earliest.
     pub(crate) fn new(watched: Range<Time>, blamed: Time, booted: Vec<Option<Time>>) -> Self {
-        let seen = |last| Seen {
-            last,
-            acknowledged: false,
-        };
+        let seen = |last| Seen { last, acknowledged: false };
         Self {
             watched,
             blamed,

@@ -78,20 +78,9 @@ impl Kind {
     /// A runner that boots now.
     pub(crate) fn boot(self, now: Time) -> Box<dyn Beat> {
         match self {
-            Self::Tick => Box::new(Tick {
-                due: now,
-                attempts: 1,
-                failures: 0,
-            }),
-            Self::SdkTick => Box::new(Tick {
-                due: now,
-                attempts: 3,
-                failures: 0,
-            }),
-            Self::FullJitter => Box::new(FullJitter {
-                started: now,
-                failures: 0,
-            }),
+            Self::Tick => Box::new(Tick { due: now, attempts: 1, failures: 0 }),
+            Self::SdkTick => Box::new(Tick { due: now, attempts: 3, failures: 0 }),
+            Self::FullJitter => Box::new(FullJitter { started: now, failures: 0 }),
             Self::Taskbeat => Box::new(Core::boot(now, 1)),
             Self::Scaled => Box::new(Core::boot(now, SCALE)),
         }
@@ -123,12 +112,7 @@ pub(crate) fn boot(runner: RunnerKind, now: Time, interval: Duration) -> Agent {
 
 /// The end of a heartbeat, as an event of the core.
 pub(crate) fn ended(outcome: CallResult, rng: &mut Rng) -> Event {
-    let failed = |class| {
-        Outcome::Failed(Failure {
-            class,
-            retry_after: None,
-        })
-    };
+    let failed = |class| Outcome::Failed(Failure { class, retry_after: None });
     let outcome = match outcome {
         CallResult::Acknowledged => Outcome::Acknowledged { terminate: false },
         CallResult::Throttled => failed(FailureClass::Throttled),

@@ -138,11 +138,7 @@ pub(crate) fn play(scenario: Scenario, size: u32, kind: Kind, seed: u64) -> Meas
     let outage = scenario.outage();
     let watched = scenario.watched();
     let mut reload = scenario.reload();
-    let mut fleet = Fleet {
-        runners: Vec::new(),
-        next: Vec::new(),
-        calls: BinaryHeap::new(),
-    };
+    let mut fleet = Fleet { runners: Vec::new(), next: Vec::new(), calls: BinaryHeap::new() };
     let mut booted = Vec::new();
     for (runner, _) in (0..size).enumerate() {
         let now = Time::ZERO + scenario.boot().mul_f64(rng.f64());

@@ -41,9 +41,7 @@ pub(crate) fn name(scenario: Scenario, kind: Kind) -> &'static str {
 pub(crate) fn line(scenario: Scenario, size: u32, kind: Kind, measure: &Measure) -> String {
     let least = limit::least(size).as_secs_f64();
     let none = || "-".to_owned();
-    let mut after = measure
-        .all_acknowledged()
-        .map_or("never".to_owned(), seconds);
+    let mut after = measure.all_acknowledged().map_or("never".to_owned(), seconds);
     let mut times = match measure.all_acknowledged() {
         Some(after) if least > 0.0 => format!("{:.2}", after.as_secs_f64() / least),
         Some(_) | None => none(),

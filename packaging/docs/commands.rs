@@ -30,10 +30,7 @@ const ENVIRONMENT: &[(&str, &str)] = &[
         "HTTPS_PROXY, HTTP_PROXY, ALL_PROXY, NO_PROXY",
         "The proxy, and the hosts that are reached without it.",
     ),
-    (
-        "SSL_CERT_FILE, SSL_CERT_DIR",
-        "Root certificates to use instead of the system's.",
-    ),
+    ("SSL_CERT_FILE, SSL_CERT_DIR", "Root certificates to use instead of the system's."),
     (
         "NOTIFY_SOCKET, WATCHDOG_USEC, JOURNAL_STREAM",
         "Set by systemd, for the status, the watchdog and the format of the log.",
@@ -55,17 +52,11 @@ const FILES: &[(&str, &str)] = &[
         "/usr/share/taskbeat/drop-ins",
         "Examples that adapt the services to a runner that needs more than they allow.",
     ),
-    (
-        "/etc/ssl/certs",
-        "The root certificates that authenticate the service.",
-    ),
+    ("/etc/ssl/certs", "The root certificates that authenticate the service."),
 ];
 
 const EXAMPLES: &[(&str, &str)] = &[
-    (
-        "Rehearse a runner, with no account and no network:",
-        "taskbeat rehearse -- /opt/etl/runner",
-    ),
+    ("Rehearse a runner, with no account and no network:", "taskbeat rehearse -- /opt/etl/runner"),
     (
         "Send one heartbeat:",
         "taskbeat once --taskrunner-id etl-1 --worker-group etl --region us-east-1",
@@ -105,10 +96,7 @@ pub(crate) fn pages() -> Result<Vec<Page>, Box<dyn Error>> {
     for (purpose, line) in EXAMPLES {
         entry(&mut overview, [roman(*purpose)], &format!("`{line}`"));
     }
-    see_also(
-        &mut overview,
-        &["`taskbeat.toml`(5)", "`systemctl`(1)", "`journalctl`(1)"],
-    );
+    see_also(&mut overview, &["`taskbeat.toml`(5)", "`systemctl`(1)", "`journalctl`(1)"]);
     let mut pages = vec![page(&command, &overview)?];
     for subcommand in command.get_subcommands() {
         let mut end = exit_status(subcommand)?;
@@ -150,9 +138,7 @@ fn exit_status(command: &Command) -> Result<Roff, Box<dyn Error>> {
     let text = command.get_after_long_help().ok_or("no exit status")?;
     for line in text.to_string().lines().skip(1) {
         let line = line.trim();
-        let (status, cause) = line
-            .split_once("  ")
-            .ok_or("an exit status without a cause")?;
+        let (status, cause) = line.split_once("  ").ok_or("an exit status without a cause")?;
         section.control("TP", []).text([bold(status)]);
         section.text(prose(&format!("{}.", cause.trim())));
     }

@@ -18,10 +18,7 @@ pub(crate) fn page() -> Result<Roff, Box<dyn Error>> {
     let blocks: Vec<Block> = FILE.split("\n\n").map(Block::new).collect();
     let (about, blocks) = blocks.split_first().ok_or("the file is empty")?;
     let mut page = Roff::new();
-    page.control(
-        "TH",
-        ["taskbeat.toml", "5", "\"\"", VERSION, "File Formats"],
-    );
+    page.control("TH", ["taskbeat.toml", "5", "\"\"", VERSION, "File Formats"]);
     ragged(&mut page);
     page.control("SH", ["NAME"])
         .text([roman("taskbeat.toml - configuration of taskbeat")])
@@ -65,11 +62,7 @@ struct Block {
 
 impl Block {
     fn new(text: &'static str) -> Self {
-        let mut block = Self {
-            comment: String::new(),
-            key: None,
-            example: "",
-        };
+        let mut block = Self { comment: String::new(), key: None, example: "" };
         let mut comment = Vec::new();
         for line in text.trim().lines() {
             match (line.strip_prefix("# "), line.split_once(" = ")) {

@@ -15,8 +15,7 @@ pub(crate) fn entry(page: &mut Roff, head: impl Into<Vec<Inline>>, text: &str) {
 }
 
 pub(crate) fn see_also(page: &mut Roff, others: &[&str]) {
-    page.control("SH", ["SEE ALSO"])
-        .text(prose(&others.join(", ")));
+    page.control("SH", ["SEE ALSO"]).text(prose(&others.join(", ")));
 }
 
 /// Text with its parts in backticks in bold.

@@ -36,9 +36,7 @@ impl Access {
         credentials: &Credentials,
     ) -> Self {
         let id = credentials.access_key_id();
-        let ends = id
-            .get(..SHOWN)
-            .zip(id.get(id.len().saturating_sub(SHOWN)..));
+        let ends = id.get(..SHOWN).zip(id.get(id.len().saturating_sub(SHOWN)..));
         let (start, end) = ends.unwrap_or_default();
         let expiry = credentials.expiry().map(DateTime::from);
         Self {
@@ -53,13 +51,7 @@ impl Access {
 
 impl fmt::Display for Access {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self {
-            region,
-            endpoint,
-            credentials,
-            key_id,
-            expires,
-        } = self;
+        let Self { region, endpoint, credentials, key_id, expires } = self;
         write!(
             f,
             "region {region}; endpoint {endpoint}; credentials from {credentials}: \

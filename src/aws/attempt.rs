@@ -63,15 +63,10 @@ where
         let _ = sender.send(done.unwrap_or_else(|panic| Err(panicked(&*panic))));
     };
     let thread = thread::Builder::new().name("heartbeat".to_owned());
-    thread
-        .spawn(main)
-        .map_err(|error| format!("cannot start a thread: {error}"))?;
+    thread.spawn(main).map_err(|error| format!("cannot start a thread: {error}"))?;
     let Ok(done) = timeout(limit, result).await else {
         let doing = stage.lock().unwrap_or_else(PoisonError::into_inner);
-        return Err(format!(
-            "timed out after {} {doing}",
-            format_duration(limit)
-        ));
+        return Err(format!("timed out after {} {doing}", format_duration(limit)));
     };
     done.unwrap_or_else(|_| Err("the thread ended without a result".to_owned()))
 }

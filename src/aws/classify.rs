@@ -16,10 +16,7 @@ where
     SdkError<E>: ProvideErrorMetadata,
 {
     let Some(response) = error.raw_response() else {
-        return Failure {
-            class: FailureClass::Transient,
-            retry_after: None,
-        };
+        return Failure { class: FailureClass::Transient, retry_after: None };
     };
     let class = match (error.code(), response.status().as_u16()) {
         (Some(code), _) if THROTTLING_ERRORS.contains(&code) => FailureClass::Throttled,
@@ -29,10 +26,7 @@ where
         (_, 400..500) => FailureClass::Rejected,
         _ => FailureClass::Transient,
     };
-    Failure {
-        class,
-        retry_after: retry_after(response),
-    }
+    Failure { class, retry_after: retry_after(response) }
 }
 
 /// How long the service asks to wait: in milliseconds by its own header, in seconds by that of

@@ -89,10 +89,7 @@ impl Connection {
     /// A connection to an endpoint on loopback that accepts any region and credentials. It reads
     /// no files and uses no proxy.
     pub(crate) fn rehearsal(aws: AwsSettings, interval: Duration) -> Self {
-        Self {
-            rehearsal: true,
-            ..Self::new(aws, interval)
-        }
+        Self { rehearsal: true, ..Self::new(aws, interval) }
     }
 
     /// The time limit of an attempt.
@@ -132,10 +129,7 @@ impl Connection {
             .timeout_config(TimeoutConfig::disabled())
             .http_client(Http::direct());
         config.set_endpoint_url(self.aws.endpoint_url.clone());
-        Client {
-            sdk: aws_sdk_datapipeline::Client::from_conf(config.build()),
-            advice: None,
-        }
+        Client { sdk: aws_sdk_datapipeline::Client::from_conf(config.build()), advice: None }
     }
 
     /// The identity without placeholders and the access that a heartbeat would have. Sends
@@ -231,10 +225,7 @@ impl Connection {
         }
         stage("asking the EC2 metadata service for the region");
         let of_instance = ImdsRegionProvider::builder().configure(direct).build();
-        of_instance
-            .region()
-            .await
-            .ok_or_else(|| NO_REGION.to_owned())
+        of_instance.region().await.ok_or_else(|| NO_REGION.to_owned())
     }
 
     fn loader(&self, profiles: &Profiles, http: &Http, region: &Region) -> ConfigLoader {
@@ -278,7 +269,5 @@ async fn endpoint(shared: &SdkConfig, chosen: Option<&str>) -> Result<String, St
     let none = |error: &(dyn Error + 'static)| format!("no endpoint: {}", chain(error));
     let params = params.map_err(|error| none(&error))?;
     let endpoint = DefaultResolver::new().resolve_endpoint(&params).await;
-    endpoint
-        .map(|endpoint| endpoint.url().to_owned())
-        .map_err(|error| none(&*error))
+    endpoint.map(|endpoint| endpoint.url().to_owned()).map_err(|error| none(&*error))
 }

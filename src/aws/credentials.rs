@@ -78,13 +78,8 @@ const LOGIN_SESSION: &str = "it uses `aws login`, which taskbeat does not have; 
     with credential_process = aws configure export-credentials --profile NAME --format process";
 
 /// Keys of a profile that come before `credential_process`.
-const BEFORE_PROCESS: [&str; 5] = [
-    "credential_source",
-    "web_identity_token_file",
-    "sso_session",
-    "sso_start_url",
-    "role_arn",
-];
+const BEFORE_PROCESS: [&str; 5] =
+    ["credential_source", "web_identity_token_file", "sso_session", "sso_start_url", "role_arn"];
 
 /// The places in their order. The first that has credentials wins; one that fails ends the search.
 #[derive(Clone, Debug)]
@@ -133,10 +128,7 @@ impl Chain {
             }
         }
         let (last, reason) = absent.pop().unzip();
-        let places: Vec<_> = absent
-            .iter()
-            .map(|(source, _)| source.to_string())
-            .collect();
+        let places: Vec<_> = absent.iter().map(|(source, _)| source.to_string()).collect();
         Err(match last.and_then(|source| source.profile.clone()) {
             Some(pinned) => NoCredentials::NotInProfile(pinned),
             None => NoCredentials::Nowhere(places.join(", "), reason.unwrap_or_default()),

@@ -58,11 +58,7 @@ pub(super) enum HttpError {
     #[error("TLS handshake with {0} failed: {1}")]
     Tls(Peer, io::Error),
     #[error("{proxy} refused to connect to {target}: HTTP {status}")]
-    Refused {
-        proxy: Peer,
-        target: Peer,
-        status: StatusCode,
-    },
+    Refused { proxy: Peer, target: Peer, status: StatusCode },
     #[error("connection to {0} broke: {1}")]
     Broken(Peer, String),
     #[error("no answer from {0} within {1}")]
@@ -155,11 +151,7 @@ impl Http {
         if peer.tls {
             stream = self.encrypt(&peer, stream).await?;
         }
-        Ok(Link {
-            peer,
-            stream,
-            proxy: None,
-        })
+        Ok(Link { peer, stream, proxy: None })
     }
 
     async fn encrypt(
@@ -182,9 +174,9 @@ impl Http {
         };
         match connected {
             Ok(stream) => Ok(Box::new(stream)),
-            Err(error) if is_untrusted(&error) => Err(HttpError::Untrusted(format!(
-                "TLS handshake with {peer} failed: {error}"
-            ))),
+            Err(error) if is_untrusted(&error) => {
+                Err(HttpError::Untrusted(format!("TLS handshake with {peer} failed: {error}")))
+            }
             Err(error) => Err(HttpError::Tls(peer.clone(), error)),
         }
     }

@@ -21,10 +21,7 @@ const LAYERS: [(&str, &str); 12] = [
     ("the credential provider was not enabled", ""),
     ("an error occurred while loading credentials", ""),
     ("the credentials provider was not properly configured", ""),
-    (
-        "Acknowledgement read_after_deserialization interceptor encountered an error",
-        "",
-    ),
+    ("Acknowledgement read_after_deserialization interceptor encountered an error", ""),
 ];
 
 /// Where the useful part of a text ends: what follows is a list of JSON tokens or a dump.

@@ -43,10 +43,7 @@ impl Metadata {
     fn new(config: &ProviderConfig) -> Self {
         // The next heartbeat tries again, with a new token: the SDK would keep a refused one.
         let client = Client::builder().configure(config).max_attempts(1);
-        Self {
-            client: client.build(),
-            known: BTreeMap::new(),
-        }
+        Self { client: client.build(), known: BTreeMap::new() }
     }
 
     async fn fill(&mut self, text: &str) -> Result<String, String> {
@@ -95,9 +92,7 @@ impl Metadata {
 /// True for a host name or an instance id.
 fn is_name(text: &str) -> bool {
     (1..=LONGEST).contains(&text.len())
-        && text
-            .bytes()
-            .all(|byte| byte.is_ascii_alphanumeric() || b"-._".contains(&byte))
+        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._".contains(&byte))
 }
 
 #[cfg(test)]

@@ -68,12 +68,7 @@ struct Report {
 impl DataPipeline {
     /// Reads and asks nothing before the first heartbeat.
     pub(crate) fn new(connection: Connection, identity: Identity) -> Self {
-        Self {
-            connection,
-            identity,
-            kept: Kept::default(),
-            in_flight: None,
-        }
+        Self { connection, identity, kept: Kept::default(), in_flight: None }
     }
 
     /// Uses `connection` from the next heartbeat on.
@@ -124,16 +119,9 @@ impl Drop for DataPipeline {
 impl Report {
     /// The service has not seen the heartbeat.
     fn not_sent(message: String) -> Self {
-        let failure = Failure {
-            class: FailureClass::Transient,
-            retry_after: None,
-        };
+        let failure = Failure { class: FailureClass::Transient, retry_after: None };
         Self {
-            response: Response {
-                outcome: Outcome::Failed(failure),
-                message,
-                request_id: None,
-            },
+            response: Response { outcome: Outcome::Failed(failure), message, request_id: None },
             untrusted: false,
         }
     }
@@ -194,9 +182,7 @@ async fn heartbeat(
     Ok(match sent {
         Ok(output) => Report {
             response: Response {
-                outcome: Outcome::Acknowledged {
-                    terminate: output.terminate(),
-                },
+                outcome: Outcome::Acknowledged { terminate: output.terminate() },
                 message: String::new(),
                 request_id: output.request_id().map(str::to_owned),
             },

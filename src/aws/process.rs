@@ -38,10 +38,7 @@ struct Output {
 
 impl CredentialProcess {
     async fn credentials(&self) -> Result<Credentials, String> {
-        stage(format!(
-            "running credential_process of profile {}",
-            self.profile
-        ));
+        stage(format!("running credential_process of profile {}", self.profile));
         let mut command = Command::new("/bin/sh");
         command.args(["-c", &self.command]).stdin(Stdio::null());
         // What it writes to stderr may hold secrets, and taskbeat's stderr is the log.

@@ -16,11 +16,7 @@ use super::messages::chain;
 /// The files, their default paths below the home directory, and the variables that name others.
 const FILES: [(EnvConfigFileKind, &str, &str); 2] = [
     (EnvConfigFileKind::Config, "config", "AWS_CONFIG_FILE"),
-    (
-        EnvConfigFileKind::Credentials,
-        "credentials",
-        "AWS_SHARED_CREDENTIALS_FILE",
-    ),
+    (EnvConfigFileKind::Credentials, "credentials", "AWS_SHARED_CREDENTIALS_FILE"),
 ];
 
 /// The contents of both files, and the profile that is in force.
@@ -56,11 +52,7 @@ impl Profiles {
             let paths = paths.join(" or ");
             return Err(format!("profile {name} is not defined in {paths}"));
         }
-        Ok(Self {
-            name: name.unwrap_or("default").to_owned(),
-            set,
-            files,
-        })
+        Ok(Self { name: name.unwrap_or("default").to_owned(), set, files })
     }
 
     /// The files, for the parts of the SDK that read them again, and `more` of a config file after
@@ -91,9 +83,7 @@ impl Profiles {
             let (url, _) = value.load(&environment, Some(&self.set))?;
             Some(url.into_owned()).filter(|url| Some(url) != global.as_ref())
         };
-        of_service("data_pipeline")
-            .or_else(|| of_service("data-pipeline"))
-            .or(global)
+        of_service("data_pipeline").or_else(|| of_service("data-pipeline")).or(global)
     }
 
     /// The profile, and those whose credentials it uses (`source_profile`), one after the other.

@@ -43,11 +43,9 @@ fn dispatch(invocation: Invocation) -> ExitCode {
         Invocation::Once(options) => once::once(&options),
         Invocation::Check { options, online } => check::check(&options, online),
         Invocation::Status { options, json } => status::status(&options, json),
-        Invocation::Rehearse {
-            options,
-            script,
-            listen,
-        } => rehearse::rehearse(&options, &script, listen),
+        Invocation::Rehearse { options, script, listen } => {
+            rehearse::rehearse(&options, &script, listen)
+        }
     };
     match outcome {
         Ok(exit) => exit.into(),

@@ -29,19 +29,17 @@ impl CliError {
 }
 
 pub(super) fn load(options: &Options) -> Result<Config, CliError> {
-    config::load(options, std::env::vars_os()).map_err(|errors| CliError {
-        message: errors.to_string(),
-        exit: Exit::CONFIG,
-    })
+    config::load(options, std::env::vars_os())
+        .map_err(|errors| CliError { message: errors.to_string(), exit: Exit::CONFIG })
 }
 
 /// Prints to stdout. A reader that has closed it is no error.
 pub(super) fn print(text: &impl Display) -> Result<(), CliError> {
     let mut stdout = io::stdout().lock();
     match write!(stdout, "{text}").and_then(|()| stdout.flush()) {
-        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(CliError::internal(&format!(
-            "cannot write to stdout: {error}"
-        ))),
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+            Err(CliError::internal(&format!("cannot write to stdout: {error}")))
+        }
         _ => Ok(()),
     }
 }
@@ -64,8 +62,5 @@ pub(super) fn start_log(config: &Config) -> Result<Log, CliError> {
 /// The runtime of the main thread, on which children are started: the kernel kills a child when the
 /// thread that started it ends.
 pub(super) fn runtime() -> Result<Runtime, CliError> {
-    Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|error| CliError::internal(&error))
+    Builder::new_current_thread().enable_all().build().map_err(|error| CliError::internal(&error))
 }

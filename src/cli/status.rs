@@ -20,9 +20,5 @@ pub(super) fn status(options: &Options, json: bool) -> Result<Exit, CliError> {
             ))?;
         }
     }
-    Ok(if reply.in_contact() {
-        Exit::OK
-    } else {
-        Exit::UNAVAILABLE
-    })
+    Ok(if reply.in_contact() { Exit::OK } else { Exit::UNAVAILABLE })
 }

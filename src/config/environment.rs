@@ -17,19 +17,12 @@ pub(super) type Environment = BTreeMap<OsString, OsString>;
 
 const ATTEMPTS: &str = "AWS_MAX_ATTEMPTS";
 
-const KEYS: [&str; 3] = [
-    "AWS_ACCESS_KEY_ID",
-    "AWS_SECRET_ACCESS_KEY",
-    "AWS_SESSION_TOKEN",
-];
+const KEYS: [&str; 3] = ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"];
 
 /// The SDK's proxies. Of each pair it takes the first that is set, and the last pair only if one
 /// of the others is missing.
-const PROXIES: [[&str; 2]; 3] = [
-    ["HTTP_PROXY", "http_proxy"],
-    ["HTTPS_PROXY", "https_proxy"],
-    ["ALL_PROXY", "all_proxy"],
-];
+const PROXIES: [[&str; 2]; 3] =
+    [["HTTP_PROXY", "http_proxy"], ["HTTPS_PROXY", "https_proxy"], ["ALL_PROXY", "all_proxy"]];
 
 static EMPTY: OnceLock<Vec<OsString>> = OnceLock::new();
 
@@ -58,9 +51,7 @@ pub(super) fn without_empty(
     variables: impl IntoIterator<Item = (OsString, OsString)>,
 ) -> Environment {
     let variables = variables.into_iter();
-    variables
-        .filter(|(name, value)| !is_unset(name, value))
-        .collect()
+    variables.filter(|(name, value)| !is_unset(name, value)).collect()
 }
 
 pub(super) fn is_true(name: &str, environment: &Environment) -> bool {
@@ -104,13 +95,9 @@ fn unknown(environment: &Environment) -> Vec<Error> {
 /// `aws-config` panics on a number of attempts that is no positive number.
 fn attempts(environment: &Environment) -> Option<Error> {
     let value = environment.get(OsStr::new(ATTEMPTS))?.to_string_lossy();
-    values::aws_max_attempts(&value).is_none().then(|| {
-        Error::variable(
-            ATTEMPTS,
-            &format!("{value:?}"),
-            "a whole number, at least 1",
-        )
-    })
+    values::aws_max_attempts(&value)
+        .is_none()
+        .then(|| Error::variable(ATTEMPTS, &format!("{value:?}"), "a whole number, at least 1"))
 }
 
 /// The SDK panics on a key that cannot be part of a header. With a secret key that ends with the
@@ -118,9 +105,7 @@ fn attempts(environment: &Environment) -> Option<Error> {
 fn key(name: &'static str, environment: &Environment) -> Option<Error> {
     let value = environment.get(OsStr::new(name))?.to_string_lossy();
     let plain = "plain ASCII, with no spaces or line breaks in or around it";
-    values::aws_key(&value)
-        .is_none()
-        .then(|| Error::variable(name, "***", plain))
+    values::aws_key(&value).is_none().then(|| Error::variable(name, "***", plain))
 }
 
 /// The SDK drops a proxy that it cannot use, and connects directly.

@@ -12,19 +12,11 @@ pub(super) struct Error(pub(super) String);
 impl Error {
     /// `value` is `input`'s, as a message shows it.
     pub(super) fn value(setting: &Setting, value: &str, input: &Input, problem: &str) -> Self {
-        Self(format!(
-            "{} = {value} ({}): {problem}",
-            setting.key, input.origin
-        ))
+        Self(format!("{} = {value} ({}): {problem}", setting.key, input.origin))
     }
 
     pub(super) fn not_allowed(setting: &Setting, value: &str, input: &Input) -> Self {
-        Self::value(
-            setting,
-            value,
-            input,
-            &format!("must be {}", setting.allowed()),
-        )
+        Self::value(setting, value, input, &format!("must be {}", setting.allowed()))
     }
 
     /// A value of a variable that is no setting's.
@@ -67,10 +59,7 @@ impl Error {
             Some((_, other)) => format!("did you mean {other}?"),
             None => format!("must be one of {}", known.join(", ")),
         };
-        Self(format!(
-            "{} ({place}): unknown, {hint}",
-            name.escape_debug()
-        ))
+        Self(format!("{} ({place}): unknown, {hint}", name.escape_debug()))
     }
 }
 

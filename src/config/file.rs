@@ -65,10 +65,7 @@ pub(super) fn parse(text: &str, path: &str) -> Result<Vec<Entry>, Vec<Error>> {
         let before = text.bytes().take(offset);
         before.filter(|byte| *byte == b'\n').count() + 1
     };
-    let origin = |line| Origin::File {
-        path: path.to_owned(),
-        line,
-    };
+    let origin = |line| Origin::File { path: path.to_owned(), line };
     let (table, errors) = DeTable::parse_recoverable(text);
     if !errors.is_empty() {
         // Only the message: the error's own Display repeats the line, which may hold a secret.
@@ -81,17 +78,12 @@ pub(super) fn parse(text: &str, path: &str) -> Result<Vec<Entry>, Vec<Error>> {
         problems.sort_by_key(|(line, _)| *line);
         problems.dedup_by_key(|(line, _)| *line);
         let problems = problems.iter();
-        return Err(problems
-            .map(|(line, reason)| Error::syntax(&origin(*line), reason))
-            .collect());
+        return Err(problems.map(|(line, reason)| Error::syntax(&origin(*line), reason)).collect());
     }
     let mut pairs: Vec<_> = table.into_inner().into_iter().collect();
     pairs.sort_by_key(|(key, _)| key.span().start);
     let entry = |(key, value): (toml::Spanned<_>, toml::Spanned<_>)| Entry {
-        input: Input {
-            value: as_text(value.get_ref()),
-            origin: origin(line_of(key.span().start)),
-        },
+        input: Input { value: as_text(value.get_ref()), origin: origin(line_of(key.span().start)) },
         key: std::borrow::Cow::into_owned(key.into_inner()),
     };
     Ok(pairs.into_iter().map(entry).collect())

@@ -29,10 +29,7 @@ pub(super) fn fill(text: &str) -> Result<String, String> {
 }
 
 fn hostname() -> Result<String, String> {
-    let name = rustix::system::uname()
-        .nodename()
-        .to_str()
-        .map(str::to_owned);
+    let name = rustix::system::uname().nodename().to_str().map(str::to_owned);
     name.map_err(|_| "the system's host name is not UTF-8".to_owned())
 }
 

@@ -29,11 +29,7 @@ impl Listing {
         let rows = SETTINGS.iter().map(|setting| {
             let input = inputs.get(setting);
             let text = input.and_then(|input| input.value.as_ref().ok());
-            let unset = if setting.group == Group::Aws {
-                Origin::Sdk
-            } else {
-                Origin::Unset
-            };
+            let unset = if setting.group == Group::Aws { Origin::Sdk } else { Origin::Unset };
             Row {
                 key: setting.key,
                 value: text.map(|text| show::without_secrets(setting, text)),

@@ -102,13 +102,8 @@ pub struct LogSettings {
 }
 
 /// The regions with an endpoint, as of the AWS General Reference.
-const REGIONS: [&str; 5] = [
-    "us-east-1",
-    "us-west-2",
-    "eu-west-1",
-    "ap-northeast-1",
-    "ap-southeast-2",
-];
+const REGIONS: [&str; 5] =
+    ["us-east-1", "us-west-2", "eu-west-1", "ap-northeast-1", "ap-southeast-2"];
 
 /// Shorter intervals are for tests: the account may send one heartbeat per second in all.
 const SENSIBLE_INTERVAL: Duration = Duration::from_mins(1);
@@ -120,10 +115,7 @@ impl Settings {
     ///
     /// Everything that is wrong with any of them.
     pub(super) fn resolve(inputs: &Inputs) -> Result<Self, Errors> {
-        let mut reader = Reader {
-            inputs,
-            errors: inputs.errors.clone(),
-        };
+        let mut reader = Reader { inputs, errors: inputs.errors.clone() };
         match reader.settings() {
             Ok(settings) if reader.errors.is_empty() => Ok(settings),
             Ok(_) | Err(Refused) => Err(Errors(reader.errors)),
@@ -197,9 +189,8 @@ impl Reader<'_> {
         let lost_contact_after = self.lost_contact_after(interval.as_ref().ok().copied());
         let target = self.target();
         let on_terminate = self.optional("on-terminate", values::command);
-        let after_terminate = self.required("after-terminate", |text| {
-            choice(text, &values::AFTER_TERMINATE)
-        });
+        let after_terminate =
+            self.required("after-terminate", |text| choice(text, &values::AFTER_TERMINATE));
         let format = self.required("log-format", |text| choice(text, &values::LOG_FORMATS));
         let level = self.required("log", |text| choice(text, &values::LOG_LEVELS));
         Ok(Settings {
@@ -229,10 +220,7 @@ impl Reader<'_> {
                 stop_scope: stop_scope?,
                 on_terminate: on_terminate?,
             },
-            log: LogSettings {
-                format: format?,
-                level: level?,
-            },
+            log: LogSettings { format: format?, level: level? },
         })
     }
 
@@ -241,10 +229,7 @@ impl Reader<'_> {
         let input =
             Setting::find(key).and_then(|setting| Some((setting, self.inputs.get(setting)?)));
         input.is_some_and(|(setting, input)| {
-            setting
-                .aws
-                .iter()
-                .all(|name| input.origin != Origin::Environment((*name).to_owned()))
+            setting.aws.iter().all(|name| input.origin != Origin::Environment((*name).to_owned()))
         })
     }
 
@@ -321,8 +306,7 @@ impl Reader<'_> {
             },
             Err(instead) => instead.clone(),
         };
-        self.errors
-            .push(Error::not_allowed(setting, &refused, input));
+        self.errors.push(Error::not_allowed(setting, &refused, input));
         Err(Refused)
     }
 }

@@ -24,11 +24,7 @@ pub(crate) fn escaped(value: &str) -> String {
 }
 
 pub(super) fn without_secrets(setting: &Setting, value: &str) -> String {
-    if setting.secret {
-        redacted(value)
-    } else {
-        value.to_owned()
-    }
+    if setting.secret { redacted(value) } else { value.to_owned() }
 }
 
 /// The URL without anything that may be a user, a password or a token. The text need not be a valid
@@ -43,13 +39,9 @@ pub(super) fn redacted(url: &str) -> String {
         // The `?` may belong to a password or begin a query.
         return format!("{scheme}***");
     }
-    let head = head
-        .rsplit_once('@')
-        .map_or_else(|| head.to_owned(), |(_, host)| format!("***@{host}"));
-    let tail = tail
-        .chars()
-        .next()
-        .map_or_else(String::new, |mark| format!("{mark}***"));
+    let head =
+        head.rsplit_once('@').map_or_else(|| head.to_owned(), |(_, host)| format!("***@{host}"));
+    let tail = tail.chars().next().map_or_else(String::new, |mark| format!("{mark}***"));
     format!("{scheme}{head}{tail}")
 }
 
@@ -79,16 +71,10 @@ mod tests {
         for (url, redacted_url) in [
             ("https://example.com/path", "https://example.com/path"),
             ("https://user:secret@example.com", "https://***@example.com"),
-            (
-                "https://user:se/cr@et@example.com/x",
-                "https://***@example.com/x",
-            ),
+            ("https://user:se/cr@et@example.com/x", "https://***@example.com/x"),
             ("https://user:se?cret@example.com", "https://***"),
             ("https://user:se#cret@example.com", "https://***"),
-            (
-                "https://example.com/?token=secret",
-                "https://example.com/?***",
-            ),
+            ("https://example.com/?token=secret", "https://example.com/?***"),
             ("https://example.com/#secret", "https://example.com/#***"),
             ("https://example.com/?mail=secret@secret", "https://***"),
             ("user:secret@example.com", "***@example.com"),

@@ -97,8 +97,7 @@ impl Inputs {
                 Ok(filled) => input.value = Ok(filled),
                 Err(problem) => {
                     let text = show::quoted(setting, text);
-                    self.errors
-                        .push(Error::value(setting, &text, input, &problem));
+                    self.errors.push(Error::value(setting, &text, input, &problem));
                 }
             }
         }
@@ -155,11 +154,8 @@ fn from_default(setting: &Setting, options: &Options) -> Option<Input> {
 }
 
 fn unknown_keys(entries: &[Entry]) -> Vec<Error> {
-    let known: Vec<_> = SETTINGS
-        .iter()
-        .filter(|row| row.file)
-        .map(|row| row.key.to_owned())
-        .collect();
+    let known: Vec<_> =
+        SETTINGS.iter().filter(|row| row.file).map(|row| row.key.to_owned()).collect();
     let unknown = entries.iter().filter(|entry| !known.contains(&entry.key));
     let error = |entry: &Entry| Error::unknown(&entry.key, &entry.input.origin.to_string(), &known);
     unknown.map(error).collect()

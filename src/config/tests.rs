@@ -24,15 +24,9 @@ use crate::core::{AfterTerminate, Policy};
 const SAMPLE: &str = include_str!("../../config/taskbeat.toml");
 
 fn flags<const N: usize>(given: [(&'static str, &str); N]) -> Options {
-    let flags = given.map(|(key, value)| Flag {
-        key,
-        option: format!("--{key}"),
-        value: value.into(),
-    });
-    Options {
-        flags: flags.into(),
-        ..Options::default()
-    }
+    let flags =
+        given.map(|(key, value)| Flag { key, option: format!("--{key}"), value: value.into() });
+    Options { flags: flags.into(), ..Options::default() }
 }
 
 fn environment<const N: usize>(variables: [(&str, &str); N]) -> [(OsString, OsString); N] {
@@ -59,12 +53,7 @@ fn errors_of_file(text: &[u8]) -> String {
 }
 
 fn settings<const N: usize>(given: [(&'static str, &str); N]) -> Settings {
-    load(
-        &flags(given),
-        environment([("TASKBEAT_TASKRUNNER_ID", "t")]),
-    )
-    .unwrap()
-    .settings
+    load(&flags(given), environment([("TASKBEAT_TASKRUNNER_ID", "t")])).unwrap().settings
 }
 
 #[test]
@@ -105,67 +94,22 @@ fn a_bad_value_is_refused_with_its_origin_and_what_is_allowed() {
         ("region", "us_east_1", r#""us_east_1""#, region),
         ("region", "us-east-1 ", r#""us-east-1 ""#, region),
         ("region", "-us-east-1", r#""-us-east-1""#, region),
-        (
-            "region",
-            "us-east-1.evil.example",
-            r#""us-east-1.evil.example""#,
-            region,
-        ),
+        ("region", "us-east-1.evil.example", r#""us-east-1.evil.example""#, region),
         ("profile", "", r#""""#, profile),
         ("profile", " default", r#"" default""#, profile),
         ("endpoint-url", "", r#""""#, url),
         ("endpoint-url", "localhost:8080", r#""localhost:8080""#, url),
-        (
-            "endpoint-url",
-            "ftp://example.com",
-            r#""ftp://example.com""#,
-            url,
-        ),
+        ("endpoint-url", "ftp://example.com", r#""ftp://example.com""#, url),
         ("endpoint-url", "http://", r#""http://""#, url),
         ("endpoint-url", "http://:80", r#""http://:80""#, url),
-        (
-            "endpoint-url",
-            "http://example.com:",
-            r#""http://example.com:""#,
-            url,
-        ),
-        (
-            "endpoint-url",
-            "http://example.com:0",
-            r#""http://example.com:0""#,
-            url,
-        ),
-        (
-            "endpoint-url",
-            "http://example.com:99999",
-            r#""http://example.com:99999""#,
-            url,
-        ),
+        ("endpoint-url", "http://example.com:", r#""http://example.com:""#, url),
+        ("endpoint-url", "http://example.com:0", r#""http://example.com:0""#, url),
+        ("endpoint-url", "http://example.com:99999", r#""http://example.com:99999""#, url),
         ("endpoint-url", "/path", r#""/path""#, url),
-        (
-            "endpoint-url",
-            " http://example.com",
-            r#"" http://example.com""#,
-            url,
-        ),
-        (
-            "endpoint-url",
-            "https://me:secret@example.com/",
-            r#""https://***@example.com/""#,
-            url,
-        ),
-        (
-            "endpoint-url",
-            "https://example.com?secret",
-            r#""https://example.com?***""#,
-            url,
-        ),
-        (
-            "endpoint-url",
-            "https://example.com/#secret",
-            r#""https://example.com/#***""#,
-            url,
-        ),
+        ("endpoint-url", " http://example.com", r#"" http://example.com""#, url),
+        ("endpoint-url", "https://me:secret@example.com/", r#""https://***@example.com/""#, url),
+        ("endpoint-url", "https://example.com?secret", r#""https://example.com?***""#, url),
+        ("endpoint-url", "https://example.com/#secret", r#""https://example.com/#***""#, url),
         ("interval", "", r#""""#, interval),
         ("interval", "0s", r#""0s""#, interval),
         ("interval", "9ms", r#""9ms""#, interval),
@@ -173,12 +117,7 @@ fn a_bad_value_is_refused_with_its_origin_and_what_is_allowed() {
         ("interval", "15M", r#""15M""#, interval),
         ("interval", "15", r#""15""#, interval),
         ("interval", "-1m", r#""-1m""#, interval),
-        (
-            "interval",
-            "99999999999999999999s",
-            r#""99999999999999999999s""#,
-            interval,
-        ),
+        ("interval", "99999999999999999999s", r#""99999999999999999999s""#, interval),
         ("jitter", "10", r#""10""#, jitter),
         ("jitter", "0.1", r#""0.1""#, jitter),
         ("jitter", "51%", r#""51%""#, jitter),
@@ -195,22 +134,14 @@ fn a_bad_value_is_refused_with_its_origin_and_what_is_allowed() {
         ("stop-scope", "cgroup", r#""cgroup""#, scope),
         ("command", "", r#""""#, "must be a command for /bin/sh -c"),
         ("command", " ", r#"" ""#, "must be a command for /bin/sh -c"),
-        (
-            "command",
-            "a\0b",
-            r#""a\0b""#,
-            "must be a command for /bin/sh -c",
-        ),
+        ("command", "a\0b", r#""a\0b""#, "must be a command for /bin/sh -c"),
         ("log-format", "xml", r#""xml""#, format),
         ("log", "warning", r#""warning""#, level),
         ("log", "INFO", r#""INFO""#, level),
     ] {
         let variables = environment([("TASKBEAT_TASKRUNNER_ID", "t")]);
         let error = load(&flags([(key, value)]), variables).unwrap_err();
-        assert_eq!(
-            error.to_string(),
-            format!("{key} = {quoted} (flag --{key}): {allowed}")
-        );
+        assert_eq!(error.to_string(), format!("{key} = {quoted} (flag --{key}): {allowed}"));
     }
 }
 
@@ -255,38 +186,23 @@ fn good_values_become_settings() {
         },
         runner: RunnerSettings {
             target: Target::Command(
-                ["/bin/sh", "-c", "exec \"$RUNNER\"\n"]
-                    .map(OsString::from)
-                    .into(),
+                ["/bin/sh", "-c", "exec \"$RUNNER\"\n"].map(OsString::from).into(),
             ),
             stop_signal: Signal::USR1,
             stop_scope: StopScope::Leader,
             on_terminate: None,
         },
-        log: LogSettings {
-            format: LogFormat::Json,
-            level: LevelFilter::OFF,
-        },
+        log: LogSettings { format: LogFormat::Json, level: LevelFilter::OFF },
     };
     assert_eq!(all, expected);
-    assert_eq!(
-        settings([("worker-group", "")])
-            .identity
-            .worker_group
-            .as_deref(),
-        Some("")
-    );
+    assert_eq!(settings([("worker-group", "")]).identity.worker_group.as_deref(), Some(""));
 }
 
 #[test]
 fn the_defaults_are_those_of_the_contract() {
     let defaults = settings([("hostname", "h")]);
     let expected = Settings {
-        identity: Identity {
-            taskrunner_id: "t".into(),
-            worker_group: None,
-            hostname: "h".into(),
-        },
+        identity: Identity { taskrunner_id: "t".into(), worker_group: None, hostname: "h".into() },
         aws: AwsSettings {
             region: None,
             profile: None,
@@ -308,17 +224,10 @@ fn the_defaults_are_those_of_the_contract() {
             stop_scope: StopScope::Group,
             on_terminate: None,
         },
-        log: LogSettings {
-            format: LogFormat::Auto,
-            level: LevelFilter::INFO,
-        },
+        log: LogSettings { format: LogFormat::Auto, level: LevelFilter::INFO },
     };
     assert_eq!(defaults, expected);
-    let system = rustix::system::uname()
-        .nodename()
-        .to_str()
-        .unwrap()
-        .to_owned();
+    let system = rustix::system::uname().nodename().to_str().unwrap().to_owned();
     assert_eq!(settings([]).identity.hostname, system);
 }
 
@@ -408,50 +317,20 @@ fn a_bad_file_is_refused() {
             "\n\nworker_group = 'a'",
             "worker_group (file t.toml:3): unknown, did you mean worker-group?".to_owned(),
         ),
-        (
-            "colour = 'red'",
-            format!("colour (file t.toml:1): unknown, {keys}"),
-        ),
-        (
-            "config = 'x'",
-            format!("config (file t.toml:1): unknown, {keys}"),
-        ),
-        (
-            "[timing]\ninterval = '1m'",
-            format!("timing (file t.toml:1): unknown, {keys}"),
-        ),
-        (
-            "\"a\\nb\" = 1",
-            format!("a\\nb (file t.toml:1): unknown, {keys}"),
-        ),
-        (
-            "interval = ['1m']",
-            format!("interval = an array (file t.toml:1): {interval}"),
-        ),
-        (
-            "interval.max = '1m'",
-            format!("interval = a table (file t.toml:1): {interval}"),
-        ),
-        (
-            "interval = 1979-05-27",
-            format!("interval = a date (file t.toml:1): {interval}"),
-        ),
-        (
-            "interval = 15",
-            format!(r#"interval = "15" (file t.toml:1): {interval}"#),
-        ),
-        (
-            "interval = true",
-            format!(r#"interval = "true" (file t.toml:1): {interval}"#),
-        ),
+        ("colour = 'red'", format!("colour (file t.toml:1): unknown, {keys}")),
+        ("config = 'x'", format!("config (file t.toml:1): unknown, {keys}")),
+        ("[timing]\ninterval = '1m'", format!("timing (file t.toml:1): unknown, {keys}")),
+        ("\"a\\nb\" = 1", format!("a\\nb (file t.toml:1): unknown, {keys}")),
+        ("interval = ['1m']", format!("interval = an array (file t.toml:1): {interval}")),
+        ("interval.max = '1m'", format!("interval = a table (file t.toml:1): {interval}")),
+        ("interval = 1979-05-27", format!("interval = a date (file t.toml:1): {interval}")),
+        ("interval = 15", format!(r#"interval = "15" (file t.toml:1): {interval}"#)),
+        ("interval = true", format!(r#"interval = "true" (file t.toml:1): {interval}"#)),
         (
             "jitter = 0.1",
             r#"jitter = "0.1" (file t.toml:1): must be 0% to 50%, such as 10% or 2.5%"#.to_owned(),
         ),
-        (
-            "grace = '1s'\ngrace = '2s'",
-            "file t.toml:2: not TOML: duplicate key".to_owned(),
-        ),
+        ("grace = '1s'\ngrace = '2s'", "file t.toml:2: not TOML: duplicate key".to_owned()),
         (
             "interval = 15m\ngrace = '1s'\njitter = [1, =]\n",
             "file t.toml:1: not TOML: string values must be quoted, expected literal string\n\
@@ -477,10 +356,7 @@ fn numbers_in_the_file_count_as_text() {
 #[test]
 fn a_syntax_error_names_the_line_and_not_its_text() {
     let message = errors_of_file(b"grace = '1s'\nendpoint-url = https://me:secret@example.com\n");
-    assert!(
-        message.starts_with("file t.toml:2: not TOML: "),
-        "{message}"
-    );
+    assert!(message.starts_with("file t.toml:2: not TOML: "), "{message}");
     assert!(!message.contains("secret"), "{message}");
 }
 
@@ -496,10 +372,7 @@ fn an_unusable_file_is_refused() {
         (path.as_path(), "stream did not contain valid UTF-8"),
         (fifo.as_path(), "it is a FIFO"),
         (OsStr::new("/dev/zero").as_ref(), "it is longer than 1 MiB"),
-        (
-            OsStr::new("").as_ref(),
-            "No such file or directory (os error 2)",
-        ),
+        (OsStr::new("").as_ref(), "No such file or directory (os error 2)"),
     ] {
         let path = path.to_str().unwrap();
         let error = load(&flags([("config", path)]), []).unwrap_err();
@@ -526,20 +399,11 @@ fn an_inherited_pipe_is_read_like_a_file() {
 #[test]
 fn a_value_that_is_not_utf8_is_refused() {
     let bytes = |text: &[u8]| OsString::from_vec(text.to_vec());
-    let flag = Flag {
-        key: "taskrunner-id",
-        option: "--taskrunner-id".into(),
-        value: bytes(b"caf\xE9"),
-    };
-    let options = Options {
-        flags: vec![flag],
-        ..Options::default()
-    };
+    let flag =
+        Flag { key: "taskrunner-id", option: "--taskrunner-id".into(), value: bytes(b"caf\xE9") };
+    let options = Options { flags: vec![flag], ..Options::default() };
     let variables = [
-        (
-            "TASKBEAT_ENDPOINT_URL".into(),
-            bytes(b"http://me:secret\xFF@example.com"),
-        ),
+        ("TASKBEAT_ENDPOINT_URL".into(), bytes(b"http://me:secret\xFF@example.com")),
         (bytes(b"TASKBEAT_\xFF"), "x".into()),
         // No variable of taskbeat.
         (bytes(b"\xFF"), bytes(b"\xFF")),
@@ -562,11 +426,7 @@ fn a_value_that_is_not_utf8_is_refused() {
         ]
     );
     let options = Options {
-        flags: vec![Flag {
-            key: "config",
-            option: "--config".into(),
-            value: bytes(b"\xFF"),
-        }],
+        flags: vec![Flag { key: "config", option: "--config".into(), value: bytes(b"\xFF") }],
         ..options
     };
     assert_eq!(
@@ -580,28 +440,16 @@ fn a_value_that_is_not_utf8_is_refused() {
 fn unknown_variables_are_refused() {
     for (name, hint) in [
         ("TASKBEAT_INTERVALL", "did you mean TASKBEAT_INTERVAL?"),
-        (
-            "TASKBEAT_TASK_RUNNER_ID",
-            "did you mean TASKBEAT_TASKRUNNER_ID?",
-        ),
+        ("TASKBEAT_TASK_RUNNER_ID", "did you mean TASKBEAT_TASKRUNNER_ID?"),
         ("TASKBEAT_LOGLEVEL", "did you mean TASKBEAT_LOG?"),
         ("TASKBEAT_ENDPOINT", "did you mean TASKBEAT_ENDPOINT_URL?"),
     ] {
-        let error = load(
-            &flags([("taskrunner-id", "t")]),
-            environment([(name, "secret")]),
-        )
-        .unwrap_err();
-        assert_eq!(
-            error.to_string(),
-            format!("{name} (environment): unknown, {hint}")
-        );
+        let error =
+            load(&flags([("taskrunner-id", "t")]), environment([(name, "secret")])).unwrap_err();
+        assert_eq!(error.to_string(), format!("{name} (environment): unknown, {hint}"));
     }
-    load(
-        &flags([("taskrunner-id", "t")]),
-        environment([("TASKBEATS", "x"), ("taskbeat_x", "x")]),
-    )
-    .unwrap();
+    load(&flags([("taskrunner-id", "t")]), environment([("TASKBEATS", "x"), ("taskbeat_x", "x")]))
+        .unwrap();
 }
 
 #[test]
@@ -643,17 +491,11 @@ fn the_variables_of_a_kubernetes_service_are_ignored() {
 
 #[test]
 fn an_empty_variable_counts_as_unset() {
-    let set = [
-        ("TASKBEAT_TASKRUNNER_ID", "t"),
-        ("AWS_DEFAULT_REGION", "eu-west-1"),
-    ];
+    let set = [("TASKBEAT_TASKRUNNER_ID", "t"), ("AWS_DEFAULT_REGION", "eu-west-1")];
     let expected = load(&Options::default(), environment(set)).unwrap();
-    let names = SETTINGS
-        .iter()
-        .filter(|setting| setting.key != "taskrunner-id");
-    let mut variables: Vec<(OsString, OsString)> = names
-        .map(|setting| (setting.variable().into(), "".into()))
-        .collect();
+    let names = SETTINGS.iter().filter(|setting| setting.key != "taskrunner-id");
+    let mut variables: Vec<(OsString, OsString)> =
+        names.map(|setting| (setting.variable().into(), "".into())).collect();
     for name in [
         "AWS_REGION",
         "AWS_PROFILE",
@@ -675,10 +517,7 @@ fn an_empty_variable_counts_as_unset() {
 #[test]
 fn doubled_braces_of_the_identity_are_literal() {
     let filled = settings([("taskrunner-id", "job{{1}}"), ("hostname", "{{hostname}}")]).identity;
-    assert_eq!(
-        [&*filled.taskrunner_id, &*filled.hostname],
-        ["job{{1}}", "{{hostname}}"]
-    );
+    assert_eq!([&*filled.taskrunner_id, &*filled.hostname], ["job{{1}}", "{{hostname}}"]);
     // The limit counts a doubled brace once, as it is sent.
     let id = "{{".repeat(1024);
     settings([("taskrunner-id", &id)]);
@@ -688,10 +527,7 @@ fn doubled_braces_of_the_identity_are_literal() {
 
 /// The errors of this variable alone.
 fn errors_of_variable(name: &str, value: &str) -> String {
-    let result = load(
-        &flags([("taskrunner-id", "t")]),
-        environment([(name, value)]),
-    );
+    let result = load(&flags([("taskrunner-id", "t")]), environment([(name, value)]));
     result.map_or_else(|errors| errors.to_string(), |_| String::new())
 }
 
@@ -750,11 +586,7 @@ fn a_usable_or_unused_proxy_is_accepted() {
         // The SDK takes the first of each pair, even if it is empty.
         [("HTTPS_PROXY", good), ("https_proxy", bad), ("NO", "")],
         [("HTTPS_PROXY", ""), ("https_proxy", bad), ("NO", "")],
-        [
-            ("http_proxy", good),
-            ("HTTPS_PROXY", good),
-            ("ALL_PROXY", bad),
-        ],
+        [("http_proxy", good), ("HTTPS_PROXY", good), ("ALL_PROXY", bad)],
     ] {
         let options = flags([("taskrunner-id", "t")]);
         load(&options, environment(variables)).unwrap();
@@ -769,9 +601,8 @@ fn the_variables_of_the_aws_sdk_take_the_place_of_missing_values() {
     let url = "http://127.0.0.1:1";
     let options = flags([("taskrunner-id", "t")]);
     let aws = |variables: &[(&str, &str)]| {
-        let variables = variables
-            .iter()
-            .map(|(name, value)| (OsString::from(name), OsString::from(value)));
+        let variables =
+            variables.iter().map(|(name, value)| (OsString::from(name), OsString::from(value)));
         load(&options, variables).unwrap().settings.aws
     };
     let found = aws(&[
@@ -790,22 +621,13 @@ fn the_variables_of_the_aws_sdk_take_the_place_of_missing_values() {
             endpoint_variants: Vec::new(),
         }
     );
-    let both = [
-        ("AWS_ENDPOINT_URL_DATA_PIPELINE", url),
-        ("AWS_ENDPOINT_URL", "https://example.com"),
-    ];
+    let both =
+        [("AWS_ENDPOINT_URL_DATA_PIPELINE", url), ("AWS_ENDPOINT_URL", "https://example.com")];
     assert_eq!(aws(&both).endpoint_url.as_deref(), Some(url));
-    let ignored = [
-        both[0],
-        both[1],
-        ("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS", "TRUE"),
-    ];
+    let ignored = [both[0], both[1], ("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS", "TRUE")];
     assert_eq!(aws(&ignored).endpoint_url, None);
     let own = [both[0], ("TASKBEAT_ENDPOINT_URL", "https://example.com")];
-    assert_eq!(
-        aws(&own).endpoint_url.as_deref(),
-        Some("https://example.com")
-    );
+    assert_eq!(aws(&own).endpoint_url.as_deref(), Some("https://example.com"));
 
     for (name, value, message) in [
         (
@@ -833,12 +655,7 @@ fn the_variables_of_the_aws_sdk_take_the_place_of_missing_values() {
              must be plain ASCII, with no spaces or line breaks in or around it",
         ),
     ] {
-        assert_eq!(
-            load(&options, environment([(name, value)]))
-                .unwrap_err()
-                .to_string(),
-            message
-        );
+        assert_eq!(load(&options, environment([(name, value)])).unwrap_err().to_string(), message);
     }
 }
 
@@ -866,12 +683,7 @@ fn flag_wins_over_environment_over_file_over_preset_over_default() {
                 .get(setting)
                 .cloned()
         };
-        let expect = |value: &str, origin| {
-            Some(Input {
-                value: Ok(value.to_owned()),
-                origin,
-            })
-        };
+        let expect = |value: &str, origin| Some(Input { value: Ok(value.to_owned()), origin });
         if !setting.file {
             // The file is read at once, so only the order of the sources can be tested.
             variables[0].1 = path.clone().into();
@@ -886,10 +698,7 @@ fn flag_wins_over_environment_over_file_over_preset_over_default() {
                 option: option(),
                 value: "/dev/null".into(),
             });
-            assert_eq!(
-                input(&options, &variables),
-                expect("/dev/null", Origin::Flag(option()))
-            );
+            assert_eq!(input(&options, &variables), expect("/dev/null", Origin::Flag(option())));
             continue;
         }
         if setting.flag {
@@ -900,37 +709,21 @@ fn flag_wins_over_environment_over_file_over_preset_over_default() {
                 option: option.clone(),
                 value: "flag".into(),
             });
-            assert_eq!(
-                input(&options, &variables),
-                expect("flag", Origin::Flag(option))
-            );
+            assert_eq!(input(&options, &variables), expect("flag", Origin::Flag(option)));
         } else {
-            let options = Options {
-                command: ["run", "it"].map(OsString::from).into(),
-                ..options.clone()
-            };
-            assert_eq!(
-                input(&options, &variables),
-                expect("run it", Origin::Operand)
-            );
+            let options =
+                Options { command: ["run", "it"].map(OsString::from).into(), ..options.clone() };
+            assert_eq!(input(&options, &variables), expect("run it", Origin::Operand));
         }
         assert_eq!(
             input(&options, &variables),
             expect("environment", Origin::Environment(setting.variable()))
         );
-        assert_eq!(
-            input(&options, &[]),
-            expect("file", Origin::File { path, line: 1 })
-        );
+        assert_eq!(input(&options, &[]), expect("file", Origin::File { path, line: 1 }));
         options.flags.clear();
-        assert_eq!(
-            input(&options, &[]),
-            expect("preset", Origin::Default(Some("test")))
-        );
+        assert_eq!(input(&options, &[]), expect("preset", Origin::Default(Some("test"))));
         options.presets.clear();
-        let default = setting
-            .default
-            .and_then(|default| expect(default, Origin::Default(None)));
+        let default = setting.default.and_then(|default| expect(default, Origin::Default(None)));
         assert_eq!(input(&options, &[]), default);
     }
 }
@@ -951,23 +744,15 @@ fn every_row_is_read() {
     for setting in SETTINGS {
         // No setting allows this value.
         let variables = environment([(&setting.variable(), "\0")]);
-        let message = load(&Options::default(), variables)
-            .unwrap_err()
-            .to_string();
-        assert!(
-            message.contains(&format!("{} = \"\\0\" (environment ", setting.key)),
-            "{message}"
-        );
+        let message = load(&Options::default(), variables).unwrap_err().to_string();
+        assert!(message.contains(&format!("{} = \"\\0\" (environment ", setting.key)), "{message}");
     }
 }
 
 #[test]
 fn the_operand_reaches_the_runner_unchanged() {
     let command = vec![OsString::from("run it"), OsString::from_vec(vec![0xFF])];
-    let options = Options {
-        command: command.clone(),
-        ..flags([("taskrunner-id", "t")])
-    };
+    let options = Options { command: command.clone(), ..flags([("taskrunner-id", "t")]) };
     let config = load(&options, environment([("TASKBEAT_COMMAND", "")])).unwrap();
     assert_eq!(config.settings.runner.target, Target::Command(command));
 }
@@ -983,20 +768,15 @@ fn the_sample_documents_every_key_at_its_default() {
     let entries = super::file::parse(&uncommented, "").unwrap();
     let keys: Vec<&str> = entries.iter().map(|entry| entry.key.as_str()).collect();
     let rows: Vec<&Setting> = SETTINGS.iter().filter(|setting| setting.file).collect();
-    assert_eq!(
-        keys,
-        rows.iter().map(|setting| setting.key).collect::<Vec<_>>()
-    );
+    assert_eq!(keys, rows.iter().map(|setting| setting.key).collect::<Vec<_>>());
     for (entry, setting) in entries.iter().zip(&rows) {
         if let Some(default) = setting.default {
             assert_eq!(entry.input.value.as_deref(), Ok(default), "{}", setting.key);
         }
     }
     // Only one of command, pid and pid-file may be set.
-    let one_runner: Vec<&str> = uncommented
-        .lines()
-        .filter(|line| !line.starts_with("pid"))
-        .collect();
+    let one_runner: Vec<&str> =
+        uncommented.lines().filter(|line| !line.starts_with("pid")).collect();
     let (_directory, _, path) = file(one_runner.join("\n").as_bytes());
     load(&flags([("config", &path)]), []).unwrap();
     // As it is shipped, it sets nothing.
@@ -1006,39 +786,19 @@ fn the_sample_documents_every_key_at_its_default() {
 #[test]
 fn the_listing_is_a_table_of_three_columns() {
     let (_directory, _, path) = file(b"\nworker-group = 'my group'");
-    let mut options = flags([
-        ("config", &path),
-        ("hostname", "h"),
-        ("taskrunner-id", "etl-1"),
-        ("profile", "p"),
-    ]);
-    options.presets.push(Preset {
-        key: "grace",
-        value: "5s".into(),
-        subcommand: "rehearse",
-    });
-    let config = load(
-        &options,
-        environment([("TASKBEAT_JITTER", "5%"), ("AWS_REGION", "us-east-1")]),
-    )
-    .unwrap();
+    let mut options =
+        flags([("config", &path), ("hostname", "h"), ("taskrunner-id", "etl-1"), ("profile", "p")]);
+    options.presets.push(Preset { key: "grace", value: "5s".into(), subcommand: "rehearse" });
+    let config =
+        load(&options, environment([("TASKBEAT_JITTER", "5%"), ("AWS_REGION", "us-east-1")]))
+            .unwrap();
     let listing = config.listing.to_string();
-    let listing = listing
-        .replace(&format!("{path:48}"), "PATH")
-        .replace(&path, "PATH");
+    let listing = listing.replace(&format!("{path:48}"), "PATH").replace(&path, "PATH");
     let lines: Vec<&str> = listing.lines().collect();
-    assert!(
-        lines[0].starts_with("config              PATH"),
-        "{listing}"
-    );
+    assert!(lines[0].starts_with("config              PATH"), "{listing}");
     let columns: Vec<Vec<&str>> = lines
         .iter()
-        .map(|line| {
-            line.split("  ")
-                .map(str::trim)
-                .filter(|part| !part.is_empty())
-                .collect()
-        })
+        .map(|line| line.split("  ").map(str::trim).filter(|part| !part.is_empty()).collect())
         .collect();
     let expected: [[&str; 3]; 20] = [
         ["config", "PATH", "flag --config"],
@@ -1079,10 +839,7 @@ fn the_listing_is_a_table_of_three_columns() {
         assert_eq!(json[row], expected);
     }
     let aligned = |line: &&str| line.rfind("  ").map(|gap| gap + 2);
-    assert_eq!(
-        lines[1..].iter().map(aligned).collect::<Vec<_>>(),
-        vec![aligned(&lines[1]); 19]
-    );
+    assert_eq!(lines[1..].iter().map(aligned).collect::<Vec<_>>(), vec![aligned(&lines[1]); 19]);
 }
 
 #[test]
@@ -1096,38 +853,14 @@ fn probable_mistakes_get_a_warning() {
         "interval 59s is short: all runners of an AWS account share one heartbeat per second";
     for (given, warnings) in [
         ([("region", "us-east-1"), ("interval", "1m")], vec![]),
+        ([("region", "us-east-2"), ("interval", "59s")], vec![region, interval]),
+        ([("region", "us-east-2"), ("endpoint-url", "https://example.com")], vec![]),
+        ([("interval", "59s"), ("endpoint-url", "https://example.com")], vec![interval]),
+        ([("interval", "59s"), ("endpoint-url", "http://127.0.0.2:80")], vec![]),
+        ([("interval", "59s"), ("endpoint-url", "http://[::1]:80/")], vec![]),
+        ([("interval", "59s"), ("endpoint-url", "http://LOCALHOST/")], vec![]),
         (
-            [("region", "us-east-2"), ("interval", "59s")],
-            vec![region, interval],
-        ),
-        (
-            [
-                ("region", "us-east-2"),
-                ("endpoint-url", "https://example.com"),
-            ],
-            vec![],
-        ),
-        (
-            [("interval", "59s"), ("endpoint-url", "https://example.com")],
-            vec![interval],
-        ),
-        (
-            [("interval", "59s"), ("endpoint-url", "http://127.0.0.2:80")],
-            vec![],
-        ),
-        (
-            [("interval", "59s"), ("endpoint-url", "http://[::1]:80/")],
-            vec![],
-        ),
-        (
-            [("interval", "59s"), ("endpoint-url", "http://LOCALHOST/")],
-            vec![],
-        ),
-        (
-            [
-                ("interval", "59s"),
-                ("endpoint-url", "http://localhost.example.com/"),
-            ],
+            [("interval", "59s"), ("endpoint-url", "http://localhost.example.com/")],
             vec![plain, interval],
         ),
     ] {

@@ -49,16 +49,11 @@ pub(super) const STOP_SIGNALS: Choices<Signal, 7> = [
 pub(super) const STOP_SCOPES: Choices<StopScope, 2> =
     [("group", StopScope::Group), ("process", StopScope::Leader)];
 
-pub(super) const AFTER_TERMINATE: Choices<AfterTerminate, 2> = [
-    ("exit", AfterTerminate::Exit),
-    ("idle", AfterTerminate::Idle),
-];
+pub(super) const AFTER_TERMINATE: Choices<AfterTerminate, 2> =
+    [("exit", AfterTerminate::Exit), ("idle", AfterTerminate::Idle)];
 
-pub(super) const LOG_FORMATS: Choices<LogFormat, 3> = [
-    ("auto", LogFormat::Auto),
-    ("text", LogFormat::Text),
-    ("json", LogFormat::Json),
-];
+pub(super) const LOG_FORMATS: Choices<LogFormat, 3> =
+    [("auto", LogFormat::Auto), ("text", LogFormat::Text), ("json", LogFormat::Json)];
 
 pub(super) const LOG_LEVELS: Choices<LevelFilter, 6> = [
     ("off", LevelFilter::OFF),
@@ -103,18 +98,14 @@ pub(super) fn lost_contact_after(text: &str) -> Option<Duration> {
 }
 
 fn duration(text: &str, allowed: &RangeInclusive<Duration>) -> Option<Duration> {
-    humantime::parse_duration(text)
-        .ok()
-        .filter(|duration| allowed.contains(duration))
+    humantime::parse_duration(text).ok().filter(|duration| allowed.contains(duration))
 }
 
 /// A percentage, as a fraction: `10%` is 0.1.
 pub(super) fn jitter(text: &str) -> Option<f64> {
     let number = text.strip_suffix('%')?;
     // Rust's own parser also takes `inf`, `nan`, `1e1` and signs.
-    let plain = number
-        .bytes()
-        .all(|byte| byte.is_ascii_digit() || byte == b'.');
+    let plain = number.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
     let percent: f64 = number.parse().ok().filter(|_| plain)?;
     (0.0..=50.0).contains(&percent).then_some(percent / 100.0)
 }
@@ -135,9 +126,7 @@ fn is_api_string(text: &str) -> bool {
     let sent = text.replace("{{", "{").replace("}}", "}");
     sent.chars().count() <= NAME_LENGTH
         && text.trim() == text
-        && !text
-            .chars()
-            .any(|char| char.is_control() || matches!(char, '\u{FFFE}' | '\u{FFFF}'))
+        && !text.chars().any(|char| char.is_control() || matches!(char, '\u{FFFE}' | '\u{FFFF}'))
 }
 
 /// A region becomes a label of the endpoint's host name; the SDK refuses any other text.
@@ -194,17 +183,13 @@ pub(super) fn is_proxy_url(text: &str) -> bool {
 pub(super) fn is_loopback(url: &str) -> bool {
     let uri = url.parse::<Uri>().ok();
     uri.as_ref().and_then(Uri::host).is_some_and(|host| {
-        let address = host
-            .trim_start_matches('[')
-            .trim_end_matches(']')
-            .parse::<IpAddr>();
+        let address = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
         host.eq_ignore_ascii_case("localhost") || address.is_ok_and(|address| address.is_loopback())
     })
 }
 
 pub(super) fn is_plain_http(url: &str) -> bool {
-    url.parse::<Uri>()
-        .is_ok_and(|uri| uri.scheme_str() == Some("http"))
+    url.parse::<Uri>().is_ok_and(|uri| uri.scheme_str() == Some("http"))
 }
 
 /// A shell command, as the argument vector that runs it.
@@ -240,12 +225,9 @@ pub(super) fn is_service_variable(rest: &str) -> bool {
     match words[..] {
         ["PORT"] | ["SERVICE", "HOST"] | ["SERVICE", "PORT", ..] => true,
         ["PORT", port, "TCP" | "UDP" | "SCTP"]
-        | [
-            "PORT",
-            port,
-            "TCP" | "UDP" | "SCTP",
-            "ADDR" | "PORT" | "PROTO",
-        ] => port.parse::<u16>().is_ok(),
+        | ["PORT", port, "TCP" | "UDP" | "SCTP", "ADDR" | "PORT" | "PROTO"] => {
+            port.parse::<u16>().is_ok()
+        }
         _ => false,
     }
 }

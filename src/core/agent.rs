@@ -317,11 +317,7 @@ impl Agent {
     fn leader_exited(&mut self, exit: Exit) -> Vec<Action> {
         self.leader_exit = Some(exit);
         self.gone = self.kind != RunnerKind::Child;
-        if self.schedule.end() {
-            vec![Action::Abandon]
-        } else {
-            vec![]
-        }
+        if self.schedule.end() { vec![Action::Abandon] } else { vec![] }
     }
 
     fn heartbeat(&mut self, now: Time) -> Vec<Action> {
@@ -408,11 +404,7 @@ impl Agent {
     }
 
     fn finish_or(&mut self, action: Action, cause: Cause) -> Vec<Action> {
-        if self.gone {
-            self.finish(cause)
-        } else {
-            vec![action]
-        }
+        if self.gone { self.finish(cause) } else { vec![action] }
     }
 
     /// The ladder is over: no process is left, or none that can be killed.

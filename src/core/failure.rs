@@ -12,11 +12,7 @@ impl Random {
     /// Takes `value`, clamped into `[0, 1)`; NaN becomes 0.
     #[must_use]
     pub fn new(value: f64) -> Self {
-        Self(if value.is_nan() {
-            0.0
-        } else {
-            value.clamp(0.0, 1.0 - f64::EPSILON)
-        })
+        Self(if value.is_nan() { 0.0 } else { value.clamp(0.0, 1.0 - f64::EPSILON) })
     }
 
     pub(super) fn part_of(self, whole: Duration) -> Duration {
@@ -98,9 +94,9 @@ impl FailureClass {
             Self::Rejected => doubled(before, REJECTED),
             Self::Throttled => {
                 let round = YIELDS.len() + OLDEST_TRIES;
-                before.checked_sub(1).map_or(SPREAD, |later| {
-                    YIELDS.get(later % round).copied().unwrap_or(OLDEST)
-                })
+                before
+                    .checked_sub(1)
+                    .map_or(SPREAD, |later| YIELDS.get(later % round).copied().unwrap_or(OLDEST))
             }
         }
     }
@@ -166,11 +162,7 @@ impl Throttling {
 
     /// False if the last throttle is too old for the next one to belong to the same series.
     fn is_recent(self, now: Time, policy: &Policy) -> bool {
-        let intervals = if self.is_long(policy) {
-            WITHIN_LIMIT
-        } else {
-            OVER_LIMIT
-        };
+        let intervals = if self.is_long(policy) { WITHIN_LIMIT } else { OVER_LIMIT };
         now - self.last < policy.interval * intervals
     }
 }

@@ -191,8 +191,7 @@ impl Schedule {
     /// come for three intervals, and the last one is recent.
     #[must_use]
     pub fn over_limit(&self, now: Time, policy: &Policy) -> bool {
-        self.throttling
-            .is_some_and(|series| series.is_over_limit(now, policy))
+        self.throttling.is_some_and(|series| series.is_over_limit(now, policy))
     }
 
     /// Brings the next heartbeat forward by `gap`, the time that the host was suspended: the
@@ -216,16 +215,10 @@ impl Schedule {
         self.routine = false;
         // The new settings may belong to another account.
         self.throttling = None;
-        let too_soon = self
-            .reloaded
-            .is_some_and(|reloaded| now - reloaded < RELOAD_PACE);
+        let too_soon = self.reloaded.is_some_and(|reloaded| now - reloaded < RELOAD_PACE);
         let retry = self.failures > 0 && !too_soon;
         if let Next::At(time) = self.next {
-            let latest = if retry {
-                now
-            } else {
-                self.started + policy.interval
-            };
+            let latest = if retry { now } else { self.started + policy.interval };
             self.next = Next::At(time.min(latest));
         }
         if retry {
@@ -244,9 +237,7 @@ impl Schedule {
         self.suspended = Duration::ZERO;
         self.failures > 0
             && self.failures.is_multiple_of(2)
-            && self
-                .last_failure
-                .is_some_and(|failure| failure.class != FailureClass::Throttled)
+            && self.last_failure.is_some_and(|failure| failure.class != FailureClass::Throttled)
     }
 
     /// The heartbeat in flight was acknowledged.

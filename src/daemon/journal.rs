@@ -38,12 +38,7 @@ struct Failing {
 
 impl Failing {
     fn new(now: Time) -> Self {
-        Self {
-            since: now,
-            newest: String::new(),
-            logged: Vec::new(),
-            period: now,
-        }
+        Self { since: now, newest: String::new(), logged: Vec::new(), period: now }
     }
 
     /// True if this failure is to be logged at WARN.
@@ -109,12 +104,7 @@ impl Observer for Journal<'_> {
 impl<'a> Journal<'a> {
     /// A journal that writes to `log`.
     pub(crate) fn new(log: &'a Log) -> Self {
-        Self {
-            log,
-            dropped: 0,
-            failing: None,
-            over_limit: false,
-        }
+        Self { log, dropped: 0, failing: None, over_limit: false }
     }
 
     fn report_dropped(&mut self) {

@@ -120,10 +120,7 @@ where
             let known = next.take().or_else(|| clock.gap().map(Event::Resumed));
             let wake = match known {
                 Some(event) => Wake::Event(event),
-                None => {
-                    self.wake(&agent, &clock, deadline, &mut timer, &mut keepalive)
-                        .await
-                }
+                None => self.wake(&agent, &clock, deadline, &mut timer, &mut keepalive).await,
             };
             let now = clock.now();
             let event = match wake {
@@ -226,10 +223,7 @@ where
                 return self.clear_away();
             }
             SignalEvent::Reload => self.reload.begin(),
-            SignalEvent::Forward {
-                signal,
-                from_terminal,
-            } => {
+            SignalEvent::Forward { signal, from_terminal } => {
                 if self.runner.kind() == RunnerKind::Child {
                     if !from_terminal {
                         self.runner.forward(caught_signal(signal));

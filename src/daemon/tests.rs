@@ -42,20 +42,11 @@ impl Service for VirtualService {
         sleep(LATENCY).await;
         self.in_flight = false;
         let outcome = if self.sent.borrow().len().is_multiple_of(10) {
-            Outcome::Failed(Failure {
-                class: FailureClass::Transient,
-                retry_after: None,
-            })
+            Outcome::Failed(Failure { class: FailureClass::Transient, retry_after: None })
         } else {
-            Outcome::Acknowledged {
-                terminate: self.start.elapsed() >= MONTH,
-            }
+            Outcome::Acknowledged { terminate: self.start.elapsed() >= MONTH }
         };
-        Response {
-            outcome,
-            message: String::new(),
-            request_id: None,
-        }
+        Response { outcome, message: String::new(), request_id: None }
     }
 }
 
@@ -75,11 +66,8 @@ impl Observer for Counter {
 #[tokio::test(start_paused = true)]
 async fn a_month_of_heartbeats() {
     let sent = Rc::default();
-    let service = VirtualService {
-        start: Instant::now(),
-        sent: Rc::clone(&sent),
-        in_flight: false,
-    };
+    let service =
+        VirtualService { start: Instant::now(), sent: Rc::clone(&sent), in_flight: false };
     let no_runner = RunnerSettings {
         target: Target::None,
         stop_signal: Signal::TERM,

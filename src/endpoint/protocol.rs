@@ -64,21 +64,13 @@ pub(super) struct Reply {
 impl Reply {
     fn acknowledged(terminate: bool) -> Self {
         let body = json!({ "terminate": terminate }).to_string();
-        Self {
-            status: StatusCode::OK,
-            content_type: JSON,
-            body,
-        }
+        Self { status: StatusCode::OK, content_type: JSON, body }
     }
 
     /// An error of the client, status 400.
     fn error(kind: &str, message: &str) -> Self {
         let body = json!({ "__type": kind, "message": message }).to_string();
-        Self {
-            status: StatusCode::BAD_REQUEST,
-            content_type: JSON,
-            body,
-        }
+        Self { status: StatusCode::BAD_REQUEST, content_type: JSON, body }
     }
 
     pub(super) fn throttled() -> Self {
@@ -88,10 +80,7 @@ impl Reply {
     pub(super) fn too_large() -> Self {
         Self {
             status: StatusCode::PAYLOAD_TOO_LARGE,
-            ..Self::error(
-                "RequestEntityTooLargeException",
-                "The request body is too large.",
-            )
+            ..Self::error("RequestEntityTooLargeException", "The request body is too large.")
         }
     }
 }
@@ -115,10 +104,7 @@ pub(super) fn delivery(step: Step) -> Delivery {
         Step::Throttle => Delivery::Full(Reply::throttled()),
         Step::Error => Delivery::Full(Reply {
             status: StatusCode::INTERNAL_SERVER_ERROR,
-            ..Reply::error(
-                "InternalServiceError",
-                "An internal service error occurred.",
-            )
+            ..Reply::error("InternalServiceError", "An internal service error occurred.")
         }),
         Step::Reject => Delivery::Full(Reply::error(
             "AccessDeniedException",
@@ -182,9 +168,7 @@ fn check_authorization(headers: &HeaderMap) -> Result<(), Reply> {
             .filter_map(|parameter| parameter.trim().split_once('='))
             .find_map(|(key, value)| (key == name && !value.is_empty()).then_some(value))
             .ok_or_else(|| {
-                incomplete(&format!(
-                    "Authorization header requires '{name}' parameter."
-                ))
+                incomplete(&format!("Authorization header requires '{name}' parameter."))
             })
     };
     let credential = parameter("Credential")?;
@@ -203,9 +187,7 @@ fn check_authorization(headers: &HeaderMap) -> Result<(), Reply> {
             let message = "Credential should be scoped to correct service: 'datapipeline'.";
             Err(Reply::error("InvalidSignatureException", message))
         }
-        _ => Err(incomplete(
-            "Credential must be KEY/YYYYMMDD/REGION/SERVICE/aws4_request.",
-        )),
+        _ => Err(incomplete("Credential must be KEY/YYYYMMDD/REGION/SERVICE/aws4_request.")),
     }
 }
 
@@ -229,10 +211,7 @@ fn member(
         return Err(invalid(name, "have length less than or equal to 1024"));
     }
     if !text.chars().all(in_pattern) {
-        return Err(invalid(
-            name,
-            &format!("satisfy regular expression pattern: {PATTERN}"),
-        ));
+        return Err(invalid(name, &format!("satisfy regular expression pattern: {PATTERN}")));
     }
     Ok(Some(text.to_owned()))
 }
@@ -287,10 +266,7 @@ mod tests {
     /// The `__type` and the message of the error for a request.
     fn refusal(head: &Parts, body: &str) -> (String, String) {
         let reply = HeartbeatRequest::from_request(head, body.as_bytes()).unwrap_err();
-        assert_eq!(
-            (reply.status, reply.content_type),
-            (StatusCode::BAD_REQUEST, JSON)
-        );
+        assert_eq!((reply.status, reply.content_type), (StatusCode::BAD_REQUEST, JSON));
         let body: Value = serde_json::from_str(&reply.body).unwrap();
         let text = |key: &str| body[key].as_str().unwrap().to_owned();
         (text("__type"), text("message"))
@@ -320,62 +296,22 @@ mod tests {
         };
         let cases = [
             ("X-Amz-Target", None, unknown),
-            (
-                "X-Amz-Target",
-                Some("DataPipeline.PollForTask".to_owned()),
-                unknown,
-            ),
-            (
-                "X-Amz-Target",
-                Some("datapipeline.reporttaskrunnerheartbeat".to_owned()),
-                unknown,
-            ),
+            ("X-Amz-Target", Some("DataPipeline.PollForTask".to_owned()), unknown),
+            ("X-Amz-Target", Some("datapipeline.reporttaskrunnerheartbeat".to_owned()), unknown),
             ("Content-Type", None, unknown),
             ("Content-Type", Some("application/json".to_owned()), unknown),
             ("Authorization", None, missing),
             ("Authorization", Some(String::new()), incomplete),
             ("Authorization", Some("Bearer token".to_owned()), incomplete),
-            (
-                "Authorization",
-                Some("AWS4-HMAC-SHA256 Signature=0".to_owned()),
-                incomplete,
-            ),
-            (
-                "Authorization",
-                Some(SIGNED.replace("Signature=0123abcd", "Signature=")),
-                incomplete,
-            ),
-            (
-                "Authorization",
-                Some(SIGNED.replace("SignedHeaders", "Headers")),
-                incomplete,
-            ),
+            ("Authorization", Some("AWS4-HMAC-SHA256 Signature=0".to_owned()), incomplete),
+            ("Authorization", Some(SIGNED.replace("Signature=0123abcd", "Signature=")), incomplete),
+            ("Authorization", Some(SIGNED.replace("SignedHeaders", "Headers")), incomplete),
             ("Authorization", Some(signed("AKID")), incomplete),
-            (
-                "Authorization",
-                Some(signed("/20250101/r/datapipeline/aws4_request")),
-                incomplete,
-            ),
-            (
-                "Authorization",
-                Some(signed("A/2025-1-1/r/datapipeline/aws4_request")),
-                incomplete,
-            ),
-            (
-                "Authorization",
-                Some(signed("A/20250101//datapipeline/aws4_request")),
-                incomplete,
-            ),
-            (
-                "Authorization",
-                Some(signed("A/20250101/r/datapipeline/aws3_request")),
-                incomplete,
-            ),
-            (
-                "Authorization",
-                Some(signed("A/20250101/r/s3/aws4_request")),
-                scope,
-            ),
+            ("Authorization", Some(signed("/20250101/r/datapipeline/aws4_request")), incomplete),
+            ("Authorization", Some(signed("A/2025-1-1/r/datapipeline/aws4_request")), incomplete),
+            ("Authorization", Some(signed("A/20250101//datapipeline/aws4_request")), incomplete),
+            ("Authorization", Some(signed("A/20250101/r/datapipeline/aws3_request")), incomplete),
+            ("Authorization", Some(signed("A/20250101/r/s3/aws4_request")), scope),
         ];
         for (header, value, kind) in cases {
             // The body is invalid as well, but it is checked last.
@@ -392,10 +328,7 @@ mod tests {
         let mut elsewhere = valid_head();
         elsewhere.uri = "/elsewhere".parse().unwrap();
         assert_eq!(refusal(&elsewhere, "").0, "UnknownOperationException");
-        let charset = head(
-            "Content-Type",
-            Some("Application/X-Amz-Json-1.1; charset=utf-8"),
-        );
+        let charset = head("Content-Type", Some("Application/X-Amz-Json-1.1; charset=utf-8"));
         assert!(HeartbeatRequest::from_request(&charset, br#"{"taskrunnerId":"t"}"#).is_ok());
     }
 
@@ -403,11 +336,7 @@ mod tests {
     fn a_body_that_is_not_a_json_object_is_refused() {
         let lone_surrogate = r#"{"taskrunnerId":"\ud800"}"#;
         for body in ["", "{", "[]", "null", "\"t\"", "{} {}", lone_surrogate] {
-            assert_eq!(
-                refusal(&valid_head(), body).0,
-                "SerializationException",
-                "{body}"
-            );
+            assert_eq!(refusal(&valid_head(), body).0, "SerializationException", "{body}");
         }
     }
 
@@ -415,52 +344,16 @@ mod tests {
     fn an_invalid_member_is_named() {
         let cases = [
             (json!({}), "taskrunnerId", "not be null"),
-            (
-                json!({ "taskrunnerId": null }),
-                "taskrunnerId",
-                "not be null",
-            ),
+            (json!({ "taskrunnerId": null }), "taskrunnerId", "not be null"),
             (json!({ "taskrunnerId": 1 }), "taskrunnerId", "be a string"),
-            (
-                json!({ "taskrunnerId": "" }),
-                "taskrunnerId",
-                "have length greater",
-            ),
-            (
-                json!({ "taskrunnerId": "é".repeat(1025) }),
-                "taskrunnerId",
-                "have length less",
-            ),
-            (
-                json!({ "taskrunnerId": "a\u{0}" }),
-                "taskrunnerId",
-                "satisfy regular expression",
-            ),
-            (
-                json!({ "taskrunnerId": "a\u{b}" }),
-                "taskrunnerId",
-                "satisfy regular expression",
-            ),
-            (
-                json!({ "taskrunnerId": "\u{fffe}" }),
-                "taskrunnerId",
-                "satisfy regular expression",
-            ),
-            (
-                json!({ "taskrunnerId": "t", "hostname": "" }),
-                "hostname",
-                "have length greater",
-            ),
-            (
-                json!({ "taskrunnerId": "t", "hostname": ["h"] }),
-                "hostname",
-                "be a string",
-            ),
-            (
-                json!({ "taskrunnerId": "t", "workerGroup": {} }),
-                "workerGroup",
-                "be a string",
-            ),
+            (json!({ "taskrunnerId": "" }), "taskrunnerId", "have length greater"),
+            (json!({ "taskrunnerId": "é".repeat(1025) }), "taskrunnerId", "have length less"),
+            (json!({ "taskrunnerId": "a\u{0}" }), "taskrunnerId", "satisfy regular expression"),
+            (json!({ "taskrunnerId": "a\u{b}" }), "taskrunnerId", "satisfy regular expression"),
+            (json!({ "taskrunnerId": "\u{fffe}" }), "taskrunnerId", "satisfy regular expression"),
+            (json!({ "taskrunnerId": "t", "hostname": "" }), "hostname", "have length greater"),
+            (json!({ "taskrunnerId": "t", "hostname": ["h"] }), "hostname", "be a string"),
+            (json!({ "taskrunnerId": "t", "workerGroup": {} }), "workerGroup", "be a string"),
             (
                 json!({ "taskrunnerId": "t", "workerGroup": "w".repeat(1025) }),
                 "workerGroup",
@@ -471,20 +364,15 @@ mod tests {
             let (kind, message) = refusal(&valid_head(), &body.to_string());
             assert_eq!(kind, "InvalidRequestException", "{body}");
             assert!(message.contains(&format!("'{name}'")), "{body}: {message}");
-            assert!(
-                message.contains(&format!("Member must {constraint}")),
-                "{body}: {message}"
-            );
+            assert!(message.contains(&format!("Member must {constraint}")), "{body}: {message}");
         }
     }
 
     #[test]
     fn the_limits_themselves_are_allowed() {
-        for text in [
-            "é".repeat(1024),
-            "\u{1f980}".repeat(1024),
-            "\t\r\n ~\u{7f}\u{fffd}".to_owned(),
-        ] {
+        for text in
+            ["é".repeat(1024), "\u{1f980}".repeat(1024), "\t\r\n ~\u{7f}\u{fffd}".to_owned()]
+        {
             let body = json!({ "taskrunnerId": text, "workerGroup": "", "hostname": text });
             let heartbeat =
                 HeartbeatRequest::from_request(&valid_head(), body.to_string().as_bytes());
@@ -495,9 +383,6 @@ mod tests {
     #[test]
     fn a_request_id_is_a_random_uuid() {
         assert_eq!(request_id(0), "00000000-0000-4000-8000-000000000000");
-        assert_eq!(
-            request_id(u128::MAX),
-            "ffffffff-ffff-4fff-8fff-ffffffffffff"
-        );
+        assert_eq!(request_id(u128::MAX), "ffffffff-ffff-4fff-8fff-ffffffffffff");
     }
 }

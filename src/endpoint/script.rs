@@ -188,17 +188,9 @@ mod tests {
     #[test]
     fn beyond_the_end_the_step_is_ok_or_terminate() {
         let without = script("error");
-        assert_eq!(
-            [0, 1, 999].map(|n| without.step(n)),
-            [Step::Error, Step::Ok, Step::Ok]
-        );
+        assert_eq!([0, 1, 999].map(|n| without.step(n)), [Step::Error, Step::Ok, Step::Ok]);
         let with = script("error,terminate");
-        let expected = [
-            Step::Error,
-            Step::Terminate,
-            Step::Terminate,
-            Step::Terminate,
-        ];
+        let expected = [Step::Error, Step::Terminate, Step::Terminate, Step::Terminate];
         assert_eq!([0, 1, 2, 999].map(|n| with.step(n)), expected);
     }
 
@@ -220,20 +212,13 @@ mod tests {
             ("ok*+3", format!("`ok*+3`: {number}")),
             ("ok*2*2", format!("`ok*2*2`: {number}")),
             ("ok*10001", format!("`ok*10001`: {number}")),
-            (
-                "ok*99999999999999999999",
-                format!("`ok*99999999999999999999`: {number}"),
-            ),
+            ("ok*99999999999999999999", format!("`ok*99999999999999999999`: {number}")),
             ("ok,error*10000", format!("`error*10000` {long}")),
             ("terminate,ok*2", format!("`ok*2` {last}")),
             ("terminate*2", format!("`terminate*2` {last}")),
         ];
         for (text, message) in cases {
-            assert_eq!(
-                text.parse::<Script>().unwrap_err().to_string(),
-                message,
-                "{text:?}"
-            );
+            assert_eq!(text.parse::<Script>().unwrap_err().to_string(), message, "{text:?}");
         }
     }
 

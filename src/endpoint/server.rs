@@ -60,11 +60,7 @@ impl Endpoint {
     pub async fn bind(addr: SocketAddr, script: Script) -> io::Result<Self> {
         let listener = TcpListener::bind(addr).await?;
         let addr = listener.local_addr()?;
-        Ok(Self {
-            listener,
-            addr,
-            script,
-        })
+        Ok(Self { listener, addr, script })
     }
 
     /// The address that it listens on, with the actual port.
@@ -108,11 +104,7 @@ struct Player {
 
 impl Player {
     fn new(script: Script, observe: impl FnMut(Played) + Send + 'static) -> Self {
-        Self {
-            script,
-            positions: HashMap::new(),
-            observe: Box::new(observe),
-        }
+        Self { script, positions: HashMap::new(), observe: Box::new(observe) }
     }
 
     fn play(&mut self, heartbeat: HeartbeatRequest) -> Delivery {
@@ -156,10 +148,7 @@ async fn respond(
     let body = Limited::new(body, MAX_BODY).collect();
     let delivery = match timeout(READ_TIMEOUT, body).await? {
         Ok(body) => match HeartbeatRequest::from_request(&head, &body.to_bytes()) {
-            Ok(heartbeat) => player
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .play(heartbeat),
+            Ok(heartbeat) => player.lock().unwrap_or_else(PoisonError::into_inner).play(heartbeat),
             Err(refusal) => Delivery::Full(refusal),
         },
         Err(error) if error.is::<LengthLimitError>() => Delivery::Full(Reply::too_large()),
@@ -185,9 +174,7 @@ fn response(reply: &Reply, body: Body) -> Result<http::Response<Body>, BoxError>
 }
 
 fn full_body(reply: &Reply) -> Body {
-    Full::from(reply.body.clone())
-        .map_err(|never| match never {})
-        .boxed_unsync()
+    Full::from(reply.body.clone()).map_err(|never| match never {}).boxed_unsync()
 }
 
 /// The first half of the body, then the error that makes [`serve_connection`] reset the connection.
@@ -215,9 +202,7 @@ mod tests {
     /// The server's and the client's end of a new loopback connection.
     async fn connect() -> (TcpStream, TcpStream) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let client = TcpStream::connect(listener.local_addr().unwrap())
-            .await
-            .unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         (listener.accept().await.unwrap().0, client)
     }
 

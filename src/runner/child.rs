@@ -114,10 +114,7 @@ impl Child {
         let mut dead: Vec<Pid> = vec![];
         loop {
             let mut newly_dead = vec![];
-            for child in children(getpid())
-                .into_iter()
-                .filter(|child| !held.contains(child))
-            {
+            for child in children(getpid()).into_iter().filter(|child| !held.contains(child)) {
                 match Process::look_up(child) {
                     Some(child) if self.membership.includes_child(&child) => return None,
                     None if !dead.contains(&child) => newly_dead.push(child),
@@ -183,10 +180,7 @@ impl Child {
         }
         let mut killed = signal_each(left, Signal::KILL);
         for late in self.chase() {
-            if killed
-                .iter()
-                .all(|known| known.process.pid != late.process.pid)
-            {
+            if killed.iter().all(|known| known.process.pid != late.process.pid) {
                 killed.push(late);
             }
         }
@@ -199,9 +193,7 @@ impl Child {
         let mut killed = Vec::new();
         let mut seen = HashSet::new();
         for _ in 0..CHASE {
-            let new = children(getpid())
-                .into_iter()
-                .filter(|pid| seen.insert(*pid));
+            let new = children(getpid()).into_iter().filter(|pid| seen.insert(*pid));
             let new: Vec<Process> = new
                 .filter_map(Process::look_up)
                 .filter(|child| self.membership.includes_child(child))
@@ -232,9 +224,7 @@ impl Child {
         if !self.is_running() {
             return processes;
         }
-        let leader = processes
-            .iter()
-            .find(|process| process.pid == self.leader.pid);
+        let leader = processes.iter().find(|process| process.pid == self.leader.pid);
         let own_group = self.has_own_group().then_some(self.leader.pid.as_raw_pid());
         let groups = [leader.map(|leader| leader.group), own_group];
         processes.retain(|process| match self.stop.scope {
@@ -260,11 +250,7 @@ impl Child {
             true => kill_process(leader, signal),
         };
         let reached = |process: &Process| {
-            if whole_group {
-                process.group == leader.as_raw_pid()
-            } else {
-                process.pid == leader
-            }
+            if whole_group { process.group == leader.as_raw_pid() } else { process.pid == leader }
         };
         let (reached, elsewhere): (Vec<_>, Vec<_>) = targets.into_iter().partition(reached);
         let reached = reached.into_iter().map(|process| Signalled {

@@ -32,9 +32,8 @@ impl Membership {
     /// The processes of `tree` that belong to the runner. `beside` tells the marked ones.
     pub(super) fn select(&self, tree: &Tree, beside: impl Fn(&Process) -> bool) -> Vec<Process> {
         let members = tree.processes().filter(|process| {
-            let earlier = tree
-                .lineage(process)
-                .any(|ancestor| self.earlier.contains(&ancestor.key()));
+            let earlier =
+                tree.lineage(process).any(|ancestor| self.earlier.contains(&ancestor.key()));
             !earlier
                 && tree
                     .lineage(process)
@@ -80,10 +79,7 @@ mod tests {
         let membership = Membership::new(leader, &tree(earlier));
         let marked = |process: &Process| beside.contains(&process.pid.as_raw_pid());
         let members = membership.select(&tree(links), marked);
-        members
-            .iter()
-            .map(|member| member.pid.as_raw_pid())
-            .collect()
+        members.iter().map(|member| member.pid.as_raw_pid()).collect()
     }
 
     #[test]

@@ -49,10 +49,7 @@ impl Runner {
     pub(crate) fn new(settings: RunnerSettings, terminal: Option<Terminal>) -> Self {
         Self {
             target: settings.target,
-            stop: StopSettings {
-                signal: settings.stop_signal,
-                scope: settings.stop_scope,
-            },
+            stop: StopSettings { signal: settings.stop_signal, scope: settings.stop_scope },
             terminal,
             live: Live::None,
         }
@@ -204,9 +201,7 @@ impl Runner {
 
     fn signal_attached(&self, signal: Signal) -> Vec<Signalled> {
         let attached = self.attached().into_iter();
-        attached
-            .filter_map(|attached| attached.signal(signal))
-            .collect()
+        attached.filter_map(|attached| attached.signal(signal)).collect()
     }
 }
 

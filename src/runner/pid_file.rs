@@ -101,15 +101,7 @@ impl PidFile {
     pub(super) fn new(path: PathBuf) -> Self {
         let mut poll = interval(POLL);
         poll.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        Self {
-            path,
-            poll,
-            reading: None,
-            attached: None,
-            last: None,
-            absence: None,
-            first: true,
-        }
+        Self { path, poll, reading: None, attached: None, last: None, absence: None, first: true }
     }
 
     /// The runner, while it runs.
@@ -207,11 +199,7 @@ impl PidFile {
         let reason = absence.to_string();
         if self.absence.as_ref() != Some(&reason) {
             let line = fmt::from_fn(|f| {
-                write!(
-                    f,
-                    "waiting for the runner: {} {reason}",
-                    self.path.display()
-                )
+                write!(f, "waiting for the runner: {} {reason}", self.path.display())
             });
             if absence.is_expected() {
                 info!("{line}");
@@ -225,10 +213,7 @@ impl PidFile {
 
 fn read(path: &Path) -> io::Result<Content> {
     // A named pipe must not wait for its writer.
-    let file = File::options()
-        .read(true)
-        .custom_flags(libc::O_NONBLOCK)
-        .open(path)?;
+    let file = File::options().read(true).custom_flags(libc::O_NONBLOCK).open(path)?;
     let mut text = String::new();
     (&file).take(LONGEST).read_to_string(&mut text)?;
     let stat = fstat(&file)?;

@@ -37,13 +37,7 @@ impl Terminal {
         let ignored = [SIGHUP, SIGINT, SIGQUIT].into_iter();
         let ignored: Vec<i32> = ignored.filter(|signal| sys::is_ignored(*signal)).collect();
         let kept_away = ignored.contains(&SIGHUP) || ignored.contains(&SIGINT);
-        let mut terminal = Self {
-            file,
-            shares_group: !kept_away,
-            ignored,
-            modes,
-            spoiled: false,
-        };
+        let mut terminal = Self { file, shares_group: !kept_away, ignored, modes, spoiled: false };
         terminal.shares_group |= terminal.is_foreground();
         Some(terminal)
     }
@@ -56,11 +50,7 @@ impl Terminal {
     /// The signals that the runner is to ignore: in taskbeat's group, the same as taskbeat was
     /// started to ignore, as without taskbeat.
     pub(super) fn ignored_signals(&self) -> Vec<i32> {
-        if self.shares_group {
-            self.ignored.clone()
-        } else {
-            vec![]
-        }
+        if self.shares_group { self.ignored.clone() } else { vec![] }
     }
 
     /// Records the runner's exit. A shell restores the terminal after a job that a signal ended, but

@@ -133,12 +133,7 @@ impl Tree {
 
     #[cfg(test)]
     pub(super) fn made_of(processes: impl IntoIterator<Item = Process>) -> Self {
-        Self(
-            processes
-                .into_iter()
-                .map(|process| (process.pid, process))
-                .collect(),
-        )
+        Self(processes.into_iter().map(|process| (process.pid, process)).collect())
     }
 
     pub(super) fn processes(&self) -> impl Iterator<Item = &Process> {
@@ -159,11 +154,7 @@ impl Tree {
 pub(super) fn children(parent: Pid) -> Vec<Pid> {
     let tasks =
         procfs::process::Process::new(parent.as_raw_pid()).and_then(|parent| parent.tasks());
-    let children = tasks
-        .into_iter()
-        .flatten()
-        .flatten()
-        .filter_map(|task| task.children().ok());
+    let children = tasks.into_iter().flatten().flatten().filter_map(|task| task.children().ok());
     let pid = |child| i32::try_from(child).ok().and_then(Pid::from_raw);
     children.flatten().filter_map(pid).collect()
 }

@@ -179,10 +179,7 @@ impl Snapshot {
     }
 
     fn describe_contact(&self) -> String {
-        let (began, lost) = (
-            self.contact_began_seconds_ago,
-            self.contact_lost_seconds_ago,
-        );
+        let (began, lost) = (self.contact_began_seconds_ago, self.contact_lost_seconds_ago);
         match (self.in_contact, began, lost) {
             (true, Some(began), _) => format!("yes, for {}", human(began)),
             (true, None, _) => "yes".to_owned(),

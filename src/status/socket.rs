@@ -129,9 +129,7 @@ impl StatusRequest {
         let reply = if user.is_ok_and(|user| user.is_root() || user == geteuid()) {
             Reply::Full(Box::new(snapshot.clone()))
         } else {
-            Reply::Contact {
-                in_contact: snapshot.in_contact,
-            }
+            Reply::Contact { in_contact: snapshot.in_contact }
         };
         if let Ok(text) = serde_json::to_vec(&reply) {
             let _ = self.0.try_write(&text);
@@ -155,11 +153,7 @@ pub(crate) fn ask(taskrunner_id: &str) -> Result<Reply, AskError> {
     };
     let peer = socket_peercred(&stream).map_err(|_| AskError::NoAnswer)?;
     if !is_trusted(peer.uid) {
-        return Err(AskError::Untrusted {
-            id,
-            uid: peer.uid.as_raw(),
-            pid: pid_of(&peer),
-        });
+        return Err(AskError::Untrusted { id, uid: peer.uid.as_raw(), pid: pid_of(&peer) });
     }
     let text = read(stream).map_err(|error| {
         if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) {
@@ -201,9 +195,7 @@ fn read(mut stream: UnixStream) -> io::Result<Vec<u8>> {
 /// True if a process of this user can be taken for the daemon: other users could have bound the name
 /// first.
 fn is_trusted(user: Uid) -> bool {
-    let service = SERVICE_ACCOUNTS
-        .iter()
-        .any(|range| range.contains(&user.as_raw()));
+    let service = SERVICE_ACCOUNTS.iter().any(|range| range.contains(&user.as_raw()));
     user.is_root() || user == geteuid() || service
 }
 
@@ -214,18 +206,14 @@ fn taken(taskrunner_id: &str) -> ClaimError {
     let id = taskrunner_id.to_owned();
     let peer = connect(taskrunner_id).and_then(|stream| Ok(socket_peercred(&stream)?));
     match peer {
-        Ok(peer) if peer.uid.is_root() || peer.uid == geteuid() => ClaimError::Taken {
-            id,
-            pid: pid_of(&peer),
-        },
+        Ok(peer) if peer.uid.is_root() || peer.uid == geteuid() => {
+            ClaimError::Taken { id, pid: pid_of(&peer) }
+        }
         Ok(peer) => ClaimError::Foreign {
             id,
             owner: format!("process {} of user id {}", pid_of(&peer), peer.uid.as_raw()),
         },
-        Err(_) => ClaimError::Foreign {
-            id,
-            owner: "an unknown process".to_owned(),
-        },
+        Err(_) => ClaimError::Foreign { id, owner: "an unknown process".to_owned() },
     }
 }
 

@@ -26,10 +26,7 @@ fn a_snapshot_fits_one_line() {
         ..fine.clone()
     };
     let rows = [
-        (
-            fine.clone(),
-            "acknowledged 3 min ago, next in 12 min; runner pid 4711 up 6 h",
-        ),
+        (fine.clone(), "acknowledged 3 min ago, next in 12 min; runner pid 4711 up 6 h"),
         (
             Snapshot {
                 acknowledged_seconds_ago: None,
@@ -45,35 +42,18 @@ fn a_snapshot_fits_one_line() {
              runner pid 4711 up 6 h; ThrottlingException: Rate exceeded (HTTP 400)",
         ),
         (
-            Snapshot {
-                over_limit: true,
-                ..failing.clone()
-            },
+            Snapshot { over_limit: true, ..failing.clone() },
             "7 heartbeats in a row failed, last acknowledged 3 min ago, next in less than 1 min; \
              the AWS account is over its limit; runner pid 4711 up 6 h; \
              ThrottlingException: Rate exceeded (HTTP 400)",
         ),
         (
-            Snapshot {
-                failures: 1,
-                acknowledged_seconds_ago: None,
-                runner_pid: None,
-                ..failing
-            },
+            Snapshot { failures: 1, acknowledged_seconds_ago: None, runner_pid: None, ..failing },
             "1 heartbeat failed, never acknowledged, next in less than 1 min; \
              ThrottlingException: Rate exceeded (HTTP 400)",
         ),
-        (
-            waiting.clone(),
-            "waiting for the runner; acknowledged 3 min ago",
-        ),
-        (
-            Snapshot {
-                acknowledged_seconds_ago: None,
-                ..waiting
-            },
-            "waiting for the runner",
-        ),
+        (waiting.clone(), "waiting for the runner; acknowledged 3 min ago"),
+        (Snapshot { acknowledged_seconds_ago: None, ..waiting }, "waiting for the runner"),
         (
             Snapshot {
                 state: Phase::Stopping,

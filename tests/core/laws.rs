@@ -33,10 +33,7 @@ fn failures() -> impl Strategy<Value = Outcome> {
     ]);
     let seconds = prop::option::of(0..100_000_u64);
     (class, seconds).prop_map(|(class, seconds)| {
-        Outcome::Failed(Failure {
-            class,
-            retry_after: seconds.map(Duration::from_secs),
-        })
+        Outcome::Failed(Failure { class, retry_after: seconds.map(Duration::from_secs) })
     })
 }
 
@@ -67,12 +64,7 @@ pub(crate) fn lives() -> impl Strategy<Value = Life> {
     let start_fails = prop::bool::weighted(0.1);
     let incidents = prop::collection::vec((0.0..1.5, incidents()), 1..40);
     (kinds(), policies(), start_fails, incidents).prop_map(
-        |(kind, policy, start_fails, incidents)| Life {
-            kind,
-            policy,
-            start_fails,
-            incidents,
-        },
+        |(kind, policy, start_fails, incidents)| Life { kind, policy, start_fails, incidents },
     )
 }
 
@@ -86,19 +78,17 @@ fn policies() -> impl Strategy<Value = Policy> {
         any::<bool>(),
         after_terminate,
     )
-        .prop_map(
-            |(interval, jitter, grace, lost, on_terminate, after_terminate)| {
-                let interval = Duration::from_millis(interval);
-                Policy {
-                    interval,
-                    jitter,
-                    grace: Duration::from_millis(grace),
-                    lost_contact_after: lost.map(|times: f64| interval.mul_f64(times)),
-                    on_terminate,
-                    after_terminate,
-                }
-            },
-        )
+        .prop_map(|(interval, jitter, grace, lost, on_terminate, after_terminate)| {
+            let interval = Duration::from_millis(interval);
+            Policy {
+                interval,
+                jitter,
+                grace: Duration::from_millis(grace),
+                lost_contact_after: lost.map(|times: f64| interval.mul_f64(times)),
+                on_terminate,
+                after_terminate,
+            }
+        })
 }
 
 fn kinds() -> impl Strategy<Value = RunnerKind> {
@@ -123,11 +113,7 @@ pub(crate) fn live(life: &Life) -> Vec<(State, Event, State)> {
     }
     world.live(killing);
     world.pass(world.now() + Duration::from_secs(5));
-    assert!(
-        world.exit().is_some(),
-        "the ladder does not end: {:?}",
-        world.agent()
-    );
+    assert!(world.exit().is_some(), "the ladder does not end: {:?}", world.agent());
     world.into_history()
 }
 

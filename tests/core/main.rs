@@ -25,9 +25,5 @@ fn policy() -> Policy {
 
 /// How many random cases a test runs: `full` if `TASKBEAT_TEST_FULL=1` is set, else `few`.
 fn count(full: u32, few: u32) -> u32 {
-    if std::env::var("TASKBEAT_TEST_FULL").as_deref() == Ok("1") {
-        full
-    } else {
-        few
-    }
+    if std::env::var("TASKBEAT_TEST_FULL").as_deref() == Ok("1") { full } else { few }
 }

@@ -21,10 +21,7 @@ fn outcome(rng: &mut Rng) -> Outcome {
         _ => return Outcome::Acknowledged { terminate: false },
     };
     let asked = Duration::from_millis(1 << rng.u32(..30));
-    Outcome::Failed(Failure {
-        class,
-        retry_after: rng.bool().then_some(asked),
-    })
+    Outcome::Failed(Failure { class, retry_after: rng.bool().then_some(asked) })
 }
 
 fn policy(rng: &mut Rng) -> Policy {

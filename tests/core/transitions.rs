@@ -69,10 +69,7 @@ fn the_lives_contain_every_transition_that_the_daemon_can_make() {
     let mut lines = Vec::new();
     for ((before, after), events) in &transitions {
         let often = events.values().all(|times| *times >= OFTEN);
-        assert!(
-            often,
-            "too rare to be found always: {before} -> {after}: {events:?}"
-        );
+        assert!(often, "too rare to be found always: {before} -> {after}: {events:?}");
         let events: Vec<_> = events.keys().copied().collect();
         lines.push(format!("{before} -> {after}: {}", events.join(", ")));
     }
@@ -139,9 +136,6 @@ fn check_diagram<'a>(transitions: impl Iterator<Item = &'a (String, String)>) {
     let source = include_str!("../../src/core/agent.rs");
     let diagram = source.split("```").nth(1).unwrap_or_default();
     for (before, after) in ARROWS {
-        assert!(
-            diagram.contains(before) && diagram.contains(after),
-            "{before}, {after}"
-        );
+        assert!(diagram.contains(before) && diagram.contains(after), "{before}, {after}");
     }
 }

@@ -34,9 +34,7 @@ fn wait_for_runner(daemon: &Daemon, runner: &Bystander) {
 fn an_attached_runner_that_ends_by_itself_makes_the_status_1() {
     let endpoint = Endpoint::ok();
     let mut runner = Bystander::plain();
-    let daemon = Taskbeat::run(&endpoint)
-        .set("--pid", runner.pid().to_string())
-        .start();
+    let daemon = Taskbeat::run(&endpoint).set("--pid", runner.pid().to_string()).start();
     wait_for_runner(&daemon, &runner);
     endpoint.wait_for(1);
     runner.kill();
@@ -48,9 +46,7 @@ fn a_process_that_is_not_there_makes_the_status_1() {
     let endpoint = Endpoint::ok();
     let mut runner = Bystander::plain();
     runner.kill();
-    let finished = Taskbeat::run(&endpoint)
-        .set("--pid", runner.pid().to_string())
-        .finish();
+    let finished = Taskbeat::run(&endpoint).set("--pid", runner.pid().to_string()).finish();
     assert_eq!(finished.status, 1, "{finished:?}");
     assert!(endpoint.requests().is_empty());
 }
@@ -78,9 +74,7 @@ fn a_stop_leaves_an_attached_runner_alone() {
 fn terminate_stops_an_attached_runner() {
     let endpoint = Endpoint::play([], Play::Terminate);
     let mut runner = Bystander::plain();
-    let finished = Taskbeat::run(&endpoint)
-        .set("--pid", runner.pid().to_string())
-        .finish();
+    let finished = Taskbeat::run(&endpoint).set("--pid", runner.pid().to_string()).finish();
     assert_eq!(finished.status, 0, "{finished:?}");
     assert_eq!(runner.ended_by(), Some(Signal::TERM.as_raw()));
 }
@@ -108,9 +102,7 @@ fn an_attached_runner_is_signalled_alone() {
     let [child] = children(runner.pid())[..] else {
         panic!("its child is missing");
     };
-    let finished = Taskbeat::run(&endpoint)
-        .set("--pid", runner.pid().to_string())
-        .finish();
+    let finished = Taskbeat::run(&endpoint).set("--pid", runner.pid().to_string()).finish();
     assert_eq!(finished.status, 0, "{finished:?}");
     assert_eq!(runner.ended_by(), None);
     assert!(is_alive(child));
@@ -121,12 +113,7 @@ fn an_attached_runner_is_signalled_alone() {
 fn a_process_that_taskbeat_may_not_signal_makes_the_status_78() {
     let endpoint = Endpoint::ok();
     let (pid, via): (u32, &[&str]) = if geteuid().is_root() {
-        let nobody = [
-            "setpriv",
-            "--reuid=65534",
-            "--regid=65534",
-            "--clear-groups",
-        ];
+        let nobody = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"];
         if !Command::new(nobody[0])
             .args(&nobody[1..])
             .args([env!("CARGO_BIN_EXE_taskbeat"), "--version"])
@@ -135,15 +122,7 @@ fn a_process_that_taskbeat_may_not_signal_makes_the_status_78() {
         {
             return missing("a program that another user may run");
         }
-        (
-            std::process::id(),
-            &[
-                "setpriv",
-                "--reuid=65534",
-                "--regid=65534",
-                "--clear-groups",
-            ],
-        )
+        (std::process::id(), &["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"])
     } else if procfs::process::Process::new(1)
         .is_ok_and(|init| init.uid().is_ok_and(|uid| uid != geteuid().as_raw()))
     {
@@ -255,12 +234,7 @@ fn a_stale_file_that_names_another_users_process_means_not_running() {
     fs::write(&file, format!("{}\n", std::process::id())).unwrap();
     touch(&file, "-1 hour");
     open_to_all(&file);
-    let other = [
-        "setpriv",
-        "--reuid=65534",
-        "--regid=65534",
-        "--clear-groups",
-    ];
+    let other = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"];
     let daemon = program.via(&other).start();
     daemon.wait_for_log("is stale");
     daemon.signal(Signal::TERM);
@@ -324,10 +298,7 @@ fn a_restarted_runner_is_followed_and_without_one_no_heartbeat_is_sent() {
         runner.kill();
         daemon.wait_for_log("the runner exited");
         // The file still names the exited process, for several intervals.
-        daemon.wait_for_log(&format!(
-            "names process {}, which does not run",
-            runner.pid()
-        ));
+        daemon.wait_for_log(&format!("names process {}, which does not run", runner.pid()));
         let sent = endpoint.requests().len();
         std::thread::sleep(Duration::from_millis(200));
         assert_eq!(endpoint.requests().len(), sent);
@@ -347,10 +318,7 @@ fn taskbeat_does_not_attach_to_itself() {
     let own = ["sh", "-c", r#"exec "$@" --pid $$"#, "sh"];
     let finished = Taskbeat::run(&endpoint).via(&own).finish();
     assert_eq!(finished.status, 78, "{finished:?}");
-    assert!(
-        finished.stderr.contains("this is taskbeat itself"),
-        "{finished:?}"
-    );
+    assert!(finished.stderr.contains("this is taskbeat itself"), "{finished:?}");
 }
 
 #[test]

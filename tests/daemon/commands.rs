@@ -31,18 +31,12 @@ fn a_command_may_ask_for_the_status() {
     let program = Taskbeat::run(&endpoint);
     let home = program.home().to_owned();
     let ask = format!("{} status >status", env!("CARGO_BIN_EXE_taskbeat"));
-    let daemon = program
-        .set("--on-terminate", ask)
-        .script(runner::OBEDIENT)
-        .start();
+    let daemon = program.set("--on-terminate", ask).script(runner::OBEDIENT).start();
     daemon.wait_for_pid("ready");
     endpoint.now_play(Play::Terminate);
     daemon.wait_for_log("on-terminate succeeded");
     let status = fs::read_to_string(home.join("status")).unwrap();
-    assert!(
-        status.starts_with("state         running on-terminate"),
-        "{status}"
-    );
+    assert!(status.starts_with("state         running on-terminate"), "{status}");
     assert_eq!(daemon.finish().status, 0);
 }
 
@@ -57,10 +51,7 @@ fn what_a_command_leaves_in_the_background_is_not_the_runner() {
         let finished = program
             .set("--script", "ok,terminate")
             .set("--interval", "100ms")
-            .set(
-                "--on-terminate",
-                format!("{leave}\nuntil [ -s $LEFT ]; do sleep 0.1; done"),
-            )
+            .set("--on-terminate", format!("{leave}\nuntil [ -s $LEFT ]; do sleep 0.1; done"))
             .env("LEFT", file.path())
             .script(runner::OBEDIENT)
             .finish();
@@ -68,10 +59,7 @@ fn what_a_command_leaves_in_the_background_is_not_the_runner() {
         assert!(is_alive(left), "{leave}: {finished:?}");
         signal(left, Signal::KILL);
         assert_eq!(finished.status, 0, "{leave}: {finished:?}");
-        assert!(
-            !finished.text().contains("SIGKILL"),
-            "{leave}: {finished:?}"
-        );
+        assert!(!finished.text().contains("SIGKILL"), "{leave}: {finished:?}");
     }
 }
 

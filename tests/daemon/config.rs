@@ -14,9 +14,7 @@ use crate::harness::{Endpoint, Play, Taskbeat, runner};
 /// and starts neither the runner nor a heartbeat.
 fn is_refused(change: impl FnOnce(Taskbeat) -> Taskbeat, words: &[&str]) {
     let endpoint = Endpoint::ok();
-    let finished = change(Taskbeat::run(&endpoint))
-        .script("echo started")
-        .finish();
+    let finished = change(Taskbeat::run(&endpoint)).script("echo started").finish();
     assert_eq!(finished.status, 78, "{finished:?}");
     assert_eq!(finished.text(), "");
     assert_eq!(finished.stderr.lines().count(), 1, "{finished:?}");
@@ -114,20 +112,13 @@ fn with_file(taskbeat: Taskbeat, text: &str) -> Taskbeat {
 fn an_unknown_key_of_the_file_is_refused() {
     is_refused(
         |taskbeat| with_file(taskbeat, "grace = \"5s\"\ntask-runner-id = \"a\"\n"),
-        &[
-            "task-runner-id",
-            "taskbeat.toml:2",
-            "did you mean taskrunner-id?",
-        ],
+        &["task-runner-id", "taskbeat.toml:2", "did you mean taskrunner-id?"],
     );
 }
 
 #[test]
 fn a_file_that_is_not_toml_is_refused() {
-    is_refused(
-        |taskbeat| with_file(taskbeat, "grace = 5s\n"),
-        &["taskbeat.toml:1", "TOML"],
-    );
+    is_refused(|taskbeat| with_file(taskbeat, "grace = 5s\n"), &["taskbeat.toml:1", "TOML"]);
 }
 
 #[test]
@@ -191,24 +182,12 @@ fn a_number_of_attempts_on_which_the_sdk_panics_is_refused() {
     }
 }
 
-const KEYS: [&str; 3] = [
-    "AWS_ACCESS_KEY_ID",
-    "AWS_SECRET_ACCESS_KEY",
-    "AWS_SESSION_TOKEN",
-];
+const KEYS: [&str; 3] = ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"];
 
 #[test]
 fn a_key_with_spaces_or_line_breaks_is_refused_and_not_repeated() {
     for key in KEYS {
-        for value in [
-            "AKID\n",
-            " AKID",
-            "AKID AKID",
-            "AKID\r",
-            "\tAKID",
-            "AKID\u{7f}",
-            "AKIDé",
-        ] {
+        for value in ["AKID\n", " AKID", "AKID AKID", "AKID\r", "\tAKID", "AKID\u{7f}", "AKIDé"] {
             let origin = format!("{key} = *** (environment {key}): must be plain ASCII");
             is_refused(|taskbeat| taskbeat.env(key, value), &[&origin]);
         }
@@ -339,10 +318,7 @@ fn an_unusable_proxy_is_refused_and_its_password_is_not_repeated() {
         ("HTTP_PROXY", "\"http://user:ZpassZ@127.0.0.1:1\""),
         ("ALL_PROXY", "http://user:ZpassZ@"),
     ] {
-        is_refused(
-            |taskbeat| taskbeat.env(name, value),
-            &[name, "must be an http or https URL"],
-        );
+        is_refused(|taskbeat| taskbeat.env(name, value), &[name, "must be an http or https URL"]);
         let finished = Taskbeat::new("run").env(name, value).finish();
         assert!(!finished.stderr.contains('Z'), "{finished:?}");
     }
@@ -401,9 +377,7 @@ fn check_warns_of_endpoints_that_are_not_there_or_not_safe() {
 #[test]
 fn a_command_that_cannot_run_is_named_on_one_line() {
     let endpoint = Endpoint::ok();
-    let finished = Taskbeat::run(&endpoint)
-        .command(&["no\nsuch\r\u{1b}[2Jrunner"])
-        .finish();
+    let finished = Taskbeat::run(&endpoint).command(&["no\nsuch\r\u{1b}[2Jrunner"]).finish();
     assert_eq!(finished.status, 127, "{finished:?}");
     let name = r#"cannot run "no\nsuch\r\u{1b}[2Jrunner": "#;
     let mut lines = finished.stderr.lines();
@@ -412,12 +386,7 @@ fn a_command_that_cannot_run_is_named_on_one_line() {
 
 #[test]
 fn an_endpoint_that_is_no_url_is_refused() {
-    for url in [
-        "127.0.0.1:1",
-        "ftp://127.0.0.1",
-        "http://",
-        "http://127.0.0.1:0",
-    ] {
+    for url in ["127.0.0.1:1", "ftp://127.0.0.1", "http://", "http://127.0.0.1:0"] {
         is_refused(
             |taskbeat| taskbeat.set("--endpoint-url", url),
             &["endpoint-url", "flag --endpoint-url", "http"],
@@ -475,13 +444,7 @@ fn a_flag_wins_over_a_variable_and_a_variable_over_the_file() {
 
 #[test]
 fn wrong_usage_makes_the_status_64() {
-    for flags in [
-        &["--no-such-flag"][..],
-        &["--interval"],
-        &["stray"],
-        &["--"],
-        &["--", ""],
-    ] {
+    for flags in [&["--no-such-flag"][..], &["--interval"], &["stray"], &["--"], &["--", ""]] {
         let endpoint = Endpoint::ok();
         let mut taskbeat = Taskbeat::run(&endpoint);
         for flag in flags {
@@ -522,18 +485,13 @@ fn check_prints_every_value_and_its_origin() {
         .set("--taskrunner-id", "tr-1")
         .without("TASKBEAT_GRACE")
         .without("TASKBEAT_HOSTNAME");
-    let finished = with_file(check, "stop-signal = 'INT'\n")
-        .script("echo started")
-        .finish();
+    let finished = with_file(check, "stop-signal = 'INT'\n").script("echo started").finish();
     assert_eq!(finished.status, 0, "{finished:?}");
     let text = finished.text();
     let row = |key: &str| {
         let mut rows = text.lines().map(|line| line.split_whitespace());
         let row = rows.find(|row| row.clone().next() == Some(key));
-        row.unwrap_or_else(|| panic!("no {key}: {text}"))
-            .skip(1)
-            .collect::<Vec<_>>()
-            .join(" ")
+        row.unwrap_or_else(|| panic!("no {key}: {text}")).skip(1).collect::<Vec<_>>().join(" ")
     };
     assert_eq!(row("taskrunner-id"), "tr-1 flag --taskrunner-id");
     assert_eq!(row("interval"), "300ms environment TASKBEAT_INTERVAL");
@@ -568,9 +526,8 @@ fn check_online_resolves_credentials_and_sends_nothing() {
 
 #[test]
 fn check_online_prints_foreign_text_on_one_line_without_control_characters() {
-    let check = Taskbeat::new("check")
-        .without("AWS_ACCESS_KEY_ID")
-        .without("AWS_SECRET_ACCESS_KEY");
+    let check =
+        Taskbeat::new("check").without("AWS_ACCESS_KEY_ID").without("AWS_SECRET_ACCESS_KEY");
     let config = check.home().join("config");
     let credentials = json!({
         "Version": 1,
@@ -580,10 +537,7 @@ fn check_online_prints_foreign_text_on_one_line_without_control_characters() {
     fs::write(check.home().join("credentials"), credentials.to_string()).unwrap();
     let profile = "[default]\ncredential_process = cat credentials\n";
     fs::write(&config, profile).unwrap();
-    let finished = check
-        .env("AWS_CONFIG_FILE", config)
-        .flag("--online")
-        .finish();
+    let finished = check.env("AWS_CONFIG_FILE", config).flag("--online").finish();
     assert_eq!(finished.status, 0, "{finished:?}");
     let shown = finished.text();
     let last = shown.lines().last().unwrap();
@@ -632,14 +586,9 @@ fn once_prints_the_answer_as_json() {
 #[test]
 fn once_makes_the_status_69_when_there_is_no_answer() {
     let portal = Play::Say(crate::harness::Response::bare(200, "<html>"));
-    for play in [
-        Play::fault(),
-        Play::throttle(),
-        Play::Hang,
-        Play::ResetWithin,
-        Play::body("{}"),
-        portal,
-    ] {
+    for play in
+        [Play::fault(), Play::throttle(), Play::Hang, Play::ResetWithin, Play::body("{}"), portal]
+    {
         assert_eq!(once(play), (69, String::new()));
     }
     let closed = Endpoint::closed();

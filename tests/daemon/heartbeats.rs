@@ -82,10 +82,7 @@ fn a_session_token_is_sent_and_signed() {
     let request = &endpoint.requests()[0];
     assert_eq!(request.header("x-amz-security-token"), "a-session-token");
     let authorization = request.header("authorization");
-    assert!(
-        authorization.contains("x-amz-security-token"),
-        "{authorization}"
-    );
+    assert!(authorization.contains("x-amz-security-token"), "{authorization}");
 }
 
 #[test]
@@ -98,9 +95,7 @@ fn heartbeats_follow_each_other_at_the_interval() {
     let spread = requests[5].at - requests[1].at;
     assert!(spread > Duration::from_millis(600), "{spread:?}");
     // Each is a call of its own, not a retry of the SDK.
-    let ids = requests
-        .iter()
-        .map(|request| request.header("amz-sdk-invocation-id"));
+    let ids = requests.iter().map(|request| request.header("amz-sdk-invocation-id"));
     let ids: BTreeSet<&str> = ids.collect();
     assert_eq!(ids.len(), requests.len(), "{ids:?}");
     drop(daemon);
@@ -139,10 +134,7 @@ fn terminates_after(steps: &[Play]) {
     let endpoint = Endpoint::play(steps.to_vec(), Play::Ok);
     // The runner takes some intervals to stop, so that further heartbeats would be seen.
     let script = "trap 'echo stopped; sleep 0.3; exit 42' TERM; nap ready & wait; exit 99";
-    let daemon = Taskbeat::run(&endpoint)
-        .set("--interval", "60ms")
-        .script(script)
-        .start();
+    let daemon = Taskbeat::run(&endpoint).set("--interval", "60ms").script(script).start();
     daemon.wait_for_pid("ready");
     endpoint.wait_for(steps.len());
     endpoint.now_play(Play::Terminate);
@@ -200,10 +192,7 @@ fn terminate_without_a_runner_ends_the_heartbeats() {
 #[test]
 fn terminate_during_an_operators_stop_makes_the_status_0() {
     let endpoint = Endpoint::ok();
-    let mut daemon = Taskbeat::run(&endpoint)
-        .with_stdin()
-        .script(runner::DRAINING)
-        .start();
+    let mut daemon = Taskbeat::run(&endpoint).with_stdin().script(runner::DRAINING).start();
     daemon.wait_for_pid("ready");
     daemon.signal(Signal::TERM);
     daemon.wait_for_output("draining");

@@ -71,11 +71,7 @@ fn a_metadata_service_that_comes_up_late_delays_heartbeats_and_not_the_runner() 
     let daemon = program.script(runner::OBEDIENT).start();
     daemon.wait_for_pid("ready");
     daemon.wait_for_log("WARN heartbeat failed, next in");
-    assert!(
-        daemon.log().contains("no {instance-id}: "),
-        "{}",
-        daemon.log()
-    );
+    assert!(daemon.log().contains("no {instance-id}: "), "{}", daemon.log());
     assert!(endpoint.requests().is_empty());
     let metadata = down.open();
     put_names(&metadata);
@@ -106,14 +102,8 @@ fn a_missing_name_is_reported_and_never_invented() {
     });
     let far = Server::start(|_| Response::bare(403, ""));
     for (url, message) in [
-        (
-            metadata.url(),
-            "no {public-hostname}: the instance has none (HTTP 404)",
-        ),
-        (
-            portal.url(),
-            "no {instance-id}: not an answer of a metadata service",
-        ),
+        (metadata.url(), "no {public-hostname}: the instance has none (HTTP 404)"),
+        (portal.url(), "no {instance-id}: not an answer of a metadata service"),
         (far.url(), "no {instance-id}: "),
     ] {
         let endpoint = Endpoint::ok();
@@ -131,10 +121,7 @@ fn check_online_prints_the_complete_identity() {
     let metadata = Metadata::start();
     put_names(&metadata);
     let (program, id) = on_an_instance(Taskbeat::new("check"), &metadata.url());
-    let finished = program
-        .flag("--online")
-        .set("--hostname", "{local-hostname}")
-        .finish();
+    let finished = program.flag("--online").set("--hostname", "{local-hostname}").finish();
     assert_eq!(finished.status, 0, "{finished:?}");
     let line = format!("online: taskrunner-id {id}, hostname {LOCAL}\n");
     assert!(finished.text().contains(&line), "{finished:?}");

@@ -29,11 +29,7 @@ fn every_line_of_the_json_format_is_an_object() {
     }
     let messages = lines.iter().filter_map(|line| line["message"].as_str());
     let messages: Vec<_> = messages.collect();
-    for (text, count) in [
-        (text::RUNNER_STARTED, 1),
-        (text::FAILED, 2),
-        (text::ACKNOWLEDGED, 2),
-    ] {
+    for (text, count) in [(text::RUNNER_STARTED, 1), (text::FAILED, 2), (text::ACKNOWLEDGED, 2)] {
         let found = messages.iter().filter(|message| message.contains(text));
         assert_eq!(found.count(), count, "{text}: {messages:?}");
     }

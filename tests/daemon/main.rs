@@ -3,10 +3,7 @@
 //! No test sleeps as synchronisation: it waits for a request, a line of output or an exit, and
 //! fails after [`harness::TIMEOUT`]. Long tests are short by default, see [`harness::rounds`].
 
-#![expect(
-    clippy::unwrap_used,
-    reason = "helpers of tests fail by panicking, as tests do"
-)]
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail by panicking, as tests do")]
 
 mod harness;
 mod identity;

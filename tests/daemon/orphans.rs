@@ -21,9 +21,7 @@ fn a_daemon_of_the_runner_becomes_a_child_of_taskbeat_and_is_stopped() {
         let mut running = Taskbeat::run(&endpoint).script(&script).start();
         running.wait_for_pid("ready");
         let daemon = running.wait_for_pid("daemon");
-        eventually("it is a child of taskbeat", || {
-            children(running.pid()).contains(&daemon)
-        });
+        eventually("it is a child of taskbeat", || children(running.pid()).contains(&daemon));
         if terminate {
             endpoint.now_play(Play::Terminate);
         } else {
@@ -43,10 +41,7 @@ fn what_left_the_group_gets_the_stop_signal_when_the_leader_has_exited() {
     let script = format!(
         "{DAEMON}; trap 'echo draining; read -r go; echo drained; exit 42' TERM; nap ready & wait; exit 99"
     );
-    let mut running = Taskbeat::run(&endpoint)
-        .with_stdin()
-        .script(&script)
-        .start();
+    let mut running = Taskbeat::run(&endpoint).with_stdin().script(&script).start();
     running.wait_for_pid("ready");
     let daemon = running.wait_for_pid("daemon");
     running.signal(Signal::TERM);
@@ -66,10 +61,7 @@ fn every_process_of_a_tree_that_ignores_the_stop_is_killed_and_named() {
         leave() { setsid sh -c 'echo '$1' $$; exec sleep 120' & }
         (leave one &) ; (leave two; (leave three &) &)
         trap 'exit 42' TERM; (trap '' TERM; nap ready) & wait; exit 99";
-    let mut running = Taskbeat::run(&endpoint)
-        .set("--grace", "300ms")
-        .script(script)
-        .start();
+    let mut running = Taskbeat::run(&endpoint).set("--grace", "300ms").script(script).start();
     let words = ["one", "two", "three", "ready"];
     let pids = words.map(|word| running.wait_for_pid(word));
     running.signal(Signal::TERM);
@@ -120,9 +112,7 @@ fn a_grandchild_that_has_the_output_open_is_stopped() {
     running.say(b"go\n");
     assert_eq!(running.wait(), 5);
     assert!(!is_alive(holder));
-    running.wait_for_log(&format!(
-        "the leader exited: stop signal to sleep[{holder}]"
-    ));
+    running.wait_for_log(&format!("the leader exited: stop signal to sleep[{holder}]"));
 }
 
 #[test]

@@ -14,12 +14,7 @@ use tokio::time::Instant;
 
 use crate::harness::{Endpoint, Finished, Taskbeat, missing, runner};
 
-const NOBODY: [&str; 4] = [
-    "setpriv",
-    "--reuid=65534",
-    "--regid=65534",
-    "--clear-groups",
-];
+const NOBODY: [&str; 4] = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"];
 
 fn socket_name(id: &str) -> String {
     let hash = Sha256::digest(id);
@@ -64,12 +59,7 @@ fn forger(id: &str) -> Child {
         .spawn()
         .unwrap();
     let mut ready = [0; 6];
-    forger
-        .stdout
-        .as_mut()
-        .unwrap()
-        .read_exact(&mut ready)
-        .unwrap();
+    forger.stdout.as_mut().unwrap().read_exact(&mut ready).unwrap();
     forger
 }
 
@@ -84,19 +74,11 @@ fn another_users_claim_neither_keeps_the_daemon_from_starting_nor_is_believed() 
     let mut listener = forger(&id);
     let daemon = program.start();
     let warning = daemon.wait_for_log("WARN process");
-    assert!(
-        warning.contains("user id 65534 has claimed taskrunner-id"),
-        "{warning}"
-    );
+    assert!(warning.contains("user id 65534 has claimed taskrunner-id"), "{warning}");
     endpoint.wait_for(3);
     let forged = status(&id).finish();
     assert_eq!(forged.status, 69, "{forged:?}");
-    assert!(
-        forged
-            .stderr
-            .contains("is not trusted: it comes from user id 65534"),
-        "{forged:?}"
-    );
+    assert!(forged.stderr.contains("is not trusted: it comes from user id 65534"), "{forged:?}");
     daemon.signal(Signal::TERM);
     assert_eq!(daemon.finish().status, 42);
     listener.kill().and_then(|()| listener.wait()).unwrap();
@@ -119,10 +101,7 @@ fn other_users_learn_only_whether_the_daemon_is_in_contact() {
     };
     let text = ask(status(&id));
     assert_eq!(text.status, 0, "{text:?}");
-    assert_eq!(
-        text.text(),
-        "in contact    yes (ask as root or as taskbeat's user for more)\n"
-    );
+    assert_eq!(text.text(), "in contact    yes (ask as root or as taskbeat's user for more)\n");
     let json = ask(status(&id).flag("--json"));
     assert_eq!(json.text(), "{\"in_contact\":true}\n");
     daemon.signal(Signal::TERM);
@@ -160,10 +139,7 @@ fn a_reply_that_drips_ends_after_five_seconds() {
 fn a_reply_without_end_is_cut_off() {
     let finished = answered(|client| while client.write_all(&[b' '; 4096]).is_ok() {});
     assert_eq!(finished.status, 69, "{finished:?}");
-    assert!(
-        finished.stderr.contains("cannot be read: it is too long"),
-        "{finished:?}"
-    );
+    assert!(finished.stderr.contains("cannot be read: it is too long"), "{finished:?}");
 }
 
 #[test]
@@ -176,8 +152,5 @@ fn a_reply_is_printed_without_control_characters() {
     assert_eq!(finished.status, 69, "{finished:?}");
     let shown = finished.text();
     assert!(shown.contains("1 in a row:  [31mred 31m line"), "{shown:?}");
-    assert!(
-        !shown.replace('\n', "").contains(char::is_control),
-        "{shown:?}"
-    );
+    assert!(!shown.replace('\n', "").contains(char::is_control), "{shown:?}");
 }

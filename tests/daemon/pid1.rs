@@ -85,11 +85,7 @@ fn pid_1_forwards_signals_to_the_runner() {
     let daemon = program.script(script).start();
     daemon.wait_for_output("ready");
     let pid_1 = outer_pid(&daemon);
-    for (sent, name) in [
-        (Signal::QUIT, "QUIT"),
-        (Signal::USR1, "USR1"),
-        (Signal::WINCH, "WINCH"),
-    ] {
+    for (sent, name) in [(Signal::QUIT, "QUIT"), (Signal::USR1, "USR1"), (Signal::WINCH, "WINCH")] {
         signal(pid_1, sent);
         daemon.wait_for_output(&format!("got {name}"));
     }
@@ -158,11 +154,7 @@ echo '{"Version": 1, "AccessKeyId": "AKID'$number'", "SecretAccessKey": "secret"
     fs::write(home.join("number"), "0\n").unwrap();
     let config = home.join("config");
     let command = command.display();
-    fs::write(
-        &config,
-        format!("[default]\ncredential_process = {command}\n"),
-    )
-    .unwrap();
+    fs::write(&config, format!("[default]\ncredential_process = {command}\n")).unwrap();
     let orphans = "while ! [ -e enough ]; do (sh -c : & setsid sh -c : & ); done; exit 42";
     let daemon = program
         .without("AWS_ACCESS_KEY_ID")

@@ -14,10 +14,7 @@ fn the_on_terminate_command_runs_before_the_ladder() {
     let endpoint = Endpoint::ok();
     let mut daemon = Taskbeat::run(&endpoint)
         .with_stdin()
-        .set(
-            "--on-terminate",
-            "echo command; read -r go; echo command ends",
-        )
+        .set("--on-terminate", "echo command; read -r go; echo command ends")
         .script(runner::OBEDIENT)
         .start();
     let runner = daemon.wait_for_pid("ready");
@@ -75,9 +72,7 @@ fn a_failed_on_terminate_command_does_not_keep_the_ladder_from_starting() {
 #[test]
 fn the_on_terminate_command_runs_without_a_runner() {
     let endpoint = Endpoint::play([Play::Ok], Play::Terminate);
-    let finished = Taskbeat::run(&endpoint)
-        .set("--on-terminate", "echo command")
-        .finish();
+    let finished = Taskbeat::run(&endpoint).set("--on-terminate", "echo command").finish();
     assert_eq!(finished.status, 0, "{finished:?}");
     assert_eq!(finished.text(), "command\n");
 }

@@ -54,11 +54,8 @@ fn race() -> Finished {
         Response::acknowledge(true)
     });
     let endpoint = Endpoint::play([], play);
-    let mut daemon = Taskbeat::run(&endpoint)
-        .set("--interval", "15m")
-        .with_stdin()
-        .script(RUNNER)
-        .start();
+    let mut daemon =
+        Taskbeat::run(&endpoint).set("--interval", "15m").with_stdin().script(RUNNER).start();
     daemon.wait_for_output("ready");
     endpoint.wait_for(1);
     let mut causes = [Cause::Terminate, Cause::Operator, Cause::RunnerEnds];

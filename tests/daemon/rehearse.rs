@@ -106,9 +106,7 @@ fn a_script_without_terminate_ends_with_an_operators_stop() {
 
 /// A rehearsal whose steps before `terminate` take a second, in which the runner sets its traps.
 fn slow_rehearsal() -> Taskbeat {
-    rehearse("ok*6,terminate")
-        .set("--interval", "200ms")
-        .set("--grace", "200ms")
+    rehearse("ok*6,terminate").set("--interval", "200ms").set("--grace", "200ms")
 }
 
 #[test]
@@ -158,9 +156,7 @@ fn the_report_names_no_status_of_an_attached_runner() {
 
 #[test]
 fn a_runner_that_cannot_be_started_fails() {
-    let finished = rehearse("terminate")
-        .command(&["/nonexistent/runner"])
-        .finish();
+    let finished = rehearse("terminate").command(&["/nonexistent/runner"]).finish();
     assert_eq!(finished.status, 1, "{finished:?}");
 }
 
@@ -177,11 +173,7 @@ fn an_unknown_step_is_refused() {
 fn url(rehearsal: &Daemon) -> String {
     let line = rehearsal.wait_for_log("endpoint http://");
     let words = line.split_whitespace();
-    words
-        .skip_while(|word| *word != "endpoint")
-        .nth(1)
-        .unwrap()
-        .to_owned()
+    words.skip_while(|word| *word != "endpoint").nth(1).unwrap().to_owned()
 }
 
 #[test]
@@ -201,9 +193,8 @@ fn another_client_of_the_endpoint_gets_the_script_from_its_beginning() {
         (10, Some(json!({ "terminate": true }))),
         (10, Some(json!({ "terminate": true }))),
     ] {
-        let once = Taskbeat::new("once")
-            .set("--endpoint-url", &url)
-            .set("--taskrunner-id", "another");
+        let once =
+            Taskbeat::new("once").set("--endpoint-url", &url).set("--taskrunner-id", "another");
         let finished = once.finish();
         assert_eq!(finished.status, status, "{finished:?}");
         let printed: Option<Value> = serde_json::from_slice(&finished.stdout).ok();

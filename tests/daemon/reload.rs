@@ -20,17 +20,9 @@ impl Reloadable {
         let program = program.without("TASKBEAT_INTERVAL");
         let file = program.home().join("taskbeat.toml");
         fs::write(&file, toml).unwrap();
-        let daemon = program
-            .set("--config", &file)
-            .flag("-v")
-            .script(runner::OBEDIENT)
-            .start();
+        let daemon = program.set("--config", &file).flag("-v").script(runner::OBEDIENT).start();
         let runner = daemon.wait_for_pid("ready");
-        Self {
-            daemon,
-            file,
-            runner,
-        }
+        Self { daemon, file, runner }
     }
 
     /// Reloads the file with `toml` in it, and waits for a line of the log that contains `words`.
@@ -118,18 +110,9 @@ fn settings_that_need_a_restart_are_refused() {
     let endpoint = Endpoint::ok();
     let reloadable = Reloadable::start(Taskbeat::run(&endpoint), SHORT);
     for (other, words) in [
-        (
-            "worker-group = \"another\"\n",
-            "worker-group or hostname needs a restart",
-        ),
-        (
-            "stop-signal = \"INT\"\n",
-            "another way to stop it, needs a restart",
-        ),
-        (
-            "log-format = \"json\"\n",
-            "another log-format needs a restart",
-        ),
+        ("worker-group = \"another\"\n", "worker-group or hostname needs a restart"),
+        ("stop-signal = \"INT\"\n", "another way to stop it, needs a restart"),
+        ("log-format = \"json\"\n", "another log-format needs a restart"),
     ] {
         reloadable.refuse(&format!("{LONG}{other}"), words);
         // The new interval is not taken either.
@@ -167,9 +150,7 @@ fn a_reload_ends_a_series_of_failures_at_once() {
         reloadable.daemon.wait_for_log(FAILURE);
         endpoint.now_play(Play::Ok);
         reloadable.daemon.signal(Signal::HUP);
-        reloadable
-            .daemon
-            .wait_for_log("heartbeats are acknowledged again");
+        reloadable.daemon.wait_for_log("heartbeats are acknowledged again");
         reloadable.stop();
     }
 }
@@ -190,10 +171,7 @@ fn a_reload_sends_no_heartbeat_if_none_failed() {
 #[test]
 fn sighup_is_ignored_while_stopping() {
     let endpoint = Endpoint::ok();
-    let mut daemon = Taskbeat::run(&endpoint)
-        .with_stdin()
-        .script(runner::DRAINING)
-        .start();
+    let mut daemon = Taskbeat::run(&endpoint).with_stdin().script(runner::DRAINING).start();
     daemon.wait_for_pid("ready");
     daemon.signal(Signal::TERM);
     daemon.wait_for_output("draining");
@@ -208,10 +186,7 @@ fn sighup_is_ignored_while_stopping() {
 #[test]
 fn sighup_is_ignored_under_nohup() {
     let endpoint = Endpoint::ok();
-    let daemon = Taskbeat::run(&endpoint)
-        .via(&["nohup"])
-        .script(runner::OBEDIENT)
-        .start();
+    let daemon = Taskbeat::run(&endpoint).via(&["nohup"]).script(runner::OBEDIENT).start();
     daemon.wait_for_pid("ready");
     daemon.signal(Signal::HUP);
     endpoint.wait_for_more(3);

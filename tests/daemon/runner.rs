@@ -20,10 +20,7 @@ fn silent() -> Endpoint {
 fn stdin_and_stdout_are_passed_on_byte_for_byte() {
     let endpoint = silent();
     let bytes: Vec<u8> = (0..=u8::MAX).cycle().take(200_000).collect();
-    let mut daemon = Taskbeat::run(&endpoint)
-        .with_stdin()
-        .command(&["cat"])
-        .start();
+    let mut daemon = Taskbeat::run(&endpoint).with_stdin().command(&["cat"]).start();
     daemon.say(&bytes);
     daemon.hang_up();
     let finished = daemon.finish();
@@ -34,9 +31,7 @@ fn stdin_and_stdout_are_passed_on_byte_for_byte() {
 #[test]
 fn the_runners_stderr_is_passed_on() {
     let endpoint = silent();
-    let finished = Taskbeat::run(&endpoint)
-        .script("echo out; echo problem >&2")
-        .finish();
+    let finished = Taskbeat::run(&endpoint).script("echo out; echo problem >&2").finish();
     assert_eq!(finished.text(), "out\n");
     let lines: Vec<&str> = finished.stderr.lines().collect();
     assert!(lines.contains(&"problem"), "{finished:?}");
@@ -53,9 +48,8 @@ fn arguments_are_passed_on_unchanged() {
 #[test]
 fn taskbeat_command_is_run_by_the_shell() {
     let endpoint = silent();
-    let finished = Taskbeat::run(&endpoint)
-        .env("TASKBEAT_COMMAND", "echo \"$((40 + 2))\"; exit 7")
-        .finish();
+    let finished =
+        Taskbeat::run(&endpoint).env("TASKBEAT_COMMAND", "echo \"$((40 + 2))\"; exit 7").finish();
     assert_eq!((finished.text().as_str(), finished.status), ("42\n", 7));
 }
 
@@ -74,10 +68,7 @@ fn variables_of_the_service_manager_are_not_passed_on() {
         .command(&["env"])
         .finish();
     let text = finished.text();
-    let names: Vec<&str> = text
-        .lines()
-        .filter_map(|line| line.split('=').next())
-        .collect();
+    let names: Vec<&str> = text.lines().filter_map(|line| line.split('=').next()).collect();
     for prefix in ["NOTIFY_SOCKET", "WATCHDOG_", "LISTEN_PID", "LISTEN_FD"] {
         assert!(!names.iter().any(|name| name.starts_with(prefix)), "{text}");
     }
@@ -122,11 +113,7 @@ fn a_stop_signal_that_was_blocked_at_start_is_obeyed() {
 fn the_runner_inherits_no_descriptor_of_taskbeat() {
     let list = ["ls", "/proc/self/fd"];
     // The tests may have inherited descriptors, which every process inherits from them.
-    let plain = Command::new(list[0])
-        .args(&list[1..])
-        .stdin(Stdio::null())
-        .output()
-        .unwrap();
+    let plain = Command::new(list[0]).args(&list[1..]).stdin(Stdio::null()).output().unwrap();
     let endpoint = silent();
     let finished = Taskbeat::run(&endpoint).command(&list).finish();
     assert_eq!(finished.stdout, plain.stdout);
@@ -135,9 +122,7 @@ fn the_runner_inherits_no_descriptor_of_taskbeat() {
 #[test]
 fn the_runner_leads_its_own_process_group() {
     let endpoint = silent();
-    let finished = Taskbeat::run(&endpoint)
-        .script("echo $$; cut -d' ' -f5 /proc/$$/stat")
-        .finish();
+    let finished = Taskbeat::run(&endpoint).script("echo $$; cut -d' ' -f5 /proc/$$/stat").finish();
     let text = finished.text();
     let (pid, group) = text.trim().split_once('\n').unwrap();
     assert_eq!(pid, group);
@@ -205,9 +190,8 @@ fn the_runners_exit_status_is_taskbeats() {
     // By default those that mean something to taskbeat, a shell or systemd.
     let some = vec![0, 1, 2, 69, 70, 75, 78, 126, 127, 128, 137, 143, 255];
     in_parallel(rounds(some, (0..=255).collect()), |status| {
-        let finished = Taskbeat::run(&endpoint)
-            .command(&["sh", "-c", &format!("exit {status}")])
-            .finish();
+        let finished =
+            Taskbeat::run(&endpoint).command(&["sh", "-c", &format!("exit {status}")]).finish();
         assert_eq!(finished.status, status, "{finished:?}");
     });
 }
@@ -222,9 +206,8 @@ fn a_signal_that_ends_the_runner_makes_the_status_128_plus_its_number() {
     // HUP, INT, ABRT, KILL, SEGV, PIPE, TERM, XFSZ, RTMIN and RTMAX.
     let some = vec![1, 2, 6, 9, 11, 13, 15, 25, 34, 64];
     in_parallel(rounds(some, all.collect()), |number| {
-        let finished = Taskbeat::run(&endpoint)
-            .command(&["sh", "-c", &format!("kill -{number} $$")])
-            .finish();
+        let finished =
+            Taskbeat::run(&endpoint).command(&["sh", "-c", &format!("kill -{number} $$")]).finish();
         assert_eq!(finished.status, 128 + number, "{finished:?}");
     });
 }

@@ -70,9 +70,7 @@ fn through_all_errors_run_shows_no_secret() {
 fn a_proxy_that_refuses_is_named_without_its_password() {
     let closed = Endpoint::closed();
     let address = closed.url().replace("http://", "");
-    let once = Taskbeat::new("once")
-        .to("http://datapipeline.invalid")
-        .flag("-vv");
+    let once = Taskbeat::new("once").to("http://datapipeline.invalid").flag("-vv");
     let once = talkative(once).env("HTTP_PROXY", format!("http://user:{PASSWORD}@{address}"));
     shows_no_secret(once);
 }
@@ -103,11 +101,7 @@ fn a_password_in_the_endpoint_is_refused_and_not_repeated() {
 #[test]
 fn a_secret_that_is_refused_is_not_repeated() {
     for (name, secret) in [("AWS_SECRET_ACCESS_KEY", KEY), ("AWS_SESSION_TOKEN", TOKEN)] {
-        for value in [
-            format!("{secret}\n"),
-            format!(" {secret}"),
-            format!("{secret}\n{secret}"),
-        ] {
+        for value in [format!("{secret}\n"), format!(" {secret}"), format!("{secret}\n{secret}")] {
             for subcommand in ["run", "once", "check", "status", "rehearse"] {
                 let program = talkative(Taskbeat::new(subcommand)).env(name, &value);
                 let shown = shows_no_secret(program);

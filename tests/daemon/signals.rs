@@ -157,9 +157,7 @@ fn every_signal_that_would_end_taskbeat_is_forwarded() {
 }
 
 fn signal_number(pid: i32, number: &str) {
-    let sent = Command::new("kill")
-        .args(["-s", number, &pid.to_string()])
-        .status();
+    let sent = Command::new("kill").args(["-s", number, &pid.to_string()]).status();
     assert!(sent.unwrap().success());
 }
 

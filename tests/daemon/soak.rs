@@ -65,15 +65,9 @@ fn fault(rng: &mut Rng, slow: &mut u32) -> (Play, Backoff) {
         10 => (bare(200, "<html>"), TRANSIENT),
         11 => (Play::EndlessHead, TRANSIENT),
         12 => (Play::deny(), REJECTED),
-        13 => (
-            Play::error(400, "ExpiredTokenException", "It expired"),
-            REJECTED,
-        ),
+        13 => (Play::error(400, "ExpiredTokenException", "It expired"), REJECTED),
         14 => (bare(407, ""), REJECTED),
-        15 => (
-            Play::Say(throttle.header("x-amz-retry-after", "20")),
-            Backoff::Throttled,
-        ),
+        15 => (Play::Say(throttle.header("x-amz-retry-after", "20")), Backoff::Throttled),
         16 => (bare(429, ""), Backoff::Throttled),
         _ if *slow > 0 => {
             *slow -= 1;
@@ -143,10 +137,7 @@ fn random_faults_leak_nothing_and_do_not_stop_the_runner() {
     let limits = [MEMORY, DESCRIPTORS, TICKS * heartbeats];
     for (kind, name) in ["bytes", "descriptors", "ticks"].into_iter().enumerate() {
         let (before, after) = (before[kind], after[kind]);
-        assert!(
-            after <= before + limits[kind],
-            "{before}, then {after} {name}"
-        );
+        assert!(after <= before + limits[kind], "{before}, then {after} {name}");
     }
     assert_backoffs(&endpoint.requests(), &backoffs);
     endpoint.now_play(Play::Terminate);

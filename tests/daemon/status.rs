@@ -34,15 +34,9 @@ fn a_second_instance_with_the_same_id_is_refused_and_names_the_first() {
     let id = program.id();
     let first = program.start();
     first.wait_for_pid("ready");
-    let second = Taskbeat::run(&endpoint)
-        .env("TASKBEAT_TASKRUNNER_ID", &id)
-        .script("echo started")
-        .finish();
-    assert_eq!(
-        (second.status, second.text().as_str()),
-        (75, ""),
-        "{second:?}"
-    );
+    let second =
+        Taskbeat::run(&endpoint).env("TASKBEAT_TASKRUNNER_ID", &id).script("echo started").finish();
+    assert_eq!((second.status, second.text().as_str()), (75, ""), "{second:?}");
     let claimed = format!("reports taskrunner-id {id:?} (process {})", first.pid());
     assert!(second.stderr.contains(&claimed), "{second:?}");
     // An instance with another id starts.
@@ -61,10 +55,8 @@ fn a_killed_instance_leaves_no_claim() {
     first.wait_for_log(text::TASKBEAT_STARTED);
     first.signal(Signal::KILL);
     wait_for_end(first.pid());
-    let second = Taskbeat::run(&endpoint)
-        .env("TASKBEAT_TASKRUNNER_ID", id)
-        .script("exit 3")
-        .finish();
+    let second =
+        Taskbeat::run(&endpoint).env("TASKBEAT_TASKRUNNER_ID", id).script("exit 3").finish();
     assert_eq!(second.status, 3, "{second:?}");
     drop(first);
 }
@@ -90,10 +82,7 @@ fn the_status_is_0_in_contact_and_69_otherwise() {
     let id = program.id();
     let absent = ask(&id, &[]);
     assert_eq!(absent.status, 69, "{absent:?}");
-    assert!(
-        absent.stderr.contains("no taskbeat is running"),
-        "{absent:?}"
-    );
+    assert!(absent.stderr.contains("no taskbeat is running"), "{absent:?}");
     let daemon = program.start();
     let leader = daemon.wait_for_pid("ready");
     daemon.wait_for_log(text::ACKNOWLEDGED);
@@ -105,10 +94,7 @@ fn the_status_is_0_in_contact_and_69_otherwise() {
     endpoint.now_play(Play::deny());
     eventually("contact is lost", || ask(&id, &[]).status == 69);
     let bad = ask(&id, &[]);
-    assert!(
-        bad.text().contains("in contact    NO, lost for "),
-        "{bad:?}"
-    );
+    assert!(bad.text().contains("in contact    NO, lost for "), "{bad:?}");
     assert!(bad.text().contains("AccessDenied"), "{bad:?}");
     endpoint.now_play(Play::Ok);
     eventually("contact is regained", || ask(&id, &[]).status == 0);
@@ -118,9 +104,7 @@ fn the_status_is_0_in_contact_and_69_otherwise() {
 #[test]
 fn the_status_as_json_has_typed_fields() {
     let endpoint = Endpoint::ok();
-    let program = Taskbeat::run(&endpoint)
-        .set("--interval", "15m")
-        .script(runner::PLAIN);
+    let program = Taskbeat::run(&endpoint).set("--interval", "15m").script(runner::PLAIN);
     let id = program.id();
     let daemon = program.start();
     let leader = daemon.wait_for_pid("ready");
@@ -223,9 +207,7 @@ fn an_instance_with_a_full_backlog_delays_neither_status_nor_start() {
     let unanswered = ask(&id, &[]);
     assert_eq!(unanswered.status, 69, "{unanswered:?}");
     // It cannot be asked who it is, so it may belong to any user.
-    let second = Taskbeat::run(&endpoint)
-        .env("TASKBEAT_TASKRUNNER_ID", &id)
-        .start();
+    let second = Taskbeat::run(&endpoint).env("TASKBEAT_TASKRUNNER_ID", &id).start();
     second.wait_for_log("WARN an unknown process has claimed taskrunner-id");
     second.wait_for_log(text::ACKNOWLEDGED);
     daemon.signal(Signal::CONT);
@@ -238,9 +220,7 @@ fn after_terminate_contact_is_not_lost_and_an_ended_leader_is_not_shown() {
     // The leader ends at once and leaves a process that ignores SIGTERM.
     let script =
         "(trap '' TERM; nap left) & trap 'exit 42' TERM; nap ready & while :; do wait; done";
-    let program = Taskbeat::run(&endpoint)
-        .set("--interval", "50ms")
-        .script(script);
+    let program = Taskbeat::run(&endpoint).set("--interval", "50ms").script(script);
     let id = program.id();
     let daemon = program.start();
     daemon.wait_for_pid("left");
@@ -251,11 +231,9 @@ fn after_terminate_contact_is_not_lost_and_an_ended_leader_is_not_shown() {
     let_pass(6 * INTERVAL);
     let status = ask(&id, &[]);
     assert_eq!(status.status, 0, "{status:?}");
-    for line in [
-        "state         stopping the runner: terminate received",
-        IN_CONTACT,
-        "runner        none",
-    ] {
+    for line in
+        ["state         stopping the runner: terminate received", IN_CONTACT, "runner        none"]
+    {
         assert!(status.text().contains(line), "{line}: {status:?}");
     }
     daemon.signal(Signal::TERM);

@@ -23,10 +23,8 @@ fn stops(endpoint: impl Fn() -> Endpoint, moment: impl Fn(&Endpoint, &Daemon)) {
     for signal in STOPS {
         let endpoint = endpoint();
         // The next heartbeat, and the one after a backoff, are far away.
-        let daemon = Taskbeat::run(&endpoint)
-            .set("--interval", "15m")
-            .script(runner::OBEDIENT)
-            .start();
+        let daemon =
+            Taskbeat::run(&endpoint).set("--interval", "15m").script(runner::OBEDIENT).start();
         daemon.wait_for_pid("ready");
         moment(&endpoint, &daemon);
         let sent = endpoint.requests().len();
@@ -40,10 +38,7 @@ fn stops(endpoint: impl Fn() -> Endpoint, moment: impl Fn(&Endpoint, &Daemon)) {
 
 #[test]
 fn a_stop_does_not_wait_for_the_first_answer() {
-    stops(
-        || Endpoint::play([], Play::Hang),
-        |endpoint, _| drop(endpoint.wait_for(1)),
-    );
+    stops(|| Endpoint::play([], Play::Hang), |endpoint, _| drop(endpoint.wait_for(1)));
 }
 
 #[test]
@@ -108,9 +103,7 @@ fn a_second_stop_kills_at_once() {
 #[test]
 fn stops_within_a_second_are_the_same_stop() {
     let endpoint = Endpoint::ok();
-    let daemon = Taskbeat::run(&endpoint)
-        .with_stdin()
-        .script(runner::DRAINING);
+    let daemon = Taskbeat::run(&endpoint).with_stdin().script(runner::DRAINING);
     let mut daemon = daemon.start();
     daemon.wait_for_pid("ready");
     // timeout(1) sends the pair within a fraction of a millisecond.
@@ -172,10 +165,7 @@ fn a_runner_without_a_trap_makes_the_status_143_at_the_operators_stop() {
 fn the_stop_signal_can_be_chosen() {
     let endpoint = Endpoint::ok();
     let script = "trap 'exit 1' TERM; trap 'exit 43' USR2; nap ready & wait; exit 99";
-    let daemon = Taskbeat::run(&endpoint)
-        .set("--stop-signal", "SIGUSR2")
-        .script(script)
-        .start();
+    let daemon = Taskbeat::run(&endpoint).set("--stop-signal", "SIGUSR2").script(script).start();
     daemon.wait_for_pid("ready");
     daemon.signal(Signal::TERM);
     assert_eq!(daemon.finish().status, 43);
@@ -198,10 +188,7 @@ fn without_a_runner_a_stop_exits_0() {
 #[test]
 fn a_runner_that_ignores_the_stop_signal_is_killed_after_the_grace() {
     let endpoint = Endpoint::ok();
-    let daemon = Taskbeat::run(&endpoint)
-        .set("--grace", "300ms")
-        .script(runner::DEAF)
-        .start();
+    let daemon = Taskbeat::run(&endpoint).set("--grace", "300ms").script(runner::DEAF).start();
     let pid = daemon.wait_for_pid("ready");
     endpoint.now_play(Play::Terminate);
     let finished = daemon.finish();
@@ -234,10 +221,7 @@ fn leaves_nothing_behind(leave: &str) {
     // At the operator's stop, and at terminate.
     for (stop, status) in [(Some(Signal::TERM), 3), (None, 0)] {
         endpoint.now_play(Play::Ok);
-        let daemon = Taskbeat::run(&endpoint)
-            .set("--grace", "300ms")
-            .script(&script)
-            .start();
+        let daemon = Taskbeat::run(&endpoint).set("--grace", "300ms").script(&script).start();
         let leftover = daemon.wait_for_pid("leftover");
         daemon.wait_for_pid("ready");
         match stop {
@@ -285,11 +269,8 @@ fn what_a_runner_that_exited_by_itself_left_behind_gets_the_stop_signal() {
 fn a_runner_that_ended_by_itself_keeps_its_status_when_a_leftover_is_killed() {
     let endpoint = Endpoint::ok();
     let script = "(trap '' TERM; nap leftover) & read -r go; exit 5";
-    let mut daemon = Taskbeat::run(&endpoint)
-        .with_stdin()
-        .set("--grace", "300ms")
-        .script(script)
-        .start();
+    let mut daemon =
+        Taskbeat::run(&endpoint).with_stdin().set("--grace", "300ms").script(script).start();
     let leftover = daemon.wait_for_pid("leftover");
     daemon.say(b"go\n");
     assert_eq!(daemon.wait(), 5);
@@ -319,11 +300,8 @@ fn the_stop_signal_goes_to_the_whole_group() {
 #[test]
 fn with_the_scope_process_the_others_get_the_stop_signal_when_the_leader_has_exited() {
     let endpoint = Endpoint::ok();
-    let mut daemon = Taskbeat::run(&endpoint)
-        .with_stdin()
-        .set("--stop-scope", "process")
-        .script(PAIR)
-        .start();
+    let mut daemon =
+        Taskbeat::run(&endpoint).with_stdin().set("--stop-scope", "process").script(PAIR).start();
     daemon.wait_for_pid("ready");
     daemon.signal(Signal::TERM);
     daemon.wait_for_output("leader stops");
@@ -332,10 +310,7 @@ fn with_the_scope_process_the_others_get_the_stop_signal_when_the_leader_has_exi
     let finished = daemon.finish();
     assert_eq!(finished.status, 42, "{finished:?}");
     let text = finished.text();
-    let at = |line: &str| {
-        text.find(line)
-            .unwrap_or_else(|| panic!("no {line}: {text}"))
-    };
+    let at = |line: &str| text.find(line).unwrap_or_else(|| panic!("no {line}: {text}"));
     assert!(at("leader ends") < at("member stops"), "{text}");
 }
 
@@ -377,10 +352,7 @@ fn heartbeats_go_on_while_the_runner_drains() {
 #[test]
 fn failed_heartbeats_are_retried_while_the_runner_drains() {
     let endpoint = Endpoint::play([], Play::fault());
-    let mut daemon = Taskbeat::run(&endpoint)
-        .with_stdin()
-        .script(runner::DRAINING)
-        .start();
+    let mut daemon = Taskbeat::run(&endpoint).with_stdin().script(runner::DRAINING).start();
     daemon.wait_for_pid("ready");
     daemon.signal(Signal::TERM);
     daemon.wait_for_output("draining");
@@ -429,10 +401,7 @@ fn if_the_leader_changed_its_group_both_groups_get_the_stop_signal() {
             print "$name $$\n"; sleep 120 while 1;
         }
         my $line = <STDIN>; setpgrp(0, $line); print "ready $$\n"; sleep 120 while 1;"#;
-    let mut daemon = Taskbeat::run(&endpoint)
-        .with_stdin()
-        .command(&["perl", "-e", leader])
-        .start();
+    let mut daemon = Taskbeat::run(&endpoint).with_stdin().command(&["perl", "-e", leader]).start();
     let new = daemon.wait_for_pid("new");
     daemon.wait_for_pid("old");
     daemon.say(format!("{new}\n").as_bytes());

@@ -37,11 +37,7 @@ impl NotifySocket {
 
     fn at(path: PathBuf, socket: UnixDatagram, directory: Option<TempDir>) -> Self {
         socket.set_read_timeout(Some(TIMEOUT)).unwrap();
-        Self {
-            socket,
-            path,
-            _directory: directory,
-        }
+        Self { socket, path, _directory: directory }
     }
 
     /// Waits for the next datagram.
@@ -87,10 +83,8 @@ impl NotifySocket {
 fn ready_is_sent_when_the_runner_runs() {
     let notify = NotifySocket::bind();
     let endpoint = Endpoint::play([], Play::Hang);
-    let daemon = Taskbeat::run(&endpoint)
-        .env("NOTIFY_SOCKET", &notify.path)
-        .script(runner::PLAIN)
-        .start();
+    let daemon =
+        Taskbeat::run(&endpoint).env("NOTIFY_SOCKET", &notify.path).script(runner::PLAIN).start();
     let received = notify.receive_until("READY=1");
     assert_eq!(children(daemon.pid()).len(), 1, "{received:?}");
     assert!(!received.concat().contains("STOPPING"), "{received:?}");
@@ -100,10 +94,7 @@ fn ready_is_sent_when_the_runner_runs() {
 fn ready_is_sent_without_a_runner_and_without_a_service() {
     let notify = NotifySocket::bind();
     let closed = Endpoint::closed();
-    let daemon = Taskbeat::new("run")
-        .to(&closed.url())
-        .env("NOTIFY_SOCKET", &notify.path)
-        .start();
+    let daemon = Taskbeat::new("run").to(&closed.url()).env("NOTIFY_SOCKET", &notify.path).start();
     notify.receive_until("READY=1");
     notify.receive_until("STATUS=not acknowledged yet");
     drop(daemon);
@@ -127,10 +118,8 @@ fn ready_is_sent_for_a_runner_that_ends_at_once() {
     for _ in 0..5 {
         let notify = NotifySocket::bind();
         let endpoint = Endpoint::play([], Play::Hang);
-        let finished = Taskbeat::run(&endpoint)
-            .env("NOTIFY_SOCKET", &notify.path)
-            .command(&["true"])
-            .finish();
+        let finished =
+            Taskbeat::run(&endpoint).env("NOTIFY_SOCKET", &notify.path).command(&["true"]).finish();
         assert_eq!(finished.status, 0, "{finished:?}");
         let received = notify.received();
         assert!(received.concat().contains("READY=1"), "{received:?}");
@@ -241,9 +230,7 @@ fn stop_time(received: &[String]) -> u64 {
 fn the_status_shows_a_failure_until_the_next_acknowledgement() {
     let notify = NotifySocket::bind();
     let endpoint = Endpoint::play([], Play::deny());
-    let daemon = Taskbeat::run(&endpoint)
-        .env("NOTIFY_SOCKET", &notify.path)
-        .start();
+    let daemon = Taskbeat::run(&endpoint).env("NOTIFY_SOCKET", &notify.path).start();
     let failing = |line: &str| line.contains("AccessDeniedException");
     notify.receive_until_line(failing);
     endpoint.now_play(Play::Ok);
@@ -277,10 +264,8 @@ fn a_full_notification_socket_does_not_block_taskbeat() {
     filler.set_nonblocking(true).unwrap();
     while filler.send_to(b"STATUS=full", &notify.path).is_ok() {}
     let endpoint = Endpoint::play([Play::Ok], Play::Terminate);
-    let finished = Taskbeat::run(&endpoint)
-        .env("NOTIFY_SOCKET", &notify.path)
-        .script(runner::PLAIN)
-        .finish();
+    let finished =
+        Taskbeat::run(&endpoint).env("NOTIFY_SOCKET", &notify.path).script(runner::PLAIN).finish();
     assert_eq!(finished.status, 0, "{finished:?}");
 }
 
@@ -288,9 +273,7 @@ fn a_full_notification_socket_does_not_block_taskbeat() {
 fn the_notification_socket_may_be_abstract() {
     let notify = NotifySocket::bind_abstract();
     let endpoint = Endpoint::ok();
-    let daemon = Taskbeat::run(&endpoint)
-        .env("NOTIFY_SOCKET", &notify.path)
-        .start();
+    let daemon = Taskbeat::run(&endpoint).env("NOTIFY_SOCKET", &notify.path).start();
     notify.receive_until("READY=1");
     drop(daemon);
 }
@@ -326,10 +309,7 @@ fn the_watchdog_is_not_fed_while_the_loop_hangs() {
     // As good as a loop that hangs.
     daemon.signal(Signal::STOP);
     // The last datagrams, and then none for a hundred times their period.
-    notify
-        .socket
-        .set_read_timeout(Some(Duration::from_secs(1)))
-        .unwrap();
+    notify.socket.set_read_timeout(Some(Duration::from_secs(1))).unwrap();
     let start = Instant::now();
     while notify.socket.recv(&mut [0; 4096]).is_ok() {
         assert!(start.elapsed() < TIMEOUT, "it is still fed");
@@ -362,25 +342,18 @@ fn a_reload_that_hangs_blocks_neither_the_watchdog_nor_heartbeats_nor_a_stop() {
     }
     endpoint.wait_for_more(3);
     let refused = "reload refused, nothing changed: the settings";
-    daemon.wait_for_log(&format!(
-        "{refused} could not be read within 10s; a file hangs"
-    ));
+    daemon.wait_for_log(&format!("{refused} could not be read within 10s; a file hangs"));
     // For a second one no further thread is started.
     daemon.signal(Signal::HUP);
-    daemon.wait_for_log(&format!(
-        "{refused} are still being read for an earlier reload"
-    ));
+    daemon.wait_for_log(&format!("{refused} are still being read for an earlier reload"));
     daemon.signal(Signal::TERM);
     assert_eq!(daemon.finish().status, 42);
 }
 
 #[test]
 fn no_watchdog_is_fed_without_a_valid_request_to_this_process() {
-    for (name, value) in [
-        ("WATCHDOG_USEC", "0"),
-        ("WATCHDOG_USEC", "soon"),
-        ("WATCHDOG_PID", "1"),
-    ] {
+    for (name, value) in [("WATCHDOG_USEC", "0"), ("WATCHDOG_USEC", "soon"), ("WATCHDOG_PID", "1")]
+    {
         let notify = NotifySocket::bind();
         let endpoint = Endpoint::play([Play::Ok, Play::Ok], Play::Terminate);
         let finished = Taskbeat::run(&endpoint)

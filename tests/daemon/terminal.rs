@@ -91,9 +91,7 @@ fn a_ctrl_c_that_the_parent_relays_is_one_stop() {
     terminal.press("\x03");
     terminal.wait_for("got INT");
     // The parent has relayed it by then.
-    eventually("it is relayed", || {
-        terminal.shown().matches("stop requested").count() == 2
-    });
+    eventually("it is relayed", || terminal.shown().matches("stop requested").count() == 2);
     endpoint.wait_for_more(2);
     terminal.enter("go");
     assert_eq!(terminal.wait_for_number("status"), 42);
@@ -181,9 +179,7 @@ fn taskbeat_follows_a_leader_that_was_stopped_from_elsewhere() {
     terminal.wait_for("Stopped");
     assert_eq!([daemon, runner].map(state_of), ['T', 'T']);
     terminal.enter("fg; echo status $?");
-    eventually("both go on", || {
-        [daemon, runner].into_iter().all(|pid| state_of(pid) == 'S')
-    });
+    eventually("both go on", || [daemon, runner].into_iter().all(|pid| state_of(pid) == 'S'));
     endpoint.wait_for_more(2);
     terminal.press("\x03");
     assert_eq!(terminal.wait_for_number("status"), 130);
@@ -286,14 +282,10 @@ fn ctrl_z_stops_both_and_fg_continues_both() {
     let runner = terminal.wait_for_number("leader");
     let daemon = only_child(shell.pid());
     terminal.press("\x1a");
-    eventually("both are stopped", || {
-        [daemon, runner].into_iter().all(|pid| state_of(pid) == 'T')
-    });
+    eventually("both are stopped", || [daemon, runner].into_iter().all(|pid| state_of(pid) == 'T'));
     terminal.wait_for("Stopped");
     terminal.enter("fg; echo status $?");
-    eventually("both go on", || {
-        [daemon, runner].into_iter().all(|pid| state_of(pid) == 'S')
-    });
+    eventually("both go on", || [daemon, runner].into_iter().all(|pid| state_of(pid) == 'S'));
     endpoint.wait_for_more(2);
     terminal.press("\x03");
     terminal.wait_for("got INT");
@@ -312,14 +304,10 @@ fn ctrl_z_stops_taskbeat_behind_a_script_too() {
     let script = only_child(shell.pid());
     let all = [script, only_child(script), runner];
     terminal.press("\x1a");
-    eventually("all are stopped", || {
-        all.into_iter().all(|pid| state_of(pid) == 'T')
-    });
+    eventually("all are stopped", || all.into_iter().all(|pid| state_of(pid) == 'T'));
     terminal.wait_for("Stopped");
     terminal.enter("fg; echo status $?");
-    eventually("all go on", || {
-        all.into_iter().all(|pid| state_of(pid) == 'S')
-    });
+    eventually("all go on", || all.into_iter().all(|pid| state_of(pid) == 'S'));
     endpoint.wait_for_more(2);
     terminal.press("\x03");
     terminal.wait_for("got INT");
@@ -371,9 +359,7 @@ fn a_read_in_the_background_stops_both_until_fg() {
     terminal.wait_for("Stopped");
     assert_eq!([daemon, runner].map(state_of), ['T', 'T']);
     terminal.enter("fg; echo status $?");
-    eventually("both go on", || {
-        [daemon, runner].into_iter().all(|pid| state_of(pid) == 'S')
-    });
+    eventually("both go on", || [daemon, runner].into_iter().all(|pid| state_of(pid) == 'S'));
     terminal.enter("hello");
     terminal.wait_for("read hello");
     assert_eq!(terminal.wait_for_number("status"), 42);
@@ -391,15 +377,11 @@ fn in_the_background_ctrl_c_does_not_reach_the_runner() {
     terminal.enter("PROMPT_COMMAND='echo prompt'");
     terminal.wait_for("prompt");
     terminal.press("\x03");
-    eventually("the shell has received it", || {
-        terminal.count("prompt") == 2
-    });
+    eventually("the shell has received it", || terminal.count("prompt") == 2);
     endpoint.wait_for_more(3);
     assert_eq!(terminal.count("got INT"), 0);
     terminal.enter("fg; echo status $?");
-    eventually("it is in the foreground", || {
-        foreground(daemon) == group_of(daemon)
-    });
+    eventually("it is in the foreground", || foreground(daemon) == group_of(daemon));
     terminal.press("\x03");
     terminal.wait_for("got INT");
     terminal.enter("go");
@@ -434,9 +416,7 @@ fn an_interactive_shell_reads_the_terminal_and_has_job_control() {
     terminal.wait_for("Stopped");
     assert_eq!(state_of(sleeper), 'T');
     terminal.enter("fg");
-    eventually("it goes on", || {
-        state_of(sleeper) == 'S' && foreground(sleeper) == sleeper
-    });
+    eventually("it goes on", || state_of(sleeper) == 'S' && foreground(sleeper) == sleeper);
     terminal.press("\x03");
     eventually("it has ended", || !is_alive(sleeper));
     terminal.enter("echo interrupted $?");
@@ -514,11 +494,7 @@ fn a_hang_up_of_the_shell_is_one_stop() {
     let received = || fs::read_to_string(home.join("received")).unwrap_or_default();
     eventually("the runner has received it", || received().contains("HUP"));
     endpoint.wait_for_more(3);
-    assert!(
-        is_alive(runner),
-        "{}",
-        fs::read_to_string(home.join("log")).unwrap()
-    );
+    assert!(is_alive(runner), "{}", fs::read_to_string(home.join("log")).unwrap());
     fs::write(home.join("go"), "").unwrap();
     wait_for_end(daemon);
     let log = fs::read_to_string(home.join("log")).unwrap();
@@ -575,9 +551,7 @@ fn in_the_background_of_a_script_ctrl_c_does_not_reach_the_runner() {
     terminal.wait_for("leader");
     for (key, received) in [("\x03", 1), ("\x1c", 2)] {
         terminal.press(key);
-        eventually("the script has received it", || {
-            terminal.count("received") == received
-        });
+        eventually("the script has received it", || terminal.count("received") == received);
     }
     endpoint.wait_for_more(3);
     assert_eq!(terminal.count("got INT") + terminal.count("got QUIT"), 0);

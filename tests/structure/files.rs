@@ -8,9 +8,7 @@ pub(crate) fn root() -> &'static Path {
 }
 
 pub(crate) fn has_extension(file: &str, extension: &str) -> bool {
-    Path::new(file)
-        .extension()
-        .is_some_and(|it| it == extension)
+    Path::new(file).extension().is_some_and(|it| it == extension)
 }
 
 /// The text files of `places`, by their path from the root: files, folders, or `*.EXTENSION` for

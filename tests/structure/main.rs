@@ -3,10 +3,7 @@
 //! Plain search over the files, so that a violation is reported in seconds and by its line. Each
 //! test reports all violations of its rule at once.
 
-#![expect(
-    clippy::unwrap_used,
-    reason = "helpers of tests fail by panicking, as tests do"
-)]
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail by panicking, as tests do")]
 
 mod files;
 mod source;
@@ -27,29 +24,12 @@ const MAX_FUNCTION: usize = 80;
 const MAX_FILE: usize = 450;
 
 /// Words that start a sentence without naming its subject. CONTRIBUTING.md says how to do better.
-const VAGUE: [&str; 7] = [
-    "nobody",
-    "somebody",
-    "anybody",
-    "everybody",
-    "whoever",
-    "those who",
-    "one that",
-];
+const VAGUE: [&str; 7] =
+    ["nobody", "somebody", "anybody", "everybody", "whoever", "those who", "one that"];
 
 /// Folders and files with text; not Cargo.lock, which is generated.
-const TEXT: [&str; 10] = [
-    ".ci",
-    "*.toml",
-    "benches",
-    "config",
-    "docs",
-    "packaging",
-    "src",
-    "systemd",
-    "tests",
-    "*.md",
-];
+const TEXT: [&str; 10] =
+    [".ci", "*.toml", "benches", "config", "docs", "packaging", "src", "systemd", "tests", "*.md"];
 
 #[test]
 fn the_core_imports_only_std_and_itself() {
@@ -77,10 +57,8 @@ fn the_core_imports_only_std_and_itself() {
 #[test]
 fn no_files_import_each_other_in_a_cycle() {
     let sources = Source::all();
-    let imports: BTreeMap<&str, BTreeMap<&str, usize>> = sources
-        .iter()
-        .map(|source| (&*source.file, source.imports(&sources)))
-        .collect();
+    let imports: BTreeMap<&str, BTreeMap<&str, usize>> =
+        sources.iter().map(|source| (&*source.file, source.imports(&sources))).collect();
     let mut cycles = BTreeMap::new();
     for file in imports.keys() {
         if let Some(cycle) = shortest_cycle(&imports, file) {
@@ -96,10 +74,7 @@ fn no_files_import_each_other_in_a_cycle() {
         let steps: Vec<_> = cycle.iter().zip(next).map(step).collect();
         format!("{}\n", steps.join("\n"))
     };
-    report(
-        "cycles of imports",
-        &cycles.values().map(describe).collect::<Vec<_>>(),
-    );
+    report("cycles of imports", &cycles.values().map(describe).collect::<Vec<_>>());
 }
 
 #[test]
@@ -122,9 +97,7 @@ fn no_line_is_too_wide() {
 fn has_no_place_to_break(line: &str) -> bool {
     let text = line.trim_start_matches("//!").trim_start();
     let is_long_url = |word: &str| word.contains("https://") && word.len() > 50;
-    let starts = ["|", "<!-- ci:"]
-        .iter()
-        .any(|start| text.starts_with(start));
+    let starts = ["|", "<!-- ci:"].iter().any(|start| text.starts_with(start));
     starts || text.split_whitespace().any(is_long_url)
 }
 

@@ -40,11 +40,7 @@ impl Source {
         let module = path.split('/').filter(is_module).map(str::to_owned);
         let code = without_literals(text);
         let end = code.find("\n#[cfg(test)]\nmod tests").unwrap_or(code.len());
-        Self {
-            module: module.collect(),
-            code: code[..end].to_owned(),
-            file,
-        }
+        Self { module: module.collect(), code: code[..end].to_owned(), file }
     }
 
     pub(crate) fn is_below(&self, module: &str) -> bool {
@@ -64,11 +60,8 @@ impl Source {
                 let is_reexport = at > 0 && ["pub", ")"].contains(&tokens[at - 1].0);
                 let mut found = Vec::new();
                 at = use_tree(&tokens, at + 1, &[], &mut found);
-                let found = found.into_iter().map(|segments| CodePath {
-                    segments,
-                    line,
-                    is_reexport,
-                });
+                let found =
+                    found.into_iter().map(|segments| CodePath { segments, line, is_reexport });
                 paths.extend(found);
             } else if is_name(token) && next == "::" {
                 let mut segments = Vec::new();
@@ -80,11 +73,7 @@ impl Source {
                     }
                     at += 1;
                 }
-                paths.push(CodePath {
-                    segments,
-                    line,
-                    is_reexport: false,
-                });
+                paths.push(CodePath { segments, line, is_reexport: false });
             } else {
                 at += 1;
             }
@@ -140,9 +129,7 @@ impl Source {
             None => return None,
             Some(path) => path,
         };
-        let prefixes = sources
-            .iter()
-            .filter(|source| path.starts_with(&source.module));
+        let prefixes = sources.iter().filter(|source| path.starts_with(&source.module));
         let module = prefixes.max_by_key(|source| source.module.len())?;
         let item = path.get(module.module.len());
         let reexport = item.and_then(|item| {

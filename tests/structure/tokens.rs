@@ -80,7 +80,5 @@ fn raw(text: &str) -> usize {
     }
     let end = format!("\"{}", "#".repeat(hashes));
     let body = 2 + hashes;
-    text[body..]
-        .find(&end)
-        .map_or(text.len(), |at| body + at + end.len())
+    text[body..].find(&end).map_or(text.len(), |at| body + at + end.len())
 }

@@ -41,11 +41,8 @@ pub(crate) enum Invocation {
 }
 
 /// The defaults of `rehearse`: it needs no identity, and it plays in seconds.
-const REHEARSAL: [(&str, &str); 3] = [
-    ("taskrunner-id", "rehearsal"),
-    ("interval", "1s"),
-    ("grace", "5s"),
-];
+const REHEARSAL: [(&str, &str); 3] =
+    [("taskrunner-id", "rehearsal"), ("interval", "1s"), ("grace", "5s")];
 
 /// Parses the command line, whose first word is the program's name.
 ///
@@ -55,9 +52,7 @@ const REHEARSAL: [(&str, &str); 3] = [
 pub(crate) fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Invocation, clap::Error> {
     let words: Vec<OsString> = words.into_iter().collect();
     let mut command = command();
-    let matches = command
-        .try_get_matches_from_mut(&words)
-        .map_err(without_bad_advice)?;
+    let matches = command.try_get_matches_from_mut(&words).map_err(without_bad_advice)?;
     let missing =
         |command: &mut Command, message| command.error(ErrorKind::MissingRequiredArgument, message);
     let Some((name, matches)) = matches.subcommand() else {
@@ -75,14 +70,8 @@ pub(crate) fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Invocat
     }
     Ok(match name {
         "once" => Invocation::Once(options),
-        "check" => Invocation::Check {
-            options,
-            online: matches.get_flag("online"),
-        },
-        "status" => Invocation::Status {
-            options,
-            json: matches.get_flag("json"),
-        },
+        "check" => Invocation::Check { options, online: matches.get_flag("online") },
+        "status" => Invocation::Status { options, json: matches.get_flag("json") },
         "rehearse" => {
             let Some(script) = matches.get_one("script").cloned() else {
                 return Err(missing(&mut command, "the SCRIPT is missing"));
@@ -93,11 +82,7 @@ pub(crate) fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Invocat
                 subcommand: "rehearse",
             };
             options.presets = REHEARSAL.map(preset).into();
-            Invocation::Rehearse {
-                options,
-                script,
-                listen: matches.get_one("listen").copied(),
-            }
+            Invocation::Rehearse { options, script, listen: matches.get_one("listen").copied() }
         }
         _ => Invocation::Run(options),
     })
@@ -116,11 +101,7 @@ fn without_bad_advice(mut error: clap::Error) -> clap::Error {
 /// The exit status of an error of [`parse`].
 pub(crate) fn exit(error: &clap::Error) -> Exit {
     // clap prints help and version to stdout.
-    if error.use_stderr() {
-        Exit::USAGE
-    } else {
-        Exit::OK
-    }
+    if error.use_stderr() { Exit::USAGE } else { Exit::OK }
 }
 
 /// The definition of the command line. Man pages and completions are made from it, too.
@@ -184,9 +165,7 @@ pub fn command() -> Command {
 /// The options of the settings, except those of the groups that the subcommand does not use.
 /// `presets` are the defaults that differ from the table's.
 fn settings(except: &[Group], presets: &[(&str, &str)]) -> Vec<Arg> {
-    let rows = SETTINGS
-        .iter()
-        .filter(|setting| setting.flag && !except.contains(&setting.group));
+    let rows = SETTINGS.iter().filter(|setting| setting.flag && !except.contains(&setting.group));
     let mut args: Vec<Arg> = rows.map(|setting| option(setting, presets)).collect();
     args.push(
         Arg::new("verbose")
@@ -200,10 +179,7 @@ fn settings(except: &[Group], presets: &[(&str, &str)]) -> Vec<Arg> {
 }
 
 fn option(setting: &'static Setting, presets: &[(&str, &str)]) -> Arg {
-    let preset = presets
-        .iter()
-        .find(|(key, _)| *key == setting.key)
-        .map(|(_, value)| *value);
+    let preset = presets.iter().find(|(key, _)| *key == setting.key).map(|(_, value)| *value);
     let default = preset
         .or(setting.default)
         .map_or_else(String::new, |default| format!(" [default: {default}]"));
@@ -289,25 +265,13 @@ fn options(matches: &ArgMatches) -> Options {
         .filter(|setting| setting.flag)
         .filter_map(|setting| {
             let option = format!("--{}", setting.key);
-            Some(Flag {
-                key: setting.key,
-                option,
-                value: value(setting.key)?,
-            })
+            Some(Flag { key: setting.key, option, value: value(setting.key)? })
         })
         .collect();
     match matches.get_count("verbose") {
         0 => {}
-        1 => flags.push(Flag {
-            key: "log",
-            option: "-v".to_owned(),
-            value: "debug".into(),
-        }),
-        _ => flags.push(Flag {
-            key: "log",
-            option: "-vv".to_owned(),
-            value: "trace".into(),
-        }),
+        1 => flags.push(Flag { key: "log", option: "-v".to_owned(), value: "debug".into() }),
+        _ => flags.push(Flag { key: "log", option: "-vv".to_owned(), value: "trace".into() }),
     }
     let command = matches.try_get_many::<OsString>("command").ok().flatten();
     Options {

@@ -13,11 +13,7 @@ fn usage(line: &str) -> String {
 }
 
 fn flag(key: &'static str, option: &str, value: &str) -> Flag {
-    Flag {
-        key,
-        option: option.to_owned(),
-        value: value.into(),
-    }
+    Flag { key, option: option.to_owned(), value: value.into() }
 }
 
 #[test]
@@ -38,17 +34,10 @@ fn values_are_offered_and_not_checked() {
 
 #[test]
 fn help_and_version_are_no_errors() {
-    for line in [
-        "taskbeat --help",
-        "taskbeat --version",
-        "taskbeat run -h",
-        "taskbeat help rehearse",
-    ] {
-        assert_eq!(
-            exit(&parse(words(line)).expect_err(line)),
-            Exit::OK,
-            "{line}"
-        );
+    for line in
+        ["taskbeat --help", "taskbeat --version", "taskbeat run -h", "taskbeat help rehearse"]
+    {
+        assert_eq!(exit(&parse(words(line)).expect_err(line)), Exit::OK, "{line}");
     }
 }
 
@@ -56,27 +45,15 @@ fn help_and_version_are_no_errors() {
 fn wrong_usage_is_refused() {
     for (line, message) in [
         ("taskbeat rum", "error: unrecognized subcommand 'rum'"),
-        (
-            "taskbeat run --intervall 1m",
-            "error: unexpected argument '--intervall' found",
-        ),
+        ("taskbeat run --intervall 1m", "error: unexpected argument '--intervall' found"),
         (
             "taskbeat run --interval",
             "error: a value is required for '--interval <TIME>' but none was supplied",
         ),
-        (
-            "taskbeat run sleep",
-            "error: unexpected argument 'sleep' found",
-        ),
+        ("taskbeat run sleep", "error: unexpected argument 'sleep' found"),
         ("taskbeat run --", "error: the COMMAND after -- is missing"),
-        (
-            "taskbeat run --interval 1m --",
-            "error: the COMMAND after -- is missing",
-        ),
-        (
-            "taskbeat run --interval -5m",
-            "error: unexpected argument '-5' found",
-        ),
+        ("taskbeat run --interval 1m --", "error: the COMMAND after -- is missing"),
+        ("taskbeat run --interval -5m", "error: unexpected argument '-5' found"),
         (
             "taskbeat rehearse --script ok,applause",
             "error: invalid value 'ok,applause' for '--script <SCRIPT>': `applause` is not a step; \
@@ -86,18 +63,9 @@ fn wrong_usage_is_refused() {
             "taskbeat run -v --log info",
             "error: the argument '-v...' cannot be used with '--log <LEVEL>'",
         ),
-        (
-            "taskbeat run --online",
-            "error: unexpected argument '--online' found",
-        ),
-        (
-            "taskbeat once --grace 1s",
-            "error: unexpected argument '--grace' found",
-        ),
-        (
-            "taskbeat rehearse --region us-east-1",
-            "error: unexpected argument '--region' found",
-        ),
+        ("taskbeat run --online", "error: unexpected argument '--online' found"),
+        ("taskbeat once --grace 1s", "error: unexpected argument '--grace' found"),
+        ("taskbeat rehearse --region us-east-1", "error: unexpected argument '--region' found"),
         (
             "taskbeat run --grace 1s --grace 2s",
             "error: the argument '--grace <TIME>' cannot be used multiple times",
@@ -119,11 +87,7 @@ fn a_command_without_a_first_word_is_missing() {
         let line = [&["taskbeat", "run", "--"], rest].concat();
         let error = parse(line.iter().map(OsString::from)).expect_err("nothing to run");
         assert_eq!(exit(&error), Exit::USAGE);
-        assert!(
-            error
-                .to_string()
-                .contains("the COMMAND after -- is missing")
-        );
+        assert!(error.to_string().contains("the COMMAND after -- is missing"));
     }
 }
 
@@ -132,19 +96,11 @@ fn no_tip_moves_an_option_into_the_runners_command() {
     for (line, tip) in [
         ("taskbeat run --interval -5m", None),
         ("taskbeat run -5m", None),
-        (
-            "taskbeat run --intervall 1m",
-            Some("a similar argument exists: '--interval'"),
-        ),
-        (
-            "taskbeat -- run",
-            Some("subcommand 'run' exists; to use it, remove the '--' before it"),
-        ),
+        ("taskbeat run --intervall 1m", Some("a similar argument exists: '--interval'")),
+        ("taskbeat -- run", Some("subcommand 'run' exists; to use it, remove the '--' before it")),
     ] {
         let error = parse(words(line)).expect_err(line).to_string();
-        let found = error
-            .lines()
-            .find_map(|line| line.trim().strip_prefix("tip: "));
+        let found = error.lines().find_map(|line| line.trim().strip_prefix("tip: "));
         assert_eq!(found, tip, "{line}");
     }
 }
@@ -154,9 +110,7 @@ fn the_runners_command_stays_unchanged() {
     use std::os::unix::ffi::OsStringExt;
     let mut line = words("taskbeat run --grace 1s -- runner --grace -- --");
     line.push(OsString::from_vec(vec![0xFF]));
-    let Ok(Invocation::Run(options)) = parse(line.clone()) else {
-        panic!("run")
-    };
+    let Ok(Invocation::Run(options)) = parse(line.clone()) else { panic!("run") };
     assert_eq!(options.command, line[5..]);
     assert_eq!(options.flags, [flag("grace", "--grace", "1s")]);
 }
@@ -166,11 +120,7 @@ fn values_are_not_checked_here() {
     for setting in SETTINGS.iter().filter(|setting| setting.flag) {
         let option = format!("--{}", setting.key);
         let line = ["taskbeat", "check", &option, ""].map(OsString::from);
-        let Ok(Invocation::Check {
-            options,
-            online: false,
-        }) = parse(line)
-        else {
+        let Ok(Invocation::Check { options, online: false }) = parse(line) else {
             panic!("{option}")
         };
         assert_eq!(options.flags, [flag(setting.key, &option, "")]);
@@ -184,21 +134,15 @@ fn verbosity_is_a_level() {
         ("taskbeat once -vv", "-vv", "trace"),
         ("taskbeat once -v -v -v", "-vv", "trace"),
     ] {
-        let options = Options {
-            flags: vec![flag("log", option, level)],
-            ..Options::default()
-        };
+        let options = Options { flags: vec![flag("log", option, level)], ..Options::default() };
         assert_eq!(parse(words(line)).expect(line), Invocation::Once(options));
     }
 }
 
 #[test]
 fn a_rehearsal_has_its_own_defaults() {
-    let Ok(Invocation::Rehearse {
-        options,
-        script,
-        listen: None,
-    }) = parse(words("taskbeat rehearse"))
+    let Ok(Invocation::Rehearse { options, script, listen: None }) =
+        parse(words("taskbeat rehearse"))
     else {
         panic!("rehearse")
     };

@@ -35,11 +35,9 @@ pub(super) fn rehearse(
         signals::catch(terminal.as_ref()).map_err(|error| CliError::internal(&error))?;
     drop(inside);
     let listen = listen.unwrap_or_else(|| SocketAddr::from((Ipv4Addr::LOCALHOST, 0)));
-    let endpoint = runtime
-        .block_on(Endpoint::bind(listen, script.clone()))
-        .map_err(|error| {
-            CliError::new(Exit::UNAVAILABLE, &format!("--listen {listen}: {error}"))
-        })?;
+    let endpoint = runtime.block_on(Endpoint::bind(listen, script.clone())).map_err(|error| {
+        CliError::new(Exit::UNAVAILABLE, &format!("--listen {listen}: {error}"))
+    })?;
     let url = format!("http://{}", endpoint.addr());
     config.settings.aws.endpoint_url = Some(url.clone());
     let log = start_log(&config)?;

@@ -94,21 +94,14 @@ impl Reporter {
     /// The report of a daemon that exited with `exit`.
     pub(super) fn report(self, exit: Exit) -> Report {
         let mut report = self.report;
-        report.played = report
-            .heartbeats
-            .iter()
-            .filter(|beat| beat.step.is_some())
-            .count();
+        report.played = report.heartbeats.iter().filter(|beat| beat.step.is_some()).count();
         report.passed = !report.killed && report.played >= report.steps;
         report.exit_status = exit.0;
         report
     }
 
     fn add(&mut self, now: Time, what: What) {
-        self.report.runner.push(Entry {
-            at: seconds(now),
-            what,
-        });
+        self.report.runner.push(Entry { at: seconds(now), what });
     }
 }
 
@@ -128,12 +121,7 @@ impl Observer for Reporter {
             }
             Event::RunnerStarted => {
                 if let Some(pid) = turn.runner.pid() {
-                    self.add(
-                        turn.now,
-                        What::Started {
-                            pid: pid.as_raw_pid(),
-                        },
-                    );
+                    self.add(turn.now, What::Started { pid: pid.as_raw_pid() });
                 }
             }
             Event::LeaderExited(exit) => {
@@ -153,11 +141,8 @@ impl Observer for Reporter {
             self.report.killed |= killing && !done.signalled.is_empty();
             for signalled in &done.signalled {
                 let process = signalled.to_string();
-                let what = if killing {
-                    What::Sigkill { process }
-                } else {
-                    What::StopSignal { process }
-                };
+                let what =
+                    if killing { What::Sigkill { process } } else { What::StopSignal { process } };
                 self.add(turn.now, what);
             }
         }
@@ -194,9 +179,7 @@ impl fmt::Display for What {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Started { pid } => write!(f, "started, pid {pid}"),
-            Self::LeaderExited {
-                status: Some(status),
-            } => {
+            Self::LeaderExited { status: Some(status) } => {
                 write!(f, "leader exited, status {status}")
             }
             Self::LeaderExited { status: None } => f.write_str("exited"),
@@ -224,11 +207,8 @@ impl fmt::Display for Report {
             writeln!(f, "{at:>6.3}s  {after:>15}  {what}")?;
         }
         let verdict = if self.passed { "passed" } else { "FAILED" };
-        let killed = if self.killed {
-            "the runner had to be killed"
-        } else {
-            "no process had to be killed"
-        };
+        let killed =
+            if self.killed { "the runner had to be killed" } else { "no process had to be killed" };
         let grace = Duration::try_from_secs_f64(self.grace_seconds).unwrap_or_default();
         writeln!(
             f,

@@ -29,11 +29,7 @@ pub(super) fn run(options: Options) -> Result<Exit, CliError> {
     let id = settings.identity.taskrunner_id.clone();
     let claim = claim(&id)?;
     let log = Rc::new(start_log(&config)?);
-    info!(
-        version = env!("CARGO_PKG_VERSION"),
-        taskrunner_id = id,
-        "taskbeat starts"
-    );
+    info!(version = env!("CARGO_PKG_VERSION"), taskrunner_id = id, "taskbeat starts");
     let claim = claim.inspect_err(|foreign| warn!("{foreign}")).ok();
     let connection = Connection::new(settings.aws.clone(), settings.policy.interval);
     let daemon = Daemon {

@@ -43,14 +43,7 @@ struct Reading {
 
 impl Reloader {
     pub(super) fn new(options: Options, settings: Settings, log: Rc<Log>) -> Self {
-        Self {
-            options,
-            settings,
-            log,
-            reading: None,
-            again: false,
-            hung: None,
-        }
+        Self { options, settings, log, reading: None, again: false, hung: None }
     }
 
     /// What differs from the settings in force and cannot be changed while the daemon runs.

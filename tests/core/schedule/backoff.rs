@@ -14,15 +14,8 @@ const SPREAD: std::ops::RangeInclusive<f64> = 100.0..=730.0;
 fn a_transient_failure_is_retried_within_a_second_and_later_every_half_minute() {
     let mut beating = Beating::new();
     let spans = [(); 7].map(|()| beating.span(FailureClass::Transient));
-    let expected = [
-        0.5..=1.0,
-        1.0..=2.0,
-        2.0..=4.0,
-        4.0..=8.0,
-        8.0..=16.0,
-        15.0..=30.0,
-        15.0..=30.0,
-    ];
+    let expected =
+        [0.5..=1.0, 1.0..=2.0, 2.0..=4.0, 4.0..=8.0, 8.0..=16.0, 15.0..=30.0, 15.0..=30.0];
     assert_eq!(spans, expected);
 }
 
@@ -30,9 +23,7 @@ fn a_transient_failure_is_retried_within_a_second_and_later_every_half_minute() 
 fn a_rejected_heartbeat_never_waits_longer_than_five_minutes() {
     let mut beating = Beating::new();
     assert_eq!(beating.span(FailureClass::Rejected), 0.5..=1.0);
-    let last = (0..1_000)
-        .map(|_| beating.span(FailureClass::Rejected))
-        .last();
+    let last = (0..1_000).map(|_| beating.span(FailureClass::Rejected)).last();
     assert_eq!(last, Some(150.0..=300.0));
     let asked = Some(Duration::from_hours(1));
     let (backoff, _) = beating.fail(FailureClass::Rejected, asked, LARGEST);

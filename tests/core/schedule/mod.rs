@@ -29,18 +29,11 @@ impl Beating {
     }
 
     fn with_interval(interval: Duration) -> Self {
-        let policy = Policy {
-            interval,
-            ..policy()
-        };
+        let policy = Policy { interval, ..policy() };
         let mut schedule = Schedule::new();
         schedule.begin(Time::ZERO, &policy);
         schedule.start(Time::ZERO);
-        Self {
-            schedule,
-            policy,
-            now: Time::ZERO,
-        }
+        Self { schedule, policy, now: Time::ZERO }
     }
 
     /// The heartbeat fails and is retried when it is due. Returns the backoff, and true if the
@@ -53,8 +46,7 @@ impl Beating {
     ) -> (Duration, bool) {
         let failure = Failure { class, retry_after };
         let random = Random::new(random);
-        self.schedule
-            .failed(self.now, &self.policy, failure, random);
+        self.schedule.failed(self.now, &self.policy, failure, random);
         let Some(due) = self.schedule.due() else {
             panic!("given up");
         };
@@ -66,10 +58,7 @@ impl Beating {
     /// The bounds of the backoff after one more failure, in seconds. It fails with the longest one.
     fn span(&mut self, class: FailureClass) -> RangeInclusive<f64> {
         let seconds = |backoff: Duration| (backoff.as_secs_f64() * 1e3).round() / 1e3;
-        let mut shortest = Self {
-            schedule: self.schedule.clone(),
-            ..*self
-        };
+        let mut shortest = Self { schedule: self.schedule.clone(), ..*self };
         let (shortest, _) = shortest.fail(class, None, 0.0);
         let (longest, _) = self.fail(class, None, LARGEST);
         seconds(shortest)..=seconds(longest)
@@ -179,10 +168,7 @@ fn contact_began_with_the_first_of_the_heartbeats_that_were_acknowledged_in_time
 #[test]
 fn reloads_bring_a_failed_heartbeat_forward_once_in_ten_seconds() {
     let mut schedule = Beating::new().schedule;
-    let failure = Failure {
-        class: FailureClass::Rejected,
-        retry_after: None,
-    };
+    let failure = Failure { class: FailureClass::Rejected, retry_after: None };
     for (seconds, expected) in [(0, 0), (1, 150), (9, 150), (10, 10), (11, 150), (20, 20)] {
         // Each reload meets a heartbeat that is due 150 s after the start.
         for _ in 0..20 {
@@ -199,17 +185,11 @@ fn reloads_bring_a_failed_heartbeat_forward_once_in_ten_seconds() {
 #[test]
 fn every_reload_shortens_the_wait_to_the_new_interval() {
     let mut beating = Beating::new();
-    let short = Policy {
-        interval: Duration::from_secs(5),
-        ..policy()
-    };
+    let short = Policy { interval: Duration::from_secs(5), ..policy() };
     beating.fail(FailureClass::Throttled, None, 0.0);
     beating.reload();
     let started = beating.now;
-    let failure = Failure {
-        class: FailureClass::Throttled,
-        retry_after: None,
-    };
+    let failure = Failure { class: FailureClass::Throttled, retry_after: None };
     let random = Random::new(LARGEST);
     beating.schedule.failed(started, &policy(), failure, random);
     // Too soon after the other reload for a retry at once.

@@ -39,10 +39,7 @@ const fn at(seconds: u64) -> Time {
 
 /// Settings that no deadline in the table depends on.
 fn reloaded() -> Policy {
-    Policy {
-        jitter: 0.1,
-        ..policy()
-    }
+    Policy { jitter: 0.1, ..policy() }
 }
 
 fn acknowledged(terminate: bool) -> Event {
@@ -50,46 +47,28 @@ fn acknowledged(terminate: bool) -> Event {
 }
 
 fn failed(class: FailureClass) -> Event {
-    let failure = Failure {
-        class,
-        retry_after: None,
-    };
+    let failure = Failure { class, retry_after: None };
     Event::HeartbeatEnded(Outcome::Failed(failure), Random::new(0.0))
 }
 
 fn interval(seconds: u64) -> Policy {
-    Policy {
-        interval: Duration::from_secs(seconds),
-        ..policy()
-    }
+    Policy { interval: Duration::from_secs(seconds), ..policy() }
 }
 
 fn grace(seconds: u64, policy: Policy) -> Policy {
-    Policy {
-        grace: Duration::from_secs(seconds),
-        ..policy
-    }
+    Policy { grace: Duration::from_secs(seconds), ..policy }
 }
 
 fn with_command() -> Policy {
-    Policy {
-        on_terminate: true,
-        ..policy()
-    }
+    Policy { on_terminate: true, ..policy() }
 }
 
 fn staying_idle() -> Policy {
-    Policy {
-        after_terminate: AfterTerminate::Idle,
-        ..policy()
-    }
+    Policy { after_terminate: AfterTerminate::Idle, ..policy() }
 }
 
 fn lost_contact_after(seconds: u64) -> Policy {
-    Policy {
-        lost_contact_after: Some(Duration::from_secs(seconds)),
-        ..policy()
-    }
+    Policy { lost_contact_after: Some(Duration::from_secs(seconds)), ..policy() }
 }
 
 /// The columns of the table.
@@ -227,11 +206,7 @@ fn show_facts(agent: &Agent) -> Vec<String> {
     };
     vec![
         either(*agent.policy() == reloaded(), "new policy", "old policy"),
-        either(
-            agent.runner_since() == Some(NOW),
-            "runner is new",
-            "runner is old",
-        ),
+        either(agent.runner_since() == Some(NOW), "runner is new", "runner is old"),
         contact.to_owned(),
         either(follows, "scheduled", "ended"),
         format!("{} failed", schedule.failures()),

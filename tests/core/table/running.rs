@@ -51,11 +51,7 @@ fn waiting_for_the_first_runner() {
 
 #[test]
 fn waiting_between_heartbeats() {
-    let agent = running(
-        RunnerKind::Followed,
-        policy(),
-        &[acknowledged(false), LEADER_EXITED],
-    );
+    let agent = running(RunnerKind::Followed, policy(), &[acknowledged(false), LEADER_EXITED]);
     assert_snapshot!(row(&agent), @"
     due: = -> - | 1790s
     started: Running -> - | 890s | runner is new
@@ -93,11 +89,8 @@ fn waiting_with_a_heartbeat_in_flight() {
 
 #[test]
 fn waiting_with_a_heartbeat_due() {
-    let agent = running(
-        RunnerKind::Followed,
-        policy(),
-        &[failed(FailureClass::Transient), LEADER_EXITED],
-    );
+    let agent =
+        running(RunnerKind::Followed, policy(), &[failed(FailureClass::Transient), LEADER_EXITED]);
     assert_snapshot!(row(&agent), @"
     due: = -> - | 1790s
     started: Running -> Send | 1790s | runner is new
@@ -154,11 +147,7 @@ fn running_between_heartbeats() {
 
 #[test]
 fn running_in_backoff() {
-    let agent = running(
-        RunnerKind::Child,
-        policy(),
-        &[failed(FailureClass::Transient)],
-    );
+    let agent = running(RunnerKind::Child, policy(), &[failed(FailureClass::Transient)]);
     assert_snapshot!(row(&agent), @"
     due: = -> Send | 1790s
     started: = -> - | -9.5s
@@ -180,11 +169,7 @@ fn running_when_contact_ends() {
     let agent = running(
         RunnerKind::Child,
         interval(5),
-        &[
-            acknowledged(false),
-            Event::Resumed(Duration::from_secs(5)),
-            Event::Due,
-        ],
+        &[acknowledged(false), Event::Resumed(Duration::from_secs(5)), Event::Due],
     );
     assert_snapshot!(row(&agent), @"
     due: = -> ContactLost | never | out of contact
@@ -226,11 +211,7 @@ fn running_out_of_contact() {
 
 #[test]
 fn running_when_the_policy_for_lost_contact_applies() {
-    let agent = running(
-        RunnerKind::Child,
-        lost_contact_after(10),
-        &[acknowledged(false)],
-    );
+    let agent = running(RunnerKind::Child, lost_contact_after(10), &[acknowledged(false)]);
     assert_snapshot!(row(&agent), @"
     due: Ladder Stop LostContact 30s -> StopRunner | 30s
     started: = -> - | 0s

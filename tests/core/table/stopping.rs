@@ -37,11 +37,7 @@ fn on_terminate() {
 
 #[test]
 fn on_terminate_when_its_grace_is_over() {
-    let agent = running(
-        RunnerKind::Child,
-        grace(10, with_command()),
-        &[acknowledged(true)],
-    );
+    let agent = running(RunnerKind::Child, grace(10, with_command()), &[acknowledged(true)]);
     assert_snapshot!(row(&agent), @"
     due: Ladder Stop Terminate 10s -> KillCommand, StopRunner | 10s
     started: = -> - | 0s | runner is new
@@ -60,11 +56,7 @@ fn on_terminate_when_its_grace_is_over() {
 
 #[test]
 fn on_terminate_without_the_runner() {
-    let agent = running(
-        RunnerKind::Followed,
-        with_command(),
-        &[acknowledged(true), LEADER_EXITED],
-    );
+    let agent = running(RunnerKind::Followed, with_command(), &[acknowledged(true), LEADER_EXITED]);
     assert_snapshot!(row(&agent), @"
     due: = -> - | 20s
     started: = -> - | 20s | runner is new, then command-ended: StopRunner
@@ -178,10 +170,7 @@ fn ladder_after_the_leader_exited() {
 
 #[test]
 fn ladder_after_lost_contact() {
-    let agent = later(
-        running(RunnerKind::Child, lost_contact_after(5), &[]),
-        at(5),
-    );
+    let agent = later(running(RunnerKind::Child, lost_contact_after(5), &[]), at(5));
     assert_snapshot!(row(&agent), @"
     due: = -> - | 25s
     started: = -> - | 25s
@@ -200,11 +189,7 @@ fn ladder_after_lost_contact() {
 
 #[test]
 fn ladder_when_the_grace_is_over() {
-    let agent = running(
-        RunnerKind::Child,
-        grace(10, policy()),
-        &[acknowledged(false), STOP],
-    );
+    let agent = running(RunnerKind::Child, grace(10, policy()), &[acknowledged(false), STOP]);
     assert_snapshot!(row(&agent), @"
     due: Ladder Kill Operator 5s -> KillRunner | 5s
     started: = -> - | 0s
@@ -261,10 +246,7 @@ fn ladder_kill_between_heartbeats() {
 
 #[test]
 fn ladder_kill_when_the_last_wait_is_over() {
-    let agent = later(
-        running(RunnerKind::Child, grace(5, policy()), &[acknowledged(true)]),
-        at(9),
-    );
+    let agent = later(running(RunnerKind::Child, grace(5, policy()), &[acknowledged(true)]), at(9));
     assert_snapshot!(row(&agent), @"
     due: Stopped -> Exit 0 | never
     started: = -> - | 0s
@@ -302,14 +284,8 @@ fn idle() {
 
 #[test]
 fn idle_beside_a_child_that_cannot_be_killed() {
-    let agent = later(
-        running(
-            RunnerKind::Child,
-            grace(5, staying_idle()),
-            &[acknowledged(true)],
-        ),
-        NOW,
-    );
+    let agent =
+        later(running(RunnerKind::Child, grace(5, staying_idle()), &[acknowledged(true)]), NOW);
     assert_snapshot!(row(&agent), @"
     due: = -> - | never
     started: = -> - | never

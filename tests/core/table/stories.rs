@@ -18,12 +18,7 @@ fn stops_within_a_second_of_the_first_are_the_same_stop() {
     for (name, policy, past, expected) in [
         ("operator", policy(), vec![], "KillRunner"),
         ("terminate", policy(), vec![terminate], "KillRunner"),
-        (
-            "command",
-            with_command(),
-            vec![terminate],
-            "KillCommand, KillRunner",
-        ),
+        ("command", with_command(), vec![terminate], "KillCommand, KillRunner"),
         ("descendants", policy(), vec![LEADER_EXITED], "KillRunner"),
     ] {
         let mut agent = running(RunnerKind::Child, policy, &past);
@@ -71,18 +66,8 @@ fn the_first_final_cause_fixes_the_status() {
         ("exited", policy(), vec![LEADER_EXITED, STOP], 3),
         ("stopped", policy(), vec![STOP, stopped], 143),
         ("killed unseen", policy(), vec![STOP], 137),
-        (
-            "terminate while the runner drains",
-            policy(),
-            vec![STOP, terminate, stopped],
-            0,
-        ),
-        (
-            "exit while terminate is obeyed",
-            policy(),
-            vec![terminate, LEADER_EXITED, STOP],
-            0,
-        ),
+        ("terminate while the runner drains", policy(), vec![STOP, terminate, stopped], 0),
+        ("exit while terminate is obeyed", policy(), vec![terminate, LEADER_EXITED, STOP], 0),
         (
             "terminate after lost contact",
             lost_contact_after(0),
@@ -101,12 +86,7 @@ fn terminate_is_obeyed_in_every_state_that_waits_for_a_response() {
     for (name, kind, past, expected) in [
         ("running", RunnerKind::Child, vec![], "StopRunner"),
         ("stopping", RunnerKind::Child, vec![STOP], "-"),
-        (
-            "waiting",
-            RunnerKind::Followed,
-            vec![LEADER_EXITED],
-            "Exit 0",
-        ),
+        ("waiting", RunnerKind::Followed, vec![LEADER_EXITED], "Exit 0"),
     ] {
         let mut agent = running(kind, policy(), &past);
         let actions = agent.handle(NOW, acknowledged(true));
@@ -155,21 +135,11 @@ fn a_suspension_brings_the_heartbeat_after_it_forward() {
     for (name, past, minutes) in [
         ("between two", vec![answered, resumed(10), resumed(2)], 3),
         ("in flight", vec![resumed(10), resumed(2), answered], 3),
-        (
-            "first in flight",
-            vec![resumed(10), answered, resumed(2)],
-            3,
-        ),
+        ("first in flight", vec![resumed(10), answered, resumed(2)], 3),
         // The retry came after the suspension, so the service missed nothing.
         (
             "in flight, failed",
-            vec![
-                resumed(10),
-                failed,
-                Event::Reloaded(policy()),
-                Event::Due,
-                answered,
-            ],
+            vec![resumed(10), failed, Event::Reloaded(policy()), Event::Due, answered],
             15,
         ),
     ] {
@@ -194,13 +164,7 @@ fn a_suspension_counts_for_no_other_deadline() {
 fn a_followed_runner_that_comes_back_resumes_the_schedule() {
     let failed = failed(FailureClass::Throttled);
     for (name, past, actions, due, failures) in [
-        (
-            "between two",
-            vec![acknowledged(false)],
-            "-",
-            Some(at(900)),
-            0,
-        ),
+        ("between two", vec![acknowledged(false)], "-", Some(at(900)), 0),
         ("in backoff", vec![failed], "-", Some(at(100)), 1),
         ("in flight", vec![], "-", None, 0),
         (
@@ -224,11 +188,7 @@ fn a_followed_runner_that_comes_back_resumes_the_schedule() {
         let agent = later(agent, at(1909));
         assert_eq!(show_state(agent.state()), "Running", "{name}");
         let agent = later(agent, at(1910));
-        assert_eq!(
-            show_state(agent.state()),
-            "Ladder Stop LostContact 1930s",
-            "{name}"
-        );
+        assert_eq!(show_state(agent.state()), "Ladder Stop LostContact 1930s", "{name}");
     }
 }
 
@@ -265,10 +225,7 @@ fn contact_is_lost_and_regained_once_also_while_no_runner_runs() {
 
 #[test]
 fn contact_stands_after_terminate() {
-    let policy = Policy {
-        on_terminate: true,
-        ..staying_idle()
-    };
+    let policy = Policy { on_terminate: true, ..staying_idle() };
     let mut agent = agent(RunnerKind::Child, policy, &UP);
     assert!(!agent.schedule().in_contact());
     let mut now = Time::ZERO;
@@ -286,27 +243,14 @@ fn contact_stands_after_terminate() {
 fn taskbeat_does_not_stay_idle_if_the_operator_asked_for_a_stop() {
     // The next rung follows with the next Due.
     let idle = grace(0, staying_idle());
-    let command = Policy {
-        on_terminate: true,
-        ..idle
-    };
+    let command = Policy { on_terminate: true, ..idle };
     let terminate = acknowledged(true);
     for (name, policy, past, expected) in [
         ("no stop", idle, vec![terminate], "-"),
         ("before", idle, vec![STOP, terminate], "Exit 0"),
-        (
-            "during the command",
-            command,
-            vec![terminate, STOP, COMMAND_ENDED],
-            "Exit 0",
-        ),
+        ("during the command", command, vec![terminate, STOP, COMMAND_ENDED], "Exit 0"),
         ("at the first rung", idle, vec![terminate, STOP], "Exit 0"),
-        (
-            "at the last rung",
-            idle,
-            vec![terminate, Event::Due, STOP],
-            "Exit 0",
-        ),
+        ("at the last rung", idle, vec![terminate, Event::Due, STOP], "Exit 0"),
     ] {
         let mut agent = running(RunnerKind::Child, policy, &past);
         let actions = agent.handle(Time::ZERO, Event::RunnerGone);

@@ -22,12 +22,7 @@ pub(super) struct ContactLaw {
 
 impl ContactLaw {
     pub(super) fn new() -> Self {
-        Self {
-            until: None,
-            lost: false,
-            acknowledged: false,
-            regained: None,
-        }
+        Self { until: None, lost: false, acknowledged: false, regained: None }
     }
 
     /// The runner runs, for the first time or again.
@@ -56,10 +51,7 @@ impl ContactLaw {
         {
             self.lost = true;
             // A response that took longer than two intervals is no contact.
-            assert!(
-                acknowledged || until == now,
-                "lost at {now:?}, not at {until:?}"
-            );
+            assert!(acknowledged || until == now, "lost at {now:?}, not at {until:?}");
             if regained.take().is_none() {
                 edges.push(Action::ContactLost);
             }

@@ -97,10 +97,7 @@ impl World {
 
     /// The runner cannot be started.
     pub(crate) fn with_failing_start(self, start_fails: bool) -> Self {
-        Self {
-            start_fails,
-            ..self
-        }
+        Self { start_fails, ..self }
     }
 
     pub(crate) fn now(&self) -> Time {
@@ -213,8 +210,7 @@ impl World {
             self.acknowledged = Some(started);
             self.terminated |= terminate;
             self.may_stop |= terminate;
-            self.contact
-                .acknowledged(self.now, started, self.agent.policy());
+            self.contact.acknowledged(self.now, started, self.agent.policy());
         }
         self.handle(Event::HeartbeatEnded(outcome, Random::new(random)));
     }
@@ -342,18 +338,12 @@ impl World {
             assert!(!kills, "a duplicate of the stop kills the runner");
         } else if self.runner_exists() && self.exit.is_none() {
             match self.agent.state() {
-                State::Ladder {
-                    rung: Rung::Kill, ..
-                }
-                | State::Idle
-                | State::Stopped => {}
+                State::Ladder { rung: Rung::Kill, .. } | State::Idle | State::Stopped => {}
                 state @ (State::Starting
                 | State::Waiting
                 | State::Running
                 | State::OnTerminate { .. }
-                | State::Ladder {
-                    rung: Rung::Stop, ..
-                }) => {
+                | State::Ladder { rung: Rung::Stop, .. }) => {
                     panic!("the second stop leaves the runner in {state:?}")
                 }
             }
@@ -361,15 +351,10 @@ impl World {
     }
 
     fn check_given_up(&mut self) {
-        let last = self
-            .acknowledged
-            .map_or(self.since, |time| time.max(self.since));
+        let last = self.acknowledged.map_or(self.since, |time| time.max(self.since));
         let allowed = self.agent.policy().lost_contact_after;
         let silent = self.now - last;
-        assert!(
-            allowed.is_some_and(|allowed| silent >= allowed),
-            "given up after {silent:?}"
-        );
+        assert!(allowed.is_some_and(|allowed| silent >= allowed), "given up after {silent:?}");
         self.given_up = true;
         self.may_stop = true;
     }
@@ -377,12 +362,8 @@ impl World {
     fn check_state(&self) {
         let to_be_stopped = self.may_stop && self.runner_exists();
         match self.agent.state() {
-            State::Ladder {
-                rung: Rung::Stop, ..
-            } => assert!(self.stops > 0, "not stopped"),
-            State::Ladder {
-                rung: Rung::Kill, ..
-            } => assert!(self.kills > 0, "not killed"),
+            State::Ladder { rung: Rung::Stop, .. } => assert!(self.stops > 0, "not stopped"),
+            State::Ladder { rung: Rung::Kill, .. } => assert!(self.kills > 0, "not killed"),
             State::Idle | State::Stopped => {
                 assert!(!to_be_stopped || self.kills > 0, "the runner is left alone");
             }

@@ -104,11 +104,7 @@ impl Pace {
     fn reloaded(&mut self, now: Time, policy: &Policy) {
         let retries =
             self.failed.is_some() && self.reloaded.is_none_or(|last| now - last >= RELOAD_PACE);
-        let bound = if retries {
-            now
-        } else {
-            self.started + policy.interval
-        };
+        let bound = if retries { now } else { self.started + policy.interval };
         if retries {
             self.reloaded = Some(now);
             self.failed = None;

@@ -11,18 +11,9 @@ use crate::harness::{
 };
 /// Makes a shell script the `credential_process` of the default profile.
 fn with_process(program: Taskbeat, script: &str) -> Taskbeat {
-    let (file, path) = (
-        program.home().join("config"),
-        program.home().join("process"),
-    );
+    let (file, path) = (program.home().join("config"), program.home().join("process"));
     write(&path, script);
-    write(
-        &file,
-        &format!(
-            "[default]\ncredential_process = exec sh {}\n",
-            path.display()
-        ),
-    );
+    write(&file, &format!("[default]\ncredential_process = exec sh {}\n", path.display()));
     without_keys(program).env("AWS_CONFIG_FILE", file)
 }
 
@@ -172,10 +163,8 @@ fn a_runner_that_is_older_than_taskbeat_is_left_alone() {
     // The shell becomes taskbeat, and so its child a child of taskbeat, in the same process group.
     let endpoint = Endpoint::play([Play::fault(), Play::Ok, Play::deny()], Play::Ok);
     let shell = "sleep 120 & echo runner $!; exec \"$@\" --pid $!";
-    let daemon = Taskbeat::run(&endpoint)
-        .via(&["sh", "-c", shell, "sh"])
-        .set("--interval", "50ms")
-        .start();
+    let daemon =
+        Taskbeat::run(&endpoint).via(&["sh", "-c", shell, "sh"]).set("--interval", "50ms").start();
     let runner = daemon.wait_for_pid("runner");
     endpoint.wait_for(10);
     assert!(children(daemon.pid()).contains(&runner));

@@ -12,9 +12,7 @@ use crate::harness::{
 
 /// A daemon without credentials in its environment.
 fn run(endpoint: &Endpoint) -> Taskbeat {
-    without_keys(Taskbeat::run(endpoint))
-        .flag("-v")
-        .script(runner::OBEDIENT)
+    without_keys(Taskbeat::run(endpoint)).flag("-v").script(runner::OBEDIENT)
 }
 
 /// Accepts only what is signed with `key`, and rejects everything else with `code`.
@@ -83,9 +81,7 @@ fn a_token_that_expires() {
     recovers(&endpoint, daemon, FEW, ": ExpiredTokenException: ", || {
         write(&file, &keys("default", "AKIDFRESH"));
     });
-    let token = endpoint.requests()[0]
-        .header("x-amz-security-token")
-        .to_owned();
+    let token = endpoint.requests()[0].header("x-amz-security-token").to_owned();
     assert_eq!(token, "token-of-AKIDEXPIRED");
 }
 
@@ -202,10 +198,7 @@ fn a_metadata_service_that_comes_up_late() {
     let down = Metadata::closed();
     let daemon = on_an_instance(&endpoint, &down.url()).start();
     let line = daemon.wait_for_log("WARN heartbeat failed");
-    assert!(
-        line.contains(": no region: set region, AWS_REGION or one in the profile"),
-        "{line}"
-    );
+    assert!(line.contains(": no region: set region, AWS_REGION or one in the profile"), "{line}");
     daemon.wait_for_lines("failed again", FEW);
     assert!(endpoint.requests().is_empty());
     let metadata = down.open();
@@ -214,16 +207,9 @@ fn a_metadata_service_that_comes_up_late() {
     survives_with(&endpoint, daemon, 1);
     let request = &endpoint.requests()[0];
     let scope = request.header("authorization");
-    assert!(
-        scope.contains("AKIDROLE/") && scope.contains("/ap-southeast-2/"),
-        "{scope}"
-    );
+    assert!(scope.contains("AKIDROLE/") && scope.contains("/ap-southeast-2/"), "{scope}");
     let requests = metadata.requests();
-    assert!(
-        requests
-            .iter()
-            .any(|request| request.line.starts_with("PUT "))
-    );
+    assert!(requests.iter().any(|request| request.line.starts_with("PUT ")));
 }
 
 #[test]
@@ -233,9 +219,7 @@ fn a_metadata_service_that_hangs() {
     let hanging = TcpListener::bind(("127.0.0.1", 0)).unwrap();
     let url = format!("http://{}", hanging.local_addr().unwrap());
     // The limit of a heartbeat is longer than that of the SDK for this service, 1 s.
-    let daemon = on_an_instance(&endpoint, &url)
-        .set("--interval", "5s")
-        .start();
+    let daemon = on_an_instance(&endpoint, &url).set("--interval", "5s").start();
     let runner = daemon.wait_for_pid("ready");
     let line = daemon.wait_for_log("WARN heartbeat failed");
     assert!(line.contains(": no region: "), "{line}");
@@ -253,9 +237,7 @@ fn an_instance_without_a_role_yet() {
         let metadata = Metadata::start();
         metadata.put_region("eu-west-1");
         metadata.put_no_role(status);
-        let daemon = on_an_instance(&endpoint, &metadata.url())
-            .set("--interval", interval)
-            .start();
+        let daemon = on_an_instance(&endpoint, &metadata.url()).set("--interval", interval).start();
         recovers(&endpoint, daemon, 1, ": no credentials", || {
             metadata.put_role("AKIDROLE", NEVER);
         });
@@ -291,9 +273,7 @@ fn a_container_without_credentials_for_a_while() {
         }
     });
     let url = format!("{}/v2/credentials", container.url());
-    let daemon = run(&endpoint)
-        .env("AWS_CONTAINER_CREDENTIALS_FULL_URI", url)
-        .start();
+    let daemon = run(&endpoint).env("AWS_CONTAINER_CREDENTIALS_FULL_URI", url).start();
     let words = ": no credentials from container: ";
     recovers(&endpoint, daemon, 1, words, || {
         *there.lock().unwrap() = true;
@@ -305,10 +285,7 @@ fn a_container_without_credentials_for_a_while() {
 fn a_container_token_that_is_missing_is_named() {
     let program = without_keys(Taskbeat::new("once"))
         .env("AWS_CONTAINER_CREDENTIALS_FULL_URI", "http://127.0.0.1:9")
-        .env(
-            "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE",
-            "/nonexistent/token",
-        );
+        .env("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE", "/nonexistent/token");
     let message = once_fails(program, 69);
     let words = "taskbeat: no credentials from container (token file /nonexistent/token): \
                  No such file or directory";

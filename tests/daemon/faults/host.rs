@@ -46,10 +46,8 @@ const NO_FORK: &str = "--nproc=1:";
 #[test]
 fn descriptors_that_are_exhausted() {
     let endpoint = Endpoint::play([Play::Ok], Play::OkAndClose);
-    let program = Taskbeat::run(&endpoint)
-        .set("--interval", "2s")
-        .flag("-v")
-        .script(runner::OBEDIENT);
+    let program =
+        Taskbeat::run(&endpoint).set("--interval", "2s").flag("-v").script(runner::OBEDIENT);
     let id = program.id();
     let daemon = program.start();
     daemon.wait_for_log("heartbeat acknowledged");
@@ -96,10 +94,7 @@ fn terminate_is_obeyed_without_descriptors() {
 fn a_runner_that_does_not_stop_is_killed_without_descriptors() {
     let endpoint = Endpoint::ok();
     let deaf = "trap '' TERM; (nap member) & nap ready";
-    let daemon = Taskbeat::run(&endpoint)
-        .set("--grace", "100ms")
-        .script(deaf)
-        .start();
+    let daemon = Taskbeat::run(&endpoint).set("--grace", "100ms").script(deaf).start();
     let runner = [daemon.wait_for_pid("ready"), daemon.wait_for_pid("member")];
     daemon.wait_for_log("heartbeat acknowledged");
     let answer = in_flight(&endpoint, Response::acknowledge(true));
@@ -116,10 +111,7 @@ fn a_runner_that_does_not_stop_is_killed_without_descriptors() {
 fn a_start_without_descriptors() {
     let endpoint = Endpoint::ok();
     let start = |most: &str| {
-        Taskbeat::run(&endpoint)
-            .via(&["prlimit", most])
-            .script(runner::OBEDIENT)
-            .finish()
+        Taskbeat::run(&endpoint).via(&["prlimit", most]).script(runner::OBEDIENT).finish()
     };
     // Too few for taskbeat, and too few for the runner.
     for most in 3..=14 {
@@ -136,12 +128,7 @@ fn as_user() -> Option<Vec<&'static str>> {
     if !geteuid().is_root() {
         return Some(vec![]);
     }
-    let words = [
-        "setpriv",
-        "--reuid=65534",
-        "--regid=65534",
-        "--clear-groups",
-    ];
+    let words = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"];
     let can = Taskbeat::can(&words, std::path::Path::new("/"));
     if !can {
         missing("setpriv");
@@ -165,11 +152,7 @@ fn terminate_is_obeyed_when_fork_is_refused() {
     answer.send(()).unwrap();
     let finished = daemon.finish();
     assert_eq!(finished.status, 0, "{finished:?}");
-    assert_eq!(
-        finished.text().lines().last(),
-        Some("stopped"),
-        "{finished:?}"
-    );
+    assert_eq!(finished.text().lines().last(), Some("stopped"), "{finished:?}");
     let words =
         "WARN on-terminate: cannot run /bin/sh: Resource temporarily unavailable (os error 11)";
     assert!(finished.stderr.contains(words), "{finished:?}");
@@ -179,11 +162,7 @@ fn terminate_is_obeyed_when_fork_is_refused() {
 fn heartbeats_fail_while_threads_are_refused() {
     let Some(user) = as_user() else { return };
     let endpoint = Endpoint::ok();
-    let daemon = Taskbeat::run(&endpoint)
-        .via(&user)
-        .flag("-v")
-        .script(runner::OBEDIENT)
-        .start();
+    let daemon = Taskbeat::run(&endpoint).via(&user).flag("-v").script(runner::OBEDIENT).start();
     let runner = daemon.wait_for_pid("ready");
     daemon.wait_for_log("heartbeat acknowledged");
     limit(&daemon, &user, NO_FORK);
@@ -206,10 +185,7 @@ fn a_start_when_fork_is_refused() {
         .script(runner::OBEDIENT)
         .finish();
     assert_eq!(finished.status, 70, "{finished:?}");
-    assert!(
-        finished.stderr.contains("Resource temporarily unavailable"),
-        "{finished:?}"
-    );
+    assert!(finished.stderr.contains("Resource temporarily unavailable"), "{finished:?}");
     assert!(endpoint.requests().is_empty());
 }
 
@@ -242,26 +218,16 @@ fn a_disk_that_is_full_for_a_while() {
         .script(runner::OBEDIENT)
         .start();
     daemon.wait_for_pid("ready");
-    eventually("a heartbeat is acknowledged", || {
-        log().contains("heartbeat acknowledged")
-    });
+    eventually("a heartbeat is acknowledged", || log().contains("heartbeat acknowledged"));
     // A part of the next line fits.
     limit(&daemon, &[], &format!("--fsize={}:", log().len() + 10));
     endpoint.now_play(Play::fault());
     endpoint.wait_for_more(MANY);
     assert!(!log().contains("heartbeat failed"), "{}", log());
     limit(&daemon, &[], "--fsize=unlimited:");
-    eventually("lost lines are counted", || {
-        log().contains("log lines so far")
-    });
-    eventually("the failure is logged again", || {
-        log().contains("WARN heartbeat failed")
-    });
-    assert!(
-        log().lines().all(|line| line.starts_with("20")),
-        "{}",
-        log()
-    );
+    eventually("lost lines are counted", || log().contains("log lines so far"));
+    eventually("the failure is logged again", || log().contains("WARN heartbeat failed"));
+    assert!(log().lines().all(|line| line.starts_with("20")), "{}", log());
     endpoint.now_play(Play::Terminate);
     assert_eq!(daemon.finish().status, 0);
 }
@@ -271,13 +237,7 @@ fn a_log_that_is_not_read_for_a_while() {
     let endpoint = Endpoint::ok();
     let daemon = Taskbeat::run(&endpoint);
     let path = daemon.home().join("pipe");
-    assert!(
-        Command::new("mkfifo")
-            .arg(&path)
-            .status()
-            .unwrap()
-            .success()
-    );
+    assert!(Command::new("mkfifo").arg(&path).status().unwrap().success());
     // The pipe is full from the start.
     let mut options = OpenOptions::new();
     options.read(true).write(true);
@@ -295,10 +255,7 @@ fn a_log_that_is_not_read_for_a_while() {
     // Each logs more than one line, of which 1,000 are kept and the others are dropped.
     endpoint.wait_for(700);
     let reader = BufReader::new(File::open(&path).unwrap());
-    let counted = reader
-        .lines()
-        .map(Result::unwrap)
-        .find(|line| line.contains("log lines so far"));
+    let counted = reader.lines().map(Result::unwrap).find(|line| line.contains("log lines so far"));
     assert!(counted.unwrap().contains("stderr blocked or disk full"));
     assert!(descriptors(daemon.pid()) < 30);
     // The reader of stdout is not held up.

@@ -75,10 +75,7 @@ fn survives_with(endpoint: &Endpoint, daemon: Daemon, count: usize) -> Survived 
     assert!(lasted.ends_with("ms") || lasted.ends_with('s'), "{over}");
     assert_eq!(log.matches("are acknowledged again").count(), 1, "{log}");
     let failed = |line: &&str| line.contains("WARN heartbeat failed, next in ");
-    Survived {
-        warnings: log.lines().filter(failed).map(str::to_owned).collect(),
-        requests,
-    }
+    Survived { warnings: log.lines().filter(failed).map(str::to_owned).collect(), requests }
 }
 
 /// `fault` is retried and logged at WARN once, in a line that contains `words`.

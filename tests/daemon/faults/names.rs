@@ -48,10 +48,7 @@ impl Network {
         let output = holder.stdout.take().unwrap();
         BufReader::new(output).read_line(&mut ready).unwrap();
         assert_eq!(ready, "ready\n");
-        Some(Self {
-            holder,
-            _home: home,
-        })
+        Some(Self { holder, _home: home })
     }
 
     /// Runs `act` in the network. The threads that it starts stay there, too.
@@ -126,10 +123,7 @@ impl BlackHole {
         let socket = TcpSocket::new_v4().unwrap();
         socket.bind(address).unwrap();
         let listener = socket.listen(0).unwrap().into_std().unwrap();
-        Self {
-            _queued: TcpStream::connect(address).unwrap(),
-            _listener: listener,
-        }
+        Self { _queued: TcpStream::connect(address).unwrap(), _listener: listener }
     }
 }
 
@@ -184,10 +178,7 @@ fn no_name_server_that_answers() {
     let program = Taskbeat::new("run").to("http://pipeline.test");
     let daemon = network.run(program).start();
     let line = daemon.wait_for_log("WARN heartbeat failed");
-    assert!(
-        line.ends_with(": timed out after 1s looking up pipeline.test"),
-        "{line}"
-    );
+    assert!(line.ends_with(": timed out after 1s looking up pipeline.test"), "{line}");
     // Each lookup takes 10 s. They do not add up, and the rest of taskbeat goes on.
     daemon.wait_for_log(": not tried: 4 earlier attempts still hang");
     daemon.signal(rustix::process::Signal::TERM);
@@ -240,11 +231,7 @@ fn a_first_address_that_accepts_and_does_not_answer() {
     assert_eq!(finished.status, 0, "{finished:?}");
     // It costs one heartbeat. So the resolver keeps the order of the name server, which the other
     // tests rely on.
-    assert_eq!(
-        finished.stderr.matches("heartbeat failed").count(),
-        1,
-        "{finished:?}"
-    );
+    assert_eq!(finished.stderr.matches("heartbeat failed").count(), 1, "{finished:?}");
 }
 
 #[test]

@@ -14,11 +14,7 @@ use crate::harness::{Endpoint, Play, Taskbeat, missing, peak_memory, runner};
 #[test]
 fn a_connection_that_is_refused() {
     let closed = Endpoint::closed();
-    let daemon = Taskbeat::new("run")
-        .to(&closed.url())
-        .flag("-v")
-        .script(runner::OBEDIENT)
-        .start();
+    let daemon = Taskbeat::new("run").to(&closed.url()).flag("-v").script(runner::OBEDIENT).start();
     let line = daemon.wait_for_log("WARN heartbeat failed");
     let peer = closed.url().replace("http://", "");
     let words = format!(": cannot connect to {peer}: Connection refused (os error 111)");
@@ -63,9 +59,7 @@ fn an_endpoint_that_speaks_no_tls() {
     let peer = listener.local_addr().unwrap();
     thread::spawn(move || {
         let (mut client, _) = listener.accept().unwrap();
-        client
-            .write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n")
-            .unwrap();
+        client.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").unwrap();
         let _ = client.read(&mut [0]);
     });
     let message = once_fails(Taskbeat::new("once").to(&format!("https://{peer}")), 69);
@@ -166,10 +160,8 @@ fn each_heartbeat_has_a_connection_of_its_own() {
     let both = [Play::Ok, Play::OkAndClose];
     let script: Vec<_> = both.iter().cycle().take(20).cloned().collect();
     let endpoint = Endpoint::play(script, Play::Terminate);
-    let finished = Taskbeat::run(&endpoint)
-        .set("--interval", "20ms")
-        .script(runner::OBEDIENT)
-        .finish();
+    let finished =
+        Taskbeat::run(&endpoint).set("--interval", "20ms").script(runner::OBEDIENT).finish();
     assert_eq!(finished.status, 0, "{finished:?}");
     assert!(!finished.stderr.contains("WARN"), "{finished:?}");
     let requests = endpoint.requests();

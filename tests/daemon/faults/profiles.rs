@@ -75,10 +75,8 @@ fn a_profile_that_is_not_defined_is_named() {
     for by_flag in [true, false] {
         // Region and keys are in the environment, so nothing else would miss the profile.
         let program = config(with_etl(&endpoint).flag("-v"), "[profile other]\n");
-        let (file, credentials) = (
-            program.home().join("config"),
-            program.home().join("credentials"),
-        );
+        let (file, credentials) =
+            (program.home().join("config"), program.home().join("credentials"));
         let program = if by_flag {
             program.set("--profile", "nope")
         } else {
@@ -179,9 +177,7 @@ fn a_login_session_is_not_supported() {
 #[test]
 fn the_region_of_the_profile() {
     let endpoint = Endpoint::ok();
-    let program = with_etl(&endpoint)
-        .without("AWS_REGION")
-        .set("--profile", "etl");
+    let program = with_etl(&endpoint).without("AWS_REGION").set("--profile", "etl");
     let program = config(program, "[profile etl]\nregion = ap-southeast-2\n");
     let request = acknowledged(&endpoint, program);
     let scope = request.header("authorization");
@@ -190,9 +186,7 @@ fn the_region_of_the_profile() {
 
 #[test]
 fn a_region_that_cannot_be_part_of_a_host_name() {
-    let program = Taskbeat::new("check")
-        .flag("--online")
-        .without("AWS_REGION");
+    let program = Taskbeat::new("check").flag("--online").without("AWS_REGION");
     let message = once_fails(config(program, "[default]\nregion = eu\u{1b}[2J\n"), 69);
     let words = "taskbeat: no endpoint: invalid value for field: `region`";
     assert!(message.starts_with(words), "{message}");
@@ -212,10 +206,7 @@ fn resolves_to(shown: &str, text: &str, prepare: impl FnOnce(Taskbeat) -> Taskbe
     let finished = config(prepare(program), text).finish();
     assert_eq!(finished.status, 0, "{finished:?}");
     let line = finished.text().lines().last().unwrap().to_owned();
-    assert!(
-        line.contains(&format!("endpoint {shown};")),
-        "no {shown} in {line}"
-    );
+    assert!(line.contains(&format!("endpoint {shown};")), "no {shown} in {line}");
 }
 
 const SERVICES: &str = "[default]\nservices = here\nendpoint_url = http://global.test\n\
@@ -251,15 +242,11 @@ fn configured_endpoints_can_be_ignored() {
     let default = "https://datapipeline.eu-west-1.amazonaws.com";
     let ignore = "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS";
     resolves_to(default, SERVICES, |program| program.env(ignore, "true"));
-    let text = SERVICES.replace(
-        "services = here",
-        "services = here\nignore_configured_endpoint_urls = true",
-    );
+    let text = SERVICES
+        .replace("services = here", "services = here\nignore_configured_endpoint_urls = true");
     resolves_to(default, &text, |program| program);
     resolves_to("http://setting.test", &text, |program| {
-        program
-            .env(ignore, "true")
-            .env("TASKBEAT_ENDPOINT_URL", "http://setting.test")
+        program.env(ignore, "true").env("TASKBEAT_ENDPOINT_URL", "http://setting.test")
     });
 }
 
@@ -301,10 +288,7 @@ fn check_shows_where_credentials_come_from() {
     assert_eq!(line, words);
     let program = without_keys(Taskbeat::new("check")).set("--profile", "etl");
     let line = check(config(program, &keys("profile etl", "AKIDOFPROFILE")));
-    assert!(
-        line.contains("; credentials from profile etl: access key AKID…FILE"),
-        "{line}"
-    );
+    assert!(line.contains("; credentials from profile etl: access key AKID…FILE"), "{line}");
     let metadata = Metadata::start();
     metadata.put_role("AKIDOFROLE", "2100-01-01T00:00:00Z");
     let program = without_keys(Taskbeat::new("check"))

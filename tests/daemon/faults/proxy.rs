@@ -35,10 +35,7 @@ impl Tunnel {
                     client.read_exact(&mut byte).unwrap();
                     head.push(byte[0]);
                 }
-                received
-                    .lock()
-                    .unwrap()
-                    .push(String::from_utf8(head).unwrap());
+                received.lock().unwrap().push(String::from_utf8(head).unwrap());
                 client.write_all(b"HTTP/1.1 200 Connected\r\n\r\n").unwrap();
                 let server = TcpStream::connect(target).unwrap();
                 pump(&client, &server);
@@ -58,10 +55,7 @@ fn pump(from: &TcpStream, to: &TcpStream) {
     });
 }
 
-const LOCALHOST: Certified = Certified {
-    name: "localhost",
-    until: 2100,
-};
+const LOCALHOST: Certified = Certified { name: "localhost", until: 2100 };
 
 #[test]
 fn tls_through_a_tunnel() {
@@ -89,11 +83,7 @@ fn tls_through_a_tunnel() {
         // user:p@ss
         assert!(header("proxy-authorization: Basic dXNlcjpwQHNz"), "{head}");
     }
-    assert!(
-        endpoint.requests()[0]
-            .header("proxy-authorization")
-            .is_empty()
-    );
+    assert!(endpoint.requests()[0].header("proxy-authorization").is_empty());
 }
 
 #[test]
@@ -124,9 +114,8 @@ fn a_proxy_that_refuses() {
 #[test]
 fn a_proxy_that_is_down() {
     let closed = Endpoint::closed();
-    let program = Taskbeat::new("once")
-        .to("https://datapipeline.invalid")
-        .env("HTTPS_PROXY", closed.url());
+    let program =
+        Taskbeat::new("once").to("https://datapipeline.invalid").env("HTTPS_PROXY", closed.url());
     let message = once_fails(program, 69);
     let peer = closed.url().replace("http://", "");
     let words = format!("taskbeat: cannot connect to proxy {peer}: Connection refused");
@@ -173,25 +162,15 @@ fn credentials_of_an_instance_do_not_pass_a_proxy() {
             .env("AWS_EC2_METADATA_SERVICE_ENDPOINT", metadata.url());
         if pinned {
             let config = program.home().join("config");
-            write(
-                &config,
-                "[profile etl]\ncredential_source = Ec2InstanceMetadata\n",
-            );
-            program = program
-                .env("AWS_CONFIG_FILE", config)
-                .set("--profile", "etl");
+            write(&config, "[profile etl]\ncredential_source = Ec2InstanceMetadata\n");
+            program = program.env("AWS_CONFIG_FILE", config).set("--profile", "etl");
         }
         let id = format!("{} {{instance-id}}", program.id());
         let finished = program.set("--taskrunner-id", id).finish();
         assert_eq!(finished.status, 0, "{finished:?}");
     }
     assert_eq!(forwarded(&proxy), [HEARTBEAT; 2]);
-    assert!(
-        proxy
-            .requests()
-            .iter()
-            .all(|request| key_of(request) == "AKIDROLE")
-    );
+    assert!(proxy.requests().iter().all(|request| key_of(request) == "AKIDROLE"));
     assert!(!metadata.requests().is_empty());
 }
 
@@ -212,21 +191,14 @@ fn credentials_of_a_container_do_not_pass_a_proxy() {
             if pinned {
                 let config = program.home().join("config");
                 write(&config, "[profile etl]\ncredential_source = EcsContainer\n");
-                program = program
-                    .env("AWS_CONFIG_FILE", config)
-                    .set("--profile", "etl");
+                program = program.env("AWS_CONFIG_FILE", config).set("--profile", "etl");
             }
             let finished = program.finish();
             assert_eq!(finished.status, 0, "{finished:?}");
         }
     }
     assert_eq!(forwarded(&proxy), [HEARTBEAT; 4]);
-    assert!(
-        proxy
-            .requests()
-            .iter()
-            .all(|request| key_of(request) == "AKIDTASK")
-    );
+    assert!(proxy.requests().iter().all(|request| key_of(request) == "AKIDTASK"));
 }
 
 #[test]

@@ -7,10 +7,7 @@ use crate::harness::{Endpoint, Play, Response, Server, Taskbeat};
 
 #[test]
 fn a_fault_of_the_service() {
-    logs(
-        Play::fault(),
-        ": InternalServiceError: An internal service error (HTTP 500)",
-    );
+    logs(Play::fault(), ": InternalServiceError: An internal service error (HTTP 500)");
 }
 
 #[test]
@@ -23,10 +20,7 @@ fn a_503_of_a_gateway() {
 
 #[test]
 fn a_denial() {
-    logs(
-        Play::deny(),
-        ": AccessDeniedException: You are not authorized (HTTP 400)",
-    );
+    logs(Play::deny(), ": AccessDeniedException: You are not authorized (HTTP 400)");
 }
 
 #[test]
@@ -48,14 +42,7 @@ fn an_invalid_request() {
 /// `once` tells classes of failures apart by its exit status.
 #[test]
 fn the_class_of_a_status() {
-    for (status, exit) in [
-        (401, 77),
-        (403, 77),
-        (408, 69),
-        (429, 69),
-        (500, 69),
-        (503, 69),
-    ] {
+    for (status, exit) in [(401, 77), (403, 77), (408, 69), (429, 69), (500, 69), (503, 69)] {
         let endpoint = Endpoint::play([], Play::Say(Response::bare(status, "")));
         let finished = Taskbeat::new("once").to(&endpoint.url()).finish();
         assert_eq!(finished.status, exit, "{status}: {finished:?}");
@@ -105,14 +92,9 @@ fn a_429_that_asks_for_more_than_an_interval() {
 
 #[test]
 fn a_retry_after_that_is_not_a_number() {
-    let asks = throttle()
-        .header("x-amz-retry-after", "soon")
-        .header("Retry-After", "-1");
+    let asks = throttle().header("x-amz-retry-after", "soon").header("Retry-After", "-1");
     is_throttled(&asks, RATE);
-    is_throttled(
-        &bare_429().header("Retry-After", "Wed, 21 Oct 2026 07:28:00 GMT"),
-        BARE,
-    );
+    is_throttled(&bare_429().header("Retry-After", "Wed, 21 Oct 2026 07:28:00 GMT"), BARE);
 }
 
 const RETRY_AFTER: [(&str, &str); 2] = [("x-amz-retry-after", "2500"), ("Retry-After", "2")];
@@ -142,10 +124,7 @@ fn retry_after_without_a_request_id_is_ignored() {
             let _daemon = Taskbeat::run(&endpoint).set("--interval", "9s").start();
             let requests = endpoint.wait_for(2);
             let waited = requests[1].at - requests[0].at;
-            assert!(
-                waited < Duration::from_secs(2),
-                "{name}, {id:?}: {waited:?}"
-            );
+            assert!(waited < Duration::from_secs(2), "{name}, {id:?}: {waited:?}");
         }
     }
 }
@@ -243,10 +222,9 @@ fn json_that_breaks_off() {
 fn an_answer_without_a_request_id() {
     for terminate in [true, false] {
         let body = format!(r#"{{"terminate":{terminate}}}"#);
-        for response in [
-            Response::bare(200, &body),
-            Response::bare(200, &body).header("x-amzn-RequestId", ""),
-        ] {
+        for response in
+            [Response::bare(200, &body), Response::bare(200, &body).header("x-amzn-RequestId", "")]
+        {
             let words = ": unusable answer: no request id, so it does not come from Data Pipeline \
                          (HTTP 200)";
             logs(Play::Say(response), words);
@@ -282,10 +260,7 @@ fn failures_that_alternate_are_logged_at_warn_once_each() {
     let endpoint = Endpoint::play(script, Play::Hang);
     // All of it happens within one interval. Failures that alternate wait for the first backoff of
     // their classes, a sixth to a third of a second.
-    let daemon = Taskbeat::run(&endpoint)
-        .flag("-v")
-        .set("--interval", "5m")
-        .start();
+    let daemon = Taskbeat::run(&endpoint).flag("-v").set("--interval", "5m").start();
     daemon.wait_for_lines("DEBUG heartbeat failed again", 10);
     endpoint.wait_for(13);
     let log = daemon.log();
@@ -299,16 +274,10 @@ fn an_account_over_its_limit_is_logged_once() {
     let id = program.id();
     let daemon = program.start();
     let line = daemon.wait_for_log("over its limit");
-    assert!(
-        line.contains("WARN") && line.contains("1 heartbeat per second"),
-        "{line}"
-    );
+    assert!(line.contains("WARN") && line.contains("1 heartbeat per second"), "{line}");
     let status = Taskbeat::new("status").env("TASKBEAT_TASKRUNNER_ID", &id);
     let text = status.finish().text();
-    assert!(
-        text.contains("limit         the AWS account is over it"),
-        "{text}"
-    );
+    assert!(text.contains("limit         the AWS account is over it"), "{text}");
     endpoint.wait_for_more(5);
     endpoint.now_play(Play::Ok);
     daemon.wait_for_log("within its limit again");

@@ -21,10 +21,7 @@ fn service(ahead: Arc<AtomicI64>, code: &'static str) -> (Endpoint, Arc<AtomicUs
     let count = Arc::clone(&rejected);
     let judge = move |request: &Request| {
         let now = DateTime::from(
-            std::time::UNIX_EPOCH
-                .elapsed()
-                .map(|now| std::time::UNIX_EPOCH + now)
-                .unwrap(),
+            std::time::UNIX_EPOCH.elapsed().map(|now| std::time::UNIX_EPOCH + now).unwrap(),
         );
         let date = DateTime::from_secs(now.secs() + ahead.load(Ordering::Relaxed));
         let response = if (signed(request) - date.secs()).abs() <= TOLERANCE {
@@ -96,10 +93,7 @@ fn a_clock_that_is_stepped_costs_one_heartbeat() {
 fn a_process_that_is_stopped_and_continued() {
     const INTERVAL: Duration = Duration::from_secs(2);
     let endpoint = Endpoint::ok();
-    let daemon = Taskbeat::run(&endpoint)
-        .set("--interval", "2s")
-        .script(runner::OBEDIENT)
-        .start();
+    let daemon = Taskbeat::run(&endpoint).set("--interval", "2s").script(runner::OBEDIENT).start();
     daemon.wait_for_pid("ready");
     daemon.wait_for_log("heartbeat acknowledged");
     daemon.signal(Signal::STOP);

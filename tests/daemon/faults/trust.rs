@@ -5,18 +5,13 @@ use rustix::process::Signal;
 use super::{FEW, MANY, survives_with, write};
 use crate::harness::{Authority, Certified, Endpoint, Play, Taskbeat, Tls, runner};
 
-const GOOD: Certified = Certified {
-    name: "localhost",
-    until: 2100,
-};
+const GOOD: Certified = Certified { name: "localhost", until: 2100 };
 
 /// A daemon whose endpoint has TLS. Its trust store is `trusted.pem` in its home directory.
 fn encrypted(tls: &Tls) -> Taskbeat {
     let program = Taskbeat::new("run").to(&tls.url()).flag("-v");
     let trusted = program.home().join("trusted.pem");
-    program
-        .env("SSL_CERT_FILE", trusted)
-        .script(runner::OBEDIENT)
+    program.env("SSL_CERT_FILE", trusted).script(runner::OBEDIENT)
 }
 
 #[test]
@@ -53,19 +48,13 @@ fn is_rejected(certified: Certified, trusted: Option<&Authority>, words: &str) {
 
 #[test]
 fn a_certificate_that_expired() {
-    let expired = Certified {
-        until: 2001,
-        ..GOOD
-    };
+    let expired = Certified { until: 2001, ..GOOD };
     is_rejected(expired, None, "expired");
 }
 
 #[test]
 fn a_certificate_for_another_name() {
-    let another = Certified {
-        name: "another.example",
-        ..GOOD
-    };
+    let another = Certified { name: "another.example", ..GOOD };
     is_rejected(another, None, "not valid for name");
 }
 
@@ -105,10 +94,7 @@ fn once(prepare: impl FnOnce(Taskbeat, &str) -> Taskbeat) -> (i32, String) {
     let authority = Authority::new("bundled");
     let tls = Tls::before(endpoint.addr(), &authority, GOOD);
     let program = Taskbeat::new("once").to(&tls.url());
-    let (host, bundle) = (
-        program.home().join("host.pem"),
-        program.home().join("bundle.pem"),
-    );
+    let (host, bundle) = (program.home().join("host.pem"), program.home().join("bundle.pem"));
     Authority::new("host").write(&host);
     authority.write(&bundle);
     let program = program.env("SSL_CERT_FILE", host);
@@ -125,10 +111,7 @@ fn config(program: Taskbeat, line: &str) -> Taskbeat {
 
 #[test]
 fn aws_ca_bundle_replaces_the_trust_store() {
-    assert_eq!(
-        once(|program, bundle| program.env("AWS_CA_BUNDLE", bundle)).0,
-        0
-    );
+    assert_eq!(once(|program, bundle| program.env("AWS_CA_BUNDLE", bundle)).0, 0);
     assert_eq!(once(|program, _| program).0, 69);
 }
 

@@ -95,16 +95,10 @@ impl Closed {
 
     /// Plays `script` from now on, and `then` for every request after its end.
     pub(crate) fn open(self, script: impl IntoIterator<Item = Play>, then: Play) -> Endpoint {
-        let state = State {
-            script: script.into_iter().collect(),
-            then,
-            requests: Vec::new(),
-        };
+        let state = State { script: script.into_iter().collect(), then, requests: Vec::new() };
         let shared: Shared = Arc::new((Mutex::new(state), Condvar::new()));
         let serving = Arc::clone(&shared);
-        let port = self
-            .0
-            .open(move |connection| serve(connection, Arc::clone(&serving)));
+        let port = self.0.open(move |connection| serve(connection, Arc::clone(&serving)));
         Endpoint { port, shared }
     }
 }
@@ -149,11 +143,7 @@ impl Endpoint {
             .unwrap();
         let requests = state.requests.clone();
         drop(state);
-        assert!(
-            !waited.timed_out(),
-            "timed out: received {} of {count} requests",
-            requests.len()
-        );
+        assert!(!waited.timed_out(), "timed out: received {} of {count} requests", requests.len());
         requests
     }
 
@@ -181,10 +171,7 @@ async fn serve(mut connection: TcpStream, shared: Shared) {
             let mut state = state.lock().unwrap();
             state.requests.push(request.clone());
             changed.notify_all();
-            state
-                .script
-                .pop_front()
-                .unwrap_or_else(|| state.then.clone())
+            state.script.pop_front().unwrap_or_else(|| state.then.clone())
         };
         if !play(step, &request, &mut connection).await {
             return;

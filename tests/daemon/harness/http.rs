@@ -26,12 +26,7 @@ impl Response {
 
     /// A response of another server, such as a proxy: without headers.
     pub(crate) fn bare(status: u16, body: &str) -> Self {
-        Self {
-            status,
-            headers: Vec::new(),
-            body: body.to_owned(),
-            endless: false,
-        }
+        Self { status, headers: Vec::new(), body: body.to_owned(), endless: false }
     }
 
     pub(crate) fn acknowledge(terminate: bool) -> Self {

@@ -96,9 +96,7 @@ impl ClosedMetadata {
     pub(crate) fn open(self) -> Metadata {
         let known = Arc::<Mutex<Known>>::default();
         let shared = Arc::clone(&known);
-        let server = self
-            .0
-            .open(move |request| answer(request, &mut shared.lock().unwrap()));
+        let server = self.0.open(move |request| answer(request, &mut shared.lock().unwrap()));
         Metadata { server, known }
     }
 }

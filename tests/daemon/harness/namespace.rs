@@ -28,9 +28,6 @@ pub(crate) fn pid_namespace() -> Option<Vec<&'static str>> {
 
 /// Reports that a test is skipped because `what` is missing. In CI that is a failure.
 pub(crate) fn missing(what: &str) {
-    assert!(
-        std::env::var("CI").as_deref() != Ok("true"),
-        "CI must provide {what}"
-    );
+    assert!(std::env::var("CI").as_deref() != Ok("true"), "CI must provide {what}");
     eprintln!("skipped, missing: {what}");
 }

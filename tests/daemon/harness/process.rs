@@ -73,10 +73,7 @@ pub(crate) fn children(pid: i32) -> Vec<i32> {
 
 /// The living processes of a session.
 pub(crate) fn in_session(session: i32) -> Vec<i32> {
-    living()
-        .filter(|stat| stat.session == session)
-        .map(|stat| stat.pid)
-        .collect()
+    living().filter(|stat| stat.session == session).map(|stat| stat.pid).collect()
 }
 
 /// The living processes with the variable `mark` (`NAME=VALUE`) in their environment, which

@@ -54,10 +54,7 @@ impl ClosedPort {
                 }
             });
         });
-        OpenPort {
-            addr,
-            thread: Some((end, thread)),
-        }
+        OpenPort { addr, thread: Some((end, thread)) }
     }
 }
 

@@ -44,9 +44,7 @@ impl Taskbeat {
             flags: Vec::new(),
             runner: Vec::new(),
             // Undo what the tests may have inherited: ignored signals (`nohup`) and a terminal.
-            via: ["env", "--default-signal", "setsid"]
-                .map(OsString::from)
-                .to_vec(),
+            via: ["env", "--default-signal", "setsid"].map(OsString::from).to_vec(),
             env: Vec::new(),
             stdin: Stdio::null(),
             id: id.clone(),
@@ -262,8 +260,7 @@ impl Daemon {
                 .unwrap_or_else(|_| panic!("timed out: taskbeat is still running"));
             self.status = self.child.wait().unwrap().code();
         }
-        self.status
-            .unwrap_or_else(|| panic!("a signal ended taskbeat"))
+        self.status.unwrap_or_else(|| panic!("a signal ended taskbeat"))
     }
 
     /// Waits for the end of the program, and until no process has its output open any more.

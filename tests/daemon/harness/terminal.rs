@@ -54,11 +54,8 @@ impl Terminal {
     }
 
     fn start(&mut self, program: Taskbeat, through: &[&str]) -> Daemon {
-        let leader = program
-            .via(&["sh", "-c", OPEN, "sh", &self.name])
-            .via(through)
-            .via(&["--"])
-            .start();
+        let leader =
+            program.via(&["sh", "-c", OPEN, "sh", &self.name]).via(through).via(&["--"]).start();
         self.session = Some(leader.pid());
         let (unplugged, plug) = io::pipe().unwrap();
         let end = self.keyboard().try_clone().unwrap();
@@ -78,12 +75,7 @@ impl Terminal {
     }
 
     pub(crate) fn resize(&self, columns: u16) {
-        let size = Winsize {
-            ws_row: 50,
-            ws_col: columns,
-            ws_xpixel: 0,
-            ws_ypixel: 0,
-        };
+        let size = Winsize { ws_row: 50, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
         tcsetwinsize(self.keyboard(), size).unwrap();
     }
 
@@ -147,15 +139,9 @@ struct Screen {
 
 impl Read for Screen {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let mut ready = [
-            PollFd::new(&self.unplugged, PollFlags::IN),
-            PollFd::new(&self.end, PollFlags::IN),
-        ];
+        let mut ready =
+            [PollFd::new(&self.unplugged, PollFlags::IN), PollFd::new(&self.end, PollFlags::IN)];
         poll(&mut ready, None)?;
-        if ready[0].revents().is_empty() {
-            self.end.read(buffer)
-        } else {
-            Ok(0)
-        }
+        if ready[0].revents().is_empty() { self.end.read(buffer) } else { Ok(0) }
     }
 }

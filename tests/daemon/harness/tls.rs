@@ -73,9 +73,7 @@ impl Tls {
             .unwrap();
         let acceptor = TlsAcceptor::from(Arc::new(config));
         let runtime = Builder::new_current_thread().enable_all().build().unwrap();
-        let listener = runtime
-            .block_on(TcpListener::bind(("127.0.0.1", 0)))
-            .unwrap();
+        let listener = runtime.block_on(TcpListener::bind(("127.0.0.1", 0))).unwrap();
         let addr = listener.local_addr().unwrap();
         let (end, ended) = oneshot::channel();
         let thread = thread::spawn(move || {
@@ -86,10 +84,7 @@ impl Tls {
                 }
             });
         });
-        Self {
-            addr,
-            served: Some((end, thread)),
-        }
+        Self { addr, served: Some((end, thread)) }
     }
 
     pub(crate) fn addr(&self) -> SocketAddr {
