@@ -1,5 +1,5 @@
-//! The core's time, which is tokio's, so that tests can pause it; and suspensions of the host, during
-//! which it stands still.
+//! The core's time, which is tokio's, so that tests can pause it; and suspensions of the host,
+//! during which it stands still.
 
 use std::future;
 use std::os::fd::OwnedFd;
@@ -57,8 +57,8 @@ impl Clock {
         Some(gap)
     }
 
-    /// Returns if `deadline` passes during a suspension. tokio's timer would only go on from where it
-    /// stood still. Cancel safe.
+    /// Returns if `deadline` passes during a suspension. tokio's timer would only go on from where
+    /// it stood still. Cancel safe.
     pub(crate) async fn alarm(&self, deadline: Option<Time>) {
         let (Some(alarm), Some(deadline)) = (&self.alarm, deadline) else {
             return future::pending().await;

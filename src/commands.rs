@@ -1,8 +1,8 @@
 //! Named commands beside the runner, such as `on-terminate`.
 //!
 //! Each runs in a session of its own and is marked, so that neither it nor what it starts counts as
-//! the runner. Its time limit is a deadline of the core. At its limit the command is killed with its
-//! process group; what has made a session of its own is left alone.
+//! the runner. Its time limit is a deadline of the core. At its limit the command is killed with
+//! its process group; what has made a session of its own is left alone.
 
 use std::ffi::OsString;
 use std::future;
@@ -19,8 +19,8 @@ use crate::sys;
 const PID: &str = "TASKBEAT_PID";
 const RUNNER_PID: &str = "TASKBEAT_RUNNER_PID";
 
-/// Keeps a taskbeat that such a command runs (`taskbeat status`) from taking the facts for settings.
-/// Call it before any thread is started.
+/// Keeps a taskbeat that such a command runs (`taskbeat status`) from taking the facts for
+/// settings. Call it before any thread is started.
 pub(crate) fn hide_facts() {
     if std::env::var_os(RUNNER_PID).is_some() {
         for fact in [PID, RUNNER_PID] {

@@ -1,5 +1,5 @@
-//! Helper processes (`credential_process`): another thread than the main one waits for them, so they
-//! are not reaped as orphans. Each has a process group of its own.
+//! Helper processes (`credential_process`): another thread than the main one waits for them, so
+//! they are not reaped as orphans. Each has a process group of its own.
 
 use std::future::poll_fn;
 use std::io;
@@ -29,7 +29,8 @@ pub(crate) fn running() -> Option<MutexGuard<'static, Vec<Pid>>> {
     }
 }
 
-/// Kills all of them, with their process groups. One that is being started has a moment to appear.
+/// Kills all of them, with their process groups. A helper that is being started has a moment to
+/// appear.
 pub(crate) fn kill_all() {
     let mut tries = 0..START_LIMIT.as_millis();
     let running = loop {

@@ -1,5 +1,5 @@
-//! The log: lines of taskbeat alone, written to stderr by a thread of its own, so that the loop never
-//! waits.
+//! The log: lines of taskbeat alone, written to stderr by a thread of its own, so that the loop
+//! never waits.
 
 use std::fmt;
 use std::io::{self, IsTerminal, Write};
@@ -39,7 +39,8 @@ pub(crate) struct Log {
 impl Log {
     /// Sends the log to stderr from now on.
     ///
-    /// Only taskbeat's own lines pass, because traces of the SDK and its HTTP client may hold secrets.
+    /// Only taskbeat's own lines pass, because traces of the SDK and its HTTP client may hold
+    /// secrets.
     ///
     /// # Errors
     ///
@@ -102,7 +103,8 @@ impl<W: Write + AsFd> Lines<W> {
             self.torn = self.to.write(b"\n")? == 0;
         }
         let written = match self.to.write(bytes) {
-            // A runner may have made the pipe that it shares with taskbeat non-blocking, as Node does.
+            // A runner may have made the pipe that it shares with taskbeat non-blocking, as Node
+            // does.
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 poll(&mut [PollFd::new(&self.to, PollFlags::OUT)], None)?;
                 return Err(io::ErrorKind::Interrupted.into());

@@ -28,8 +28,8 @@ use tokio::time::{Instant, Sleep, sleep};
 use crate::runner::Terminal;
 use crate::sys::{LAST_SIGNAL, is_ignored, unblock_signals};
 
-/// Signals that are left alone: those that cannot be caught, and those by which a defect of taskbeat
-/// or the watchdog of systemd ends it.
+/// Signals that are left alone: those that cannot be caught, and those by which a defect of
+/// taskbeat or the watchdog of systemd ends it.
 const NOT_CAUGHT: [i32; 9] =
     [SIGKILL, SIGSTOP, SIGABRT, SIGBUS, SIGFPE, SIGILL, SIGSEGV, SIGSYS, SIGTRAP];
 

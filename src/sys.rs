@@ -77,7 +77,8 @@ fn set_mask(how: libc::c_int, signals: &[libc::c_int]) -> io::Result<()> {
     if status == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
-/// Sets or removes a variable of taskbeat's own environment. Call it while there is only one thread.
+/// Sets or removes a variable of taskbeat's own environment. Call it while there is only one
+/// thread.
 pub(crate) fn set_variable(name: impl AsRef<OsStr>, value: Option<&str>) {
     // SAFETY: only another thread could read or write the environment meanwhile, and there is none.
     unsafe {
@@ -99,10 +100,10 @@ pub(crate) fn is_ignored(signal: libc::c_int) -> bool {
     }
 }
 
-/// The signal with the number of one that was caught.
+/// The signal of this number, which was caught.
 pub(crate) fn caught_signal(number: i32) -> Signal {
-    // SAFETY: the C library lets no program catch the numbers that it reserves, so `number` is not
-    // one of them, nor 0.
+    // SAFETY: the C library lets no program catch the numbers that it reserves, so `number` is none
+    // of them, nor 0.
     unsafe { Signal::from_raw_unchecked(number) }
 }
 

@@ -126,8 +126,8 @@ impl Drop for DatagramSender {
     }
 }
 
-/// How often [`Observer::keepalive`] is to be called: twice in the watchdog's time, and often enough
-/// for a status in minutes. `None` without systemd.
+/// How often [`Observer::keepalive`] is to be called: twice in the watchdog's time, and often
+/// enough for a status in minutes. `None` without systemd.
 pub(crate) fn keepalive() -> Option<Duration> {
     std::env::var_os(SOCKET)?;
     let half = watchdog().map(|limit| limit / 2);

@@ -81,7 +81,7 @@ const LOGIN_SESSION: &str = "it uses `aws login`, which taskbeat does not have; 
 const BEFORE_PROCESS: [&str; 5] =
     ["credential_source", "web_identity_token_file", "sso_session", "sso_start_url", "role_arn"];
 
-/// The places in their order. The first that has credentials wins; one that fails ends the search.
+/// The places in their order. The first with credentials wins; a failure ends the search.
 #[derive(Clone, Debug)]
 pub(super) struct Chain(Arc<[Place]>);
 

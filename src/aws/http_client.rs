@@ -52,7 +52,7 @@ pub(super) enum HttpError {
     Url(Uri),
     #[error(transparent)]
     Unreachable(#[from] Unreachable),
-    /// The only one that a change of the trust store mends.
+    /// The only error that a change of the trust store can mend.
     #[error("{0}")]
     Untrusted(String),
     #[error("TLS handshake with {0} failed: {1}")]

@@ -72,7 +72,7 @@ pub(super) enum Unreachable {
     Address(Peer, io::Error),
 }
 
-/// Connects to the first address of `peer` that accepts; one that drops packets costs
+/// Connects to the first address of `peer` that accepts; an address that drops packets costs
 /// [`STAGGER`]. The order begins at another address with each `turn`. Blocks the thread while the
 /// name is looked up.
 pub(super) async fn connect(peer: &Peer, turn: usize) -> Result<TcpStream, Unreachable> {

@@ -57,7 +57,6 @@ fn settings<const N: usize>(given: [(&'static str, &str); N]) -> Settings {
 }
 
 #[test]
-#[expect(clippy::too_many_lines, reason = "a table")]
 fn a_bad_value_is_refused_with_its_origin_and_what_is_allowed() {
     let name = "must be 1 to 1024 characters, no control characters, no spaces around them";
     let group =

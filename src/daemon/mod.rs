@@ -109,7 +109,8 @@ where
         let mut keepalive = self::timer(self.keepalive.unwrap_or(NO_DEADLINE));
         let mut next = None;
         let mut response = None;
-        // Lets the runtime look at its descriptors, so that a stop that is already there comes first.
+        // Lets the runtime look at its descriptors, so that a stop that is already there comes
+        // first.
         yield_now().await;
         loop {
             let deadline = agent.deadline();

@@ -4,7 +4,7 @@ use crate::core::{Outcome, Policy};
 
 /// Sends heartbeats.
 pub(crate) trait Service {
-    /// Sends a heartbeat, with a new client if `renew`. One that is in flight is given up.
+    /// Sends a heartbeat, with a new client if `renew`. A heartbeat in flight is given up.
     fn send(&mut self, renew: bool);
 
     /// Gives up the heartbeat in flight.

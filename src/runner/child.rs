@@ -23,8 +23,8 @@ const CHASE: usize = 200;
 
 /// The runner, from its leader's start until no process of it is left.
 ///
-/// The leader is reaped last: as long as it is a zombie, its id, and so the id of its process group,
-/// cannot be reused.
+/// The leader is reaped last: as long as it is a zombie, its id, and so the id of its process
+/// group, cannot be reused.
 pub(super) struct Child {
     leader: Spawned,
     placement: Placement,
@@ -175,7 +175,8 @@ impl Child {
         self.killing = true;
         let left = self.left();
         if self.has_own_group() && self.phase != Phase::Gone {
-            // In one call, so that no fork is missed, and without a descriptor, which may be lacking.
+            // In one call, so that no fork is missed, and without a descriptor, which may be
+            // lacking.
             let _ = kill_process_group(self.leader.pid, Signal::KILL);
         }
         let mut killed = signal_each(left, Signal::KILL);
@@ -187,8 +188,9 @@ impl Child {
         killed
     }
 
-    /// Kills processes that fork and exit faster than the tree can be read. The newest one becomes a
-    /// child of taskbeat as soon as the one before it has exited, and the list of children is short.
+    /// Kills processes that fork and exit faster than the tree can be read. The newest one becomes
+    /// a child of taskbeat as soon as the one before it has exited, and the list of children is
+    /// short.
     fn chase(&self) -> Vec<Signalled> {
         let mut killed = Vec::new();
         let mut seen = HashSet::new();

@@ -175,8 +175,8 @@ impl Runner {
         }
     }
 
-    /// Reaps dead children, and tells if no process of an exited runner is left. `held` are children
-    /// that their owners reap.
+    /// Reaps dead children, and tells if no process of an exited runner is left. `held` are
+    /// children that their owners reap.
     pub(crate) fn clear_away(&mut self, held: &[Pid]) -> Option<Event> {
         match &mut self.live {
             Live::Child(child) if !child.is_running() => child.clear_away(held),

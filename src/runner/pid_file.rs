@@ -1,4 +1,4 @@
-//! The process that a pid file names, and after its exit the next one that it names.
+//! The process that a pid file names, and after its exit the next process.
 
 use std::fmt;
 use std::fs::File;
@@ -111,8 +111,8 @@ impl PidFile {
 
     /// Waits for the runner's start or exit. Cancel safe.
     ///
-    /// A process that taskbeat may not signal when the file is first read is a failed start, because
-    /// waiting would not help.
+    /// A process that taskbeat may not signal when the file is first read is a failed start,
+    /// because waiting would not help.
     pub(super) async fn next(&mut self) -> Event {
         if let Some(attached) = &self.attached {
             attached.exited().await;

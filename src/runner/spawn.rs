@@ -55,8 +55,8 @@ pub(crate) enum Placement {
 }
 
 impl Spawned {
-    /// Starts `argv` with taskbeat's standard streams. `adapt` changes what else is to be different.
-    /// Call it on the main thread, because the child is killed when the thread ends.
+    /// Starts `argv` with taskbeat's standard streams. `adapt` changes what else is to be
+    /// different. Call it on the main thread, because the child is killed when the thread ends.
     pub(crate) fn start(
         argv: &[OsString],
         placement: Placement,

@@ -13,8 +13,8 @@ use crate::sys;
 
 /// The terminal in which taskbeat was started. It is given back when this is dropped.
 ///
-/// In it the runner shares taskbeat's process group: the kernel sends Ctrl-C and Ctrl-Z to both, the
-/// runner may read, and the shell sees one job.
+/// In it the runner shares taskbeat's process group: the kernel sends Ctrl-C and Ctrl-Z to both,
+/// the runner may read, and the shell sees one job.
 #[derive(Debug)]
 pub(crate) struct Terminal {
     file: File,
@@ -53,8 +53,8 @@ impl Terminal {
         if self.shares_group { self.ignored.clone() } else { vec![] }
     }
 
-    /// Records the runner's exit. A shell restores the terminal after a job that a signal ended, but
-    /// the job that it sees is taskbeat.
+    /// Records the runner's exit. A shell restores the terminal after a job that a signal ended,
+    /// but the job that it sees is taskbeat.
     pub(super) fn runner_exited(&mut self, exit: Exit) {
         self.spoiled = exit.is_by_signal();
     }

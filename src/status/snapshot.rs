@@ -232,7 +232,7 @@ impl fmt::Display for Snapshot {
         if self.over_limit {
             writeln!(
                 f,
-                "limit         the AWS account is over it: 1 heartbeat per second for all its runners"
+                "limit         the AWS account is over 1 heartbeat per second for all its runners"
             )?;
         }
         let next = self

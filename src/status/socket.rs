@@ -1,11 +1,11 @@
 //! The local socket of a taskrunner id: its listener is the only instance, and answers `status`.
 //!
 //! Its name is in the abstract namespace, where binding is exclusive and ends with the process: no
-//! stale lock, nothing on disk. The namespace is that of the network, so containers with networks of
-//! their own do not see each other.
+//! stale lock, nothing on disk. The namespace is that of the network, so containers with networks
+//! of their own do not see each other.
 //!
-//! Such a socket has no owner and no permissions: any user can bind the name first, and any user can
-//! connect. So both sides check the user id of the other one, which the kernel reports.
+//! Such a socket has no owner and no permissions: any user can bind the name first, and any user
+//! can connect. So both sides check the user id of the other one, which the kernel reports.
 
 use std::io::{self, ErrorKind, Read};
 use std::os::linux::net::SocketAddrExt;
@@ -192,8 +192,8 @@ fn read(mut stream: UnixStream) -> io::Result<Vec<u8>> {
     }
 }
 
-/// True if a process of this user can be taken for the daemon: other users could have bound the name
-/// first.
+/// True if a process of this user can be taken for the daemon: other users could have bound the
+/// name first.
 fn is_trusted(user: Uid) -> bool {
     let service = SERVICE_ACCOUNTS.iter().any(|range| range.contains(&user.as_raw()));
     user.is_root() || user == geteuid() || service

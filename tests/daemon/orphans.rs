@@ -39,7 +39,8 @@ fn a_daemon_of_the_runner_becomes_a_child_of_taskbeat_and_is_stopped() {
 fn what_left_the_group_gets_the_stop_signal_when_the_leader_has_exited() {
     let endpoint = Endpoint::ok();
     let script = format!(
-        "{DAEMON}; trap 'echo draining; read -r go; echo drained; exit 42' TERM; nap ready & wait; exit 99"
+        "{DAEMON}; trap 'echo draining; read -r go; echo drained; exit 42' TERM
+        nap ready & wait; exit 99"
     );
     let mut running = Taskbeat::run(&endpoint).with_stdin().script(&script).start();
     running.wait_for_pid("ready");
@@ -79,9 +80,9 @@ fn what_forks_while_it_is_killed_does_not_get_away() {
     let endpoint = Endpoint::ok();
     let mark = format!("MARK_OF_TEST=forks-{}", std::process::id());
     let (name, value) = mark.split_once('=').unwrap();
-    // A chain in which each link leads a session, starts the next one and exits. It ignores the stop
-    // signal, and would end by itself after some seconds. Links without a nap exit before /proc is
-    // read.
+    // A chain in which each link leads a session, starts the next one and exits. It ignores the
+    // stop signal, and would end by itself after some seconds. Links without a nap exit before
+    // /proc is read.
     for (nap, links) in [("sleep 0.02", 1000), (":", 5000)] {
         let link = format!(
             "{nap}; LINKS=$((LINKS + 1)); export LINKS

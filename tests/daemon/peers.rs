@@ -51,7 +51,8 @@ fn forger(id: &str) -> Child {
         socket my $listener, AF_UNIX, SOCK_STREAM, 0 or die;
         bind $listener, pack("Sa*", AF_UNIX, "\0$ARGV[0]") or die;
         listen $listener, 9; print "ready\n";
-        while (accept my $client, $listener) { print $client "{\"in_contact\":true}"; close $client }"#;
+        my $forged = "{\"in_contact\":true}";
+        while (accept my $client, $listener) { print $client $forged; close $client }"#;
     let mut forger = Command::new(NOBODY[0])
         .args(&NOBODY[1..])
         .args(["perl", "-e", script, &socket_name(id)])

@@ -213,8 +213,8 @@ fn a_stopped_runner_is_continued_to_receive_the_stop_signal() {
     assert_eq!(daemon.finish().status, 42);
 }
 
-/// The leader exits and leaves a process that ignores the stop signal. That is killed before taskbeat
-/// exits.
+/// The leader exits and leaves a process that ignores the stop signal. That is killed before
+/// taskbeat exits.
 fn leaves_nothing_behind(leave: &str) {
     let endpoint = Endpoint::ok();
     let script = format!("trap 'exit 3' TERM; {leave}\n nap ready & wait; exit 99");

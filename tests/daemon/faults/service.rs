@@ -277,7 +277,7 @@ fn an_account_over_its_limit_is_logged_once() {
     assert!(line.contains("WARN") && line.contains("1 heartbeat per second"), "{line}");
     let status = Taskbeat::new("status").env("TASKBEAT_TASKRUNNER_ID", &id);
     let text = status.finish().text();
-    assert!(text.contains("limit         the AWS account is over it"), "{text}");
+    assert!(text.contains("limit         the AWS account is over 1"), "{text}");
     endpoint.wait_for_more(5);
     endpoint.now_play(Play::Ok);
     daemon.wait_for_log("within its limit again");
