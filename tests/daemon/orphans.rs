@@ -29,7 +29,7 @@ fn a_daemon_of_the_runner_becomes_a_child_of_taskbeat_and_is_stopped() {
         }
         assert_eq!(running.wait(), if terminate { 0 } else { 42 });
         assert!(!is_alive(daemon));
-        let log = running.log();
+        let log = running.finish().stderr;
         assert!(log.contains(&format!("sleep[{daemon}]")), "{log}");
         assert!(!log.contains("SIGKILL to"), "{log}");
     }
