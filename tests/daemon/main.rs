@@ -19,6 +19,7 @@ mod orphans;
 mod peers;
 mod pid1;
 mod policy;
+mod printing;
 mod races;
 mod rehearse;
 mod reload;

@@ -1,7 +1,7 @@
 //! The program under test, in an environment that holds only what the test puts there.
 
 use std::ffi::{OsStr, OsString};
-use std::io::Write;
+use std::io::{self, Write};
 use std::path::Path;
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -26,6 +26,7 @@ pub(crate) struct Taskbeat {
     id: String,
     home: TempDir,
     stdin: Stdio,
+    stdout: Stdio,
 }
 
 impl Taskbeat {
@@ -47,6 +48,7 @@ impl Taskbeat {
             via: ["env", "--default-signal", "setsid"].map(OsString::from).to_vec(),
             env: Vec::new(),
             stdin: Stdio::null(),
+            stdout: Stdio::piped(),
             id: id.clone(),
             home,
         };
@@ -120,6 +122,12 @@ impl Taskbeat {
         self
     }
 
+    /// Sets stdout. By default it is a pipe that the test reads.
+    pub(crate) fn stdout(mut self, stdout: impl Into<Stdio>) -> Self {
+        self.stdout = stdout.into();
+        self
+    }
+
     /// The task runner id, unless the test sets another.
     pub(crate) fn id(&self) -> String {
         self.id.clone()
@@ -153,7 +161,7 @@ impl Taskbeat {
             .envs(self.env)
             .current_dir(self.home.path())
             .stdin(self.stdin)
-            .stdout(Stdio::piped())
+            .stdout(self.stdout)
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
@@ -168,7 +176,10 @@ impl Taskbeat {
         Daemon {
             pid,
             stdin: child.stdin.take(),
-            stdout: Stream::follow("stdout", child.stdout.take().unwrap()),
+            stdout: match child.stdout.take() {
+                Some(pipe) => Stream::follow("stdout", pipe),
+                None => Stream::follow("stdout", io::empty()),
+            },
             stderr: Stream::follow("stderr", child.stderr.take().unwrap()),
             child,
             ended,
