@@ -9,7 +9,7 @@ use rustix::fs::{CWD, Mode, mkfifoat};
 use rustix::process::{Signal, geteuid};
 
 use crate::harness::{
-    Bystander, Daemon, Endpoint, Play, Taskbeat, children, is_alive, missing, signal,
+    Daemon, Endpoint, ExternalRunner, Step, Taskbeat, children, is_alive, signal, skip_without,
 };
 
 /// Ignores the stop signal.
@@ -22,18 +22,18 @@ fn following(endpoint: &Endpoint) -> (Taskbeat, PathBuf) {
     (program.set("--pid-file", &file), file)
 }
 
-fn write(file: &PathBuf, runner: &Bystander) {
+fn write(file: &PathBuf, runner: &ExternalRunner) {
     fs::write(file, format!("{}\n", runner.pid())).unwrap();
 }
 
-fn wait_for_runner(daemon: &Daemon, runner: &Bystander) {
+fn wait_for_runner(daemon: &Daemon, runner: &ExternalRunner) {
     daemon.wait_for_log(&format!("the runner is running pid={}", runner.pid()));
 }
 
 #[test]
 fn an_attached_runner_that_ends_by_itself_makes_the_status_1() {
     let endpoint = Endpoint::ok();
-    let mut runner = Bystander::plain();
+    let mut runner = ExternalRunner::plain();
     let daemon = Taskbeat::run(&endpoint).set("--pid", runner.pid().to_string()).start();
     wait_for_runner(&daemon, &runner);
     endpoint.wait_for(1);
@@ -44,7 +44,7 @@ fn an_attached_runner_that_ends_by_itself_makes_the_status_1() {
 #[test]
 fn a_process_that_is_not_there_makes_the_status_1() {
     let endpoint = Endpoint::ok();
-    let mut runner = Bystander::plain();
+    let mut runner = ExternalRunner::plain();
     runner.kill();
     let finished = Taskbeat::run(&endpoint).set("--pid", runner.pid().to_string()).finish();
     assert_eq!(finished.status, 1, "{finished:?}");
@@ -55,7 +55,7 @@ fn a_process_that_is_not_there_makes_the_status_1() {
 fn a_stop_leaves_an_attached_runner_alone() {
     for stop in [Signal::TERM, Signal::INT] {
         let endpoint = Endpoint::ok();
-        let runner = Bystander::plain();
+        let runner = ExternalRunner::plain();
         let (program, file) = following(&endpoint);
         write(&file, &runner);
         let by_pid = Taskbeat::run(&endpoint).set("--pid", runner.pid().to_string());
@@ -72,39 +72,39 @@ fn a_stop_leaves_an_attached_runner_alone() {
 
 #[test]
 fn terminate_stops_an_attached_runner() {
-    let endpoint = Endpoint::play([], Play::Terminate);
-    let mut runner = Bystander::plain();
+    let endpoint = Endpoint::play([], Step::Terminate);
+    let mut runner = ExternalRunner::plain();
     let finished = Taskbeat::run(&endpoint).set("--pid", runner.pid().to_string()).finish();
     assert_eq!(finished.status, 0, "{finished:?}");
-    assert_eq!(runner.ended_by(), Some(Signal::TERM.as_raw()));
+    assert_eq!(runner.wait_for_end(), Some(Signal::TERM.as_raw()));
 }
 
 #[test]
 fn terminate_kills_an_attached_runner_that_ignores_it_after_the_grace() {
-    let endpoint = Endpoint::play([], Play::Terminate);
-    let mut runner = Bystander::start(DEAF);
+    let endpoint = Endpoint::play([], Step::Terminate);
+    let mut runner = ExternalRunner::start(DEAF);
     let finished = Taskbeat::run(&endpoint)
         .set("--pid", runner.pid().to_string())
         .set("--grace", "300ms")
         .finish();
     assert_eq!(finished.status, 0, "{finished:?}");
-    assert_eq!(runner.ended_by(), Some(Signal::KILL.as_raw()));
+    assert_eq!(runner.wait_for_end(), Some(Signal::KILL.as_raw()));
     let stopped = format!("terminate received: stop signal to sleep[{}]", runner.pid());
     assert!(finished.stderr.contains(&stopped), "{finished:?}");
 }
 
 #[test]
 fn an_attached_runner_is_signalled_alone() {
-    let endpoint = Endpoint::play([], Play::Terminate);
+    let endpoint = Endpoint::play([], Step::Terminate);
     // The child is in its group, and ends it with it only if it is left alone.
     let script = "sleep 120 & child=$!; trap 'kill -0 $child; exit $?' TERM; echo ready; wait";
-    let mut runner = Bystander::start(&format!("{script}; exit 99"));
+    let mut runner = ExternalRunner::start(&format!("{script}; exit 99"));
     let [child] = children(runner.pid())[..] else {
         panic!("its child is missing");
     };
     let finished = Taskbeat::run(&endpoint).set("--pid", runner.pid().to_string()).finish();
     assert_eq!(finished.status, 0, "{finished:?}");
-    assert_eq!(runner.ended_by(), None);
+    assert_eq!(runner.wait_for_end(), None);
     assert!(is_alive(child));
     signal(child, Signal::KILL);
 }
@@ -120,7 +120,7 @@ fn a_process_that_taskbeat_may_not_signal_makes_the_status_78() {
             .status()
             .is_ok_and(|status| status.success())
         {
-            return missing("a program that another user may run");
+            return skip_without("a program that another user may run");
         }
         (std::process::id(), &["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"])
     } else if procfs::process::Process::new(1)
@@ -128,7 +128,7 @@ fn a_process_that_taskbeat_may_not_signal_makes_the_status_78() {
     {
         (1, &["env"])
     } else {
-        return missing("a process of another user");
+        return skip_without("a process of another user");
     };
     let by_pid = Taskbeat::run(&endpoint).set("--pid", pid.to_string());
     let (by_file, file) = following(&endpoint);
@@ -168,7 +168,7 @@ fn a_file_without_a_process_id_means_not_running() {
         daemon.wait_for_log(reason);
     }
     assert!(endpoint.requests().is_empty());
-    let runner = Bystander::plain();
+    let runner = ExternalRunner::plain();
     write(&file, &runner);
     wait_for_runner(&daemon, &runner);
     endpoint.wait_for(2);
@@ -185,7 +185,7 @@ fn replace(file: &PathBuf, content: &str) {
 #[test]
 fn half_a_number_is_not_taken_for_a_whole_one() {
     let endpoint = Endpoint::ok();
-    let runner = Bystander::plain();
+    let runner = ExternalRunner::plain();
     let (program, file) = following(&endpoint);
     // The half of it would be another process.
     fs::write(&file, runner.pid().to_string()).unwrap();
@@ -200,7 +200,7 @@ fn half_a_number_is_not_taken_for_a_whole_one() {
 #[test]
 fn a_stale_file_means_not_running() {
     let endpoint = Endpoint::ok();
-    let runner = Bystander::plain();
+    let runner = ExternalRunner::plain();
     let (program, file) = following(&endpoint);
     write(&file, &runner);
     touch(&file, "-1 hour");
@@ -216,7 +216,7 @@ fn a_stale_file_means_not_running() {
 #[test]
 fn a_file_seems_older_than_its_process_after_a_step_of_the_clock() {
     let endpoint = Endpoint::ok();
-    let runner = Bystander::plain();
+    let runner = ExternalRunner::plain();
     let (program, file) = following(&endpoint);
     write(&file, &runner);
     touch(&file, "-4 minutes");
@@ -227,7 +227,7 @@ fn a_file_seems_older_than_its_process_after_a_step_of_the_clock() {
 #[test]
 fn a_stale_file_that_names_another_users_process_means_not_running() {
     if !geteuid().is_root() {
-        return missing("root, to act as another user");
+        return skip_without("root, to act as another user");
     }
     let endpoint = Endpoint::ok();
     let (program, file) = following(&endpoint);
@@ -247,7 +247,7 @@ fn a_runner_that_restarts_in_a_loop_does_not_flood_the_service() {
     let (program, file) = following(&endpoint);
     let daemon = program.set("--interval", "15m").start();
     for _ in 0..5 {
-        let mut runner = Bystander::plain();
+        let mut runner = ExternalRunner::plain();
         write(&file, &runner);
         wait_for_runner(&daemon, &runner);
         endpoint.wait_for(1);
@@ -269,7 +269,7 @@ fn touch(file: &PathBuf, when: &str) {
 #[test]
 fn a_file_that_changes_while_the_runner_lives_is_ignored() {
     let endpoint = Endpoint::ok();
-    let (mut runner, other) = (Bystander::plain(), Bystander::plain());
+    let (mut runner, other) = (ExternalRunner::plain(), ExternalRunner::plain());
     let (program, file) = following(&endpoint);
     write(&file, &runner);
     let daemon = program.start();
@@ -279,9 +279,9 @@ fn a_file_that_changes_while_the_runner_lives_is_ignored() {
     assert!(!daemon.log().contains(&format!("pid={}", other.pid())));
     fs::remove_file(&file).unwrap();
     endpoint.wait_for_more(4);
-    endpoint.now_play(Play::Terminate);
+    endpoint.switch_to(Step::Terminate);
     assert_eq!(daemon.finish().status, 0);
-    assert_eq!(runner.ended_by(), Some(Signal::TERM.as_raw()));
+    assert_eq!(runner.wait_for_end(), Some(Signal::TERM.as_raw()));
     assert!(other.is_alive());
 }
 
@@ -289,7 +289,7 @@ fn a_file_that_changes_while_the_runner_lives_is_ignored() {
 fn a_restarted_runner_is_followed_and_without_one_no_heartbeat_is_sent() {
     let endpoint = Endpoint::ok();
     let (program, file) = following(&endpoint);
-    let mut runner = Bystander::plain();
+    let mut runner = ExternalRunner::plain();
     write(&file, &runner);
     let daemon = program.set("--interval", "50ms").start();
     wait_for_runner(&daemon, &runner);
@@ -302,7 +302,7 @@ fn a_restarted_runner_is_followed_and_without_one_no_heartbeat_is_sent() {
         let sent = endpoint.requests().len();
         std::thread::sleep(Duration::from_millis(200));
         assert_eq!(endpoint.requests().len(), sent);
-        runner = Bystander::plain();
+        runner = ExternalRunner::plain();
         write(&file, &runner);
         wait_for_runner(&daemon, &runner);
     }
@@ -336,15 +336,15 @@ fn a_pid_file_that_is_a_pipe_does_not_block_the_loop() {
 #[test]
 fn a_runner_that_is_started_again_after_terminate_is_left_alone() {
     let endpoint = Endpoint::ok();
-    let runner = Bystander::plain();
+    let runner = ExternalRunner::plain();
     let (program, file) = following(&endpoint);
     let id = program.id();
     write(&file, &runner);
     let daemon = program.set("--after-terminate", "idle").start();
     wait_for_runner(&daemon, &runner);
-    endpoint.now_play(Play::Terminate);
+    endpoint.switch_to(Step::Terminate);
     daemon.wait_for_log("the runner exited");
-    let again = Bystander::plain();
+    let again = ExternalRunner::plain();
     write(&file, &again);
     // The file would be read twice in this time.
     std::thread::sleep(Duration::from_secs(1));

@@ -4,7 +4,7 @@ use std::fs;
 
 use rustix::process::Signal;
 
-use crate::harness::{Endpoint, Play, Taskbeat, eventually, is_alive, runner, signal};
+use crate::harness::{Endpoint, Step, Taskbeat, eventually, is_alive, runner, signal};
 
 #[test]
 fn a_command_knows_the_daemon_the_runner_and_the_id() {
@@ -18,7 +18,7 @@ fn a_command_knows_the_daemon_the_runner_and_the_id() {
         .start();
     let leader = daemon.wait_for_pid("leader");
     let pid = daemon.pid();
-    endpoint.now_play(Play::Terminate);
+    endpoint.switch_to(Step::Terminate);
     daemon.wait_for_log("on-terminate succeeded");
     let found = fs::read_to_string(file).unwrap();
     assert_eq!(found, format!("{pid} {leader} {id}\n"));
@@ -33,7 +33,7 @@ fn a_command_may_ask_for_the_status() {
     let ask = format!("{} status >status", env!("CARGO_BIN_EXE_taskbeat"));
     let daemon = program.set("--on-terminate", ask).script(runner::OBEDIENT).start();
     daemon.wait_for_pid("ready");
-    endpoint.now_play(Play::Terminate);
+    endpoint.switch_to(Step::Terminate);
     daemon.wait_for_log("on-terminate succeeded");
     let status = fs::read_to_string(home.join("status")).unwrap();
     assert!(status.starts_with("state         running on-terminate"), "{status}");
@@ -74,7 +74,7 @@ fn at_its_limit_a_command_is_killed_with_its_group() {
         .script(runner::OBEDIENT)
         .start();
     daemon.wait_for_pid("ready");
-    endpoint.now_play(Play::Terminate);
+    endpoint.switch_to(Step::Terminate);
     daemon.wait_for_log("SIGKILL to on-terminate");
     let pid: i32 = fs::read_to_string(file).unwrap().trim().parse().unwrap();
     eventually("the whole group is killed", || !is_alive(pid));

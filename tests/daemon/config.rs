@@ -8,7 +8,7 @@ use rustix::fs::{CWD, Mode, mkfifoat};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use crate::harness::{Endpoint, Play, Taskbeat, runner};
+use crate::harness::{Endpoint, Step, Taskbeat, runner};
 
 /// Checks that the changed program exits with 78 and one line on stderr that holds all of `words`,
 /// and starts neither the runner nor a heartbeat.
@@ -264,7 +264,7 @@ fn no_variable_makes_the_sdk_panic() {
 
 #[test]
 fn an_empty_variable_counts_as_unset_for_the_sdk_and_stays_empty_for_the_runner() {
-    let endpoint = Endpoint::play([], Play::Terminate);
+    let endpoint = Endpoint::play([], Step::Terminate);
     let mut taskbeat = Taskbeat::run(&endpoint).env("TASKBEAT_WORKER_GROUP", "");
     let checked = [
         "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
@@ -299,7 +299,7 @@ fn an_empty_variable_counts_as_unset_for_the_sdk_and_stays_empty_for_the_runner(
 
 #[test]
 fn the_variables_of_a_kubernetes_service_are_ignored() {
-    let endpoint = Endpoint::play([], Play::Terminate);
+    let endpoint = Endpoint::play([], Step::Terminate);
     let finished = Taskbeat::run(&endpoint)
         .env("TASKBEAT_PORT", "tcp://10.0.0.1:8080")
         .env("TASKBEAT_PORT_8080_TCP", "tcp://10.0.0.1:8080")
@@ -326,7 +326,7 @@ fn an_unusable_proxy_is_refused_and_its_password_is_not_repeated() {
 
 #[test]
 fn a_usable_proxy_gets_the_heartbeat_and_its_whole_password() {
-    let proxy = Endpoint::play([], Play::Terminate);
+    let proxy = Endpoint::play([], Step::Terminate);
     let address = proxy.addr();
     for (name, value) in [
         ("HTTP_PROXY", format!("http://user:p%40ss%2Fword@{address}")),
@@ -345,7 +345,7 @@ fn a_usable_proxy_gets_the_heartbeat_and_its_whole_password() {
 
 #[test]
 fn doubled_braces_reach_the_service_as_literal_ones() {
-    let endpoint = Endpoint::play([], Play::Terminate);
+    let endpoint = Endpoint::play([], Step::Terminate);
     let taskbeat = Taskbeat::run(&endpoint);
     let id = taskbeat.id();
     let finished = taskbeat
@@ -423,7 +423,7 @@ fn once_refuses_the_same_values_as_run() {
 
 #[test]
 fn a_flag_wins_over_a_variable_and_a_variable_over_the_file() {
-    let endpoint = Endpoint::play([], Play::Terminate);
+    let endpoint = Endpoint::play([], Step::Terminate);
     let taskbeat = Taskbeat::run(&endpoint);
     let id = format!("{} of the variable", taskbeat.id());
     let taskbeat = taskbeat
@@ -559,7 +559,7 @@ fn check_online_without_credentials_makes_the_status_69() {
 }
 
 /// The exit status and the output of `once` after this answer.
-fn once(play: Play) -> (i32, String) {
+fn once(play: Step) -> (i32, String) {
     let endpoint = Endpoint::play([], play);
     let finished = Taskbeat::new("once").to(&endpoint.url()).finish();
     assert_eq!(endpoint.requests().len(), 1);
@@ -572,12 +572,12 @@ fn once(play: Play) -> (i32, String) {
 
 #[test]
 fn once_prints_the_answer_as_json() {
-    let (status, text) = once(Play::Ok);
+    let (status, text) = once(Step::Ok);
     assert_eq!(status, 0);
     let answer: Value = serde_json::from_str(&text).unwrap();
     assert_eq!(answer, json!({ "terminate": false }));
 
-    let (status, text) = once(Play::Terminate);
+    let (status, text) = once(Step::Terminate);
     assert_eq!(status, 10);
     let answer: Value = serde_json::from_str(&text).unwrap();
     assert_eq!(answer, json!({ "terminate": true }));
@@ -585,9 +585,9 @@ fn once_prints_the_answer_as_json() {
 
 #[test]
 fn once_makes_the_status_69_when_there_is_no_answer() {
-    let portal = Play::Say(crate::harness::Response::bare(200, "<html>"));
+    let portal = Step::Respond(crate::harness::Response::bare(200, "<html>"));
     for play in
-        [Play::fault(), Play::throttle(), Play::Hang, Play::ResetWithin, Play::body("{}"), portal]
+        [Step::fault(), Step::throttle(), Step::Hang, Step::ResetWithin, Step::body("{}"), portal]
     {
         assert_eq!(once(play), (69, String::new()));
     }
@@ -599,10 +599,10 @@ fn once_makes_the_status_69_when_there_is_no_answer() {
 #[test]
 fn once_makes_the_status_77_when_it_is_rejected() {
     for play in [
-        Play::deny(),
-        Play::error(400, "ExpiredTokenException", "It expired"),
-        Play::error(403, "InvalidSignatureException", "It does not match"),
-        Play::error(400, "InvalidRequestException", "Invalid"),
+        Step::deny(),
+        Step::error(400, "ExpiredTokenException", "It expired"),
+        Step::error(403, "InvalidSignatureException", "It does not match"),
+        Step::error(400, "InvalidRequestException", "Invalid"),
     ] {
         assert_eq!(once(play), (77, String::new()));
     }

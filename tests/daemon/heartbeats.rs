@@ -6,11 +6,11 @@ use std::time::Duration;
 use rustix::process::Signal;
 use serde_json::json;
 
-use crate::harness::{Endpoint, Play, Taskbeat, children, runner, text};
+use crate::harness::{Endpoint, Step, Taskbeat, children, runner, text};
 
 #[test]
 fn a_heartbeat_is_a_request_of_api_version_2012_10_29() {
-    let endpoint = Endpoint::play([], Play::Terminate);
+    let endpoint = Endpoint::play([], Step::Terminate);
     let daemon = Taskbeat::run(&endpoint).set("--worker-group", "wg-1");
     let id = daemon.id();
     assert_eq!(daemon.finish().status, 0);
@@ -28,7 +28,7 @@ fn a_heartbeat_is_a_request_of_api_version_2012_10_29() {
 
 #[test]
 fn an_unset_worker_group_is_left_out() {
-    let endpoint = Endpoint::play([], Play::Terminate);
+    let endpoint = Endpoint::play([], Step::Terminate);
     let daemon = Taskbeat::run(&endpoint);
     let id = daemon.id();
     assert_eq!(daemon.finish().status, 0);
@@ -38,7 +38,7 @@ fn an_unset_worker_group_is_left_out() {
 
 #[test]
 fn the_hostname_defaults_to_the_systems() {
-    let endpoint = Endpoint::play([], Play::Terminate);
+    let endpoint = Endpoint::play([], Step::Terminate);
     let daemon = Taskbeat::run(&endpoint).without("TASKBEAT_HOSTNAME");
     assert_eq!(daemon.finish().status, 0);
     let system = rustix::system::uname();
@@ -48,7 +48,7 @@ fn the_hostname_defaults_to_the_systems() {
 
 #[test]
 fn text_beyond_ascii_is_sent_unchanged() {
-    let endpoint = Endpoint::play([], Play::Terminate);
+    let endpoint = Endpoint::play([], Step::Terminate);
     let daemon = Taskbeat::run(&endpoint);
     let name = format!("Läufer \"{}\" \\ 走る 🏃", daemon.id());
     let daemon = daemon.set("--taskrunner-id", &name);
@@ -58,7 +58,7 @@ fn text_beyond_ascii_is_sent_unchanged() {
 
 #[test]
 fn a_heartbeat_is_signed_for_the_region_and_the_service() {
-    let endpoint = Endpoint::play([], Play::Terminate);
+    let endpoint = Endpoint::play([], Step::Terminate);
     let daemon = Taskbeat::run(&endpoint).set("--region", "ap-southeast-2");
     assert_eq!(daemon.finish().status, 0);
     let request = &endpoint.requests()[0];
@@ -76,7 +76,7 @@ fn a_heartbeat_is_signed_for_the_region_and_the_service() {
 
 #[test]
 fn a_session_token_is_sent_and_signed() {
-    let endpoint = Endpoint::play([], Play::Terminate);
+    let endpoint = Endpoint::play([], Step::Terminate);
     let daemon = Taskbeat::run(&endpoint).env("AWS_SESSION_TOKEN", "a-session-token");
     assert_eq!(daemon.finish().status, 0);
     let request = &endpoint.requests()[0];
@@ -106,7 +106,7 @@ fn jitter_only_shortens_the_interval() {
     let endpoint = Endpoint::ok();
     let daemon = Taskbeat::run(&endpoint).set("--jitter", "50%").start();
     endpoint.wait_for(6);
-    endpoint.now_play(Play::Terminate);
+    endpoint.switch_to(Step::Terminate);
     let log = daemon.finish().stderr;
     // Shown as `next in 284ms request_id=…`.
     let waits = log.lines().filter_map(|line| line.split("next in ").nth(1));
@@ -121,7 +121,7 @@ fn jitter_only_shortens_the_interval() {
 
 #[test]
 fn the_runner_starts_before_the_first_heartbeat() {
-    let endpoint = Endpoint::play([], Play::Hang);
+    let endpoint = Endpoint::play([], Step::Hang);
     let daemon = Taskbeat::run(&endpoint).script(runner::PLAIN).start();
     endpoint.wait_for(1);
     assert_eq!(children(daemon.pid()).len(), 1);
@@ -130,14 +130,14 @@ fn the_runner_starts_before_the_first_heartbeat() {
 }
 
 /// After these steps, `terminate` stops the runner: exit status 0, and no heartbeat follows.
-fn terminates_after(steps: &[Play]) {
-    let endpoint = Endpoint::play(steps.to_vec(), Play::Ok);
+fn terminates_after(steps: &[Step]) {
+    let endpoint = Endpoint::play(steps.to_vec(), Step::Ok);
     // The runner takes some intervals to stop, so that further heartbeats would be seen.
     let script = "trap 'echo stopped; sleep 0.3; exit 42' TERM; nap ready & wait; exit 99";
     let daemon = Taskbeat::run(&endpoint).set("--interval", "60ms").script(script).start();
     daemon.wait_for_pid("ready");
     endpoint.wait_for(steps.len());
-    endpoint.now_play(Play::Terminate);
+    endpoint.switch_to(Step::Terminate);
     daemon.wait_for_log(text::TERMINATE);
     let sent = endpoint.requests().len();
     let finished = daemon.finish();
@@ -149,7 +149,7 @@ fn terminates_after(steps: &[Play]) {
 
 #[test]
 fn terminate_is_obeyed_on_the_first_heartbeat() {
-    let endpoint = Endpoint::play([], Play::Terminate);
+    let endpoint = Endpoint::play([], Step::Terminate);
     // The response may come before a runner has set its traps, so this one has none.
     let finished = Taskbeat::run(&endpoint).script(runner::PLAIN).finish();
     assert_eq!(finished.status, 0, "{finished:?}");
@@ -158,32 +158,32 @@ fn terminate_is_obeyed_on_the_first_heartbeat() {
 
 #[test]
 fn terminate_is_obeyed_on_a_later_heartbeat() {
-    terminates_after(&[Play::Ok, Play::Ok, Play::Ok]);
+    terminates_after(&[Step::Ok, Step::Ok, Step::Ok]);
 }
 
 #[test]
 fn terminate_is_obeyed_on_the_retry_after_a_throttle() {
-    terminates_after(&[Play::throttle()]);
+    terminates_after(&[Step::throttle()]);
 }
 
 #[test]
 fn terminate_is_obeyed_on_the_retry_after_a_fault_of_the_service() {
-    terminates_after(&[Play::fault(), Play::fault(), Play::fault()]);
+    terminates_after(&[Step::fault(), Step::fault(), Step::fault()]);
 }
 
 #[test]
 fn terminate_is_obeyed_on_the_retry_after_a_reset() {
-    terminates_after(&[Play::ResetBefore, Play::ResetWithin]);
+    terminates_after(&[Step::ResetBefore, Step::ResetWithin]);
 }
 
 #[test]
 fn terminate_is_obeyed_on_the_retry_after_a_timeout() {
-    terminates_after(&[Play::Hang]);
+    terminates_after(&[Step::Hang]);
 }
 
 #[test]
 fn terminate_without_a_runner_ends_the_heartbeats() {
-    let endpoint = Endpoint::play([Play::Ok, Play::throttle()], Play::Terminate);
+    let endpoint = Endpoint::play([Step::Ok, Step::throttle()], Step::Terminate);
     let finished = Taskbeat::run(&endpoint).set("--interval", "60ms").finish();
     assert_eq!(finished.status, 0, "{finished:?}");
     assert_eq!(endpoint.requests().len(), 3);
@@ -196,10 +196,10 @@ fn terminate_during_an_operators_stop_makes_the_status_0() {
     daemon.wait_for_pid("ready");
     daemon.signal(Signal::TERM);
     daemon.wait_for_output("draining");
-    endpoint.now_play(Play::Terminate);
+    endpoint.switch_to(Step::Terminate);
     daemon.wait_for_log(text::TERMINATE);
     let sent = endpoint.requests().len();
-    daemon.say(b"go\n");
+    daemon.write_stdin(b"go\n");
     let finished = daemon.finish();
     assert_eq!(finished.status, 0, "{finished:?}");
     assert!(finished.text().contains("drained"), "{finished:?}");

@@ -4,13 +4,13 @@ use std::process::Command;
 
 use serde_json::Value;
 
-use crate::harness::{Endpoint, Play, Taskbeat, runner, text};
+use crate::harness::{Endpoint, Step, Taskbeat, runner, text};
 
 #[test]
 fn every_line_of_the_json_format_is_an_object() {
     let message = "It is \"quoted\",\nand \u{1b}[31mcoloured";
-    let deny = Play::error(400, "AccessDeniedException", message);
-    let endpoint = Endpoint::play([deny, Play::throttle(), Play::Ok], Play::Terminate);
+    let deny = Step::error(400, "AccessDeniedException", message);
+    let endpoint = Endpoint::play([deny, Step::throttle(), Step::Ok], Step::Terminate);
     let finished = Taskbeat::run(&endpoint)
         .set("--log-format", "json")
         .flag("-vv")
@@ -38,7 +38,7 @@ fn every_line_of_the_json_format_is_an_object() {
 #[test]
 fn the_status_of_a_child_is_logged_and_that_of_an_attached_runner_is_unknown() {
     for attached in [false, true] {
-        let endpoint = Endpoint::play([Play::Ok], Play::Terminate);
+        let endpoint = Endpoint::play([Step::Ok], Step::Terminate);
         let program = Taskbeat::run(&endpoint);
         let finished = if attached {
             let words = ["sh", "-c", r#"sleep 1000 & exec "$@" --pid $!"#, "sh"];
@@ -57,7 +57,7 @@ fn the_status_of_a_child_is_logged_and_that_of_an_attached_runner_is_unknown() {
 #[test]
 fn control_characters_of_the_service_do_not_reach_the_terminal() {
     let message = "first\nsecond \u{1b}[2J\r\u{7}third";
-    let endpoint = Endpoint::play([], Play::error(400, "AccessDeniedException", message));
+    let endpoint = Endpoint::play([], Step::error(400, "AccessDeniedException", message));
     let daemon = Taskbeat::run(&endpoint).start();
     let line = daemon.wait_for_log(text::FAILED);
     assert!(line.contains("AccessDeniedException"), "{line}");
@@ -71,7 +71,7 @@ fn control_characters_of_the_service_do_not_reach_the_terminal() {
 #[test]
 fn a_long_message_of_the_service_is_cut() {
     let message = "ä".repeat(20_000);
-    let endpoint = Endpoint::play([], Play::error(400, "AccessDeniedException", &message));
+    let endpoint = Endpoint::play([], Step::error(400, "AccessDeniedException", &message));
     let daemon = Taskbeat::run(&endpoint).start();
     let line = daemon.wait_for_log(text::FAILED);
     assert!(line.contains("AccessDeniedException: ää"), "{line}");
@@ -82,7 +82,7 @@ fn a_long_message_of_the_service_is_cut() {
 #[test]
 fn the_level_selects_the_lines() {
     for (level, logs) in [("off", false), ("error", false), ("info", true)] {
-        let endpoint = Endpoint::play([], Play::Terminate);
+        let endpoint = Endpoint::play([], Step::Terminate);
         let finished = Taskbeat::run(&endpoint).set("--log", level).finish();
         assert_eq!(finished.status, 0, "{level}: {finished:?}");
         let info = finished.stderr.contains(text::TASKBEAT_STARTED);
@@ -109,7 +109,7 @@ fn a_blocked_stderr_stops_neither_the_runner_nor_the_heartbeats() {
         .start();
     daemon.wait_for_pid("ready");
     endpoint.wait_for(50);
-    endpoint.now_play(Play::Terminate);
+    endpoint.switch_to(Step::Terminate);
     let finished = daemon.finish();
     assert_eq!(finished.status, 0, "{finished:?}");
     assert_eq!(finished.text().lines().last(), Some("stopped"));

@@ -6,7 +6,7 @@ use std::process::Command;
 use rustix::process::Signal;
 
 use crate::harness::{
-    Endpoint, Play, Taskbeat, children, eventually, group_of, is_alive, marked, missing,
+    Endpoint, Step, Taskbeat, children, eventually, group_of, is_alive, marked, skip_without,
 };
 
 /// A traditional daemon: it forks twice and leads a session of its own.
@@ -23,7 +23,7 @@ fn a_daemon_of_the_runner_becomes_a_child_of_taskbeat_and_is_stopped() {
         let daemon = running.wait_for_pid("daemon");
         eventually("it is a child of taskbeat", || children(running.pid()).contains(&daemon));
         if terminate {
-            endpoint.now_play(Play::Terminate);
+            endpoint.switch_to(Step::Terminate);
         } else {
             running.signal(Signal::TERM);
         }
@@ -49,7 +49,7 @@ fn what_left_the_group_gets_the_stop_signal_when_the_leader_has_exited() {
     running.wait_for_output("draining");
     endpoint.wait_for_more(2);
     assert!(is_alive(daemon));
-    running.say(b"go\n");
+    running.write_stdin(b"go\n");
     assert_eq!(running.wait(), 42);
     assert!(!is_alive(daemon));
 }
@@ -110,7 +110,7 @@ fn a_grandchild_that_has_the_output_open_is_stopped() {
     let script = "(setsid sh -c 'echo holder $$; exec sleep 120' &); read -r go; exit 5";
     let mut running = Taskbeat::run(&endpoint).with_stdin().script(script).start();
     let holder = running.wait_for_pid("holder");
-    running.say(b"go\n");
+    running.write_stdin(b"go\n");
     assert_eq!(running.wait(), 5);
     assert!(!is_alive(holder));
     running.wait_for_log(&format!("the leader exited: stop signal to sleep[{holder}]"));
@@ -119,7 +119,7 @@ fn a_grandchild_that_has_the_output_open_is_stopped() {
 #[test]
 fn an_orphan_in_the_process_group_of_taskbeat_is_killed_and_named() {
     if Command::new("perl").arg("-e1").status().is_err() {
-        return missing("perl");
+        return skip_without("perl");
     }
     let endpoint = Endpoint::ok();
     let joining = r#"

@@ -12,7 +12,7 @@ use rustix::process::{Signal, geteuid};
 use sha2::{Digest, Sha256};
 use tokio::time::Instant;
 
-use crate::harness::{Endpoint, Finished, Taskbeat, missing, runner};
+use crate::harness::{Endpoint, Finished, Taskbeat, runner, skip_without};
 
 const NOBODY: [&str; 4] = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"];
 
@@ -29,7 +29,7 @@ fn status(id: &str) -> Taskbeat {
 /// True if the tests can run programs as another user; says why if not.
 fn other_user() -> bool {
     if !geteuid().is_root() {
-        missing("root, to act as another user");
+        skip_without("root, to act as another user");
         return false;
     }
     let taskbeat = Command::new(NOBODY[0])
@@ -38,7 +38,7 @@ fn other_user() -> bool {
         .stdout(Stdio::null())
         .status();
     if !taskbeat.is_ok_and(|status| status.success()) {
-        missing("a program that another user may run");
+        skip_without("a program that another user may run");
         return false;
     }
     true

@@ -8,7 +8,7 @@ use std::process::Command;
 use rustix::process::Signal;
 
 use crate::harness::{
-    Daemon, Endpoint, Play, Request, Taskbeat, children, eventually, pid_namespace, rounds, runner,
+    Daemon, Endpoint, Request, Step, Taskbeat, children, eventually, pid_namespace, rounds, runner,
     signal, state_of, text,
 };
 
@@ -35,7 +35,7 @@ fn pid_1_passes_the_runners_status_on() {
         ("kill -TERM $$", 143),
         ("kill -KILL $$", 137),
     ] {
-        let endpoint = Endpoint::play([], Play::Hang);
+        let endpoint = Endpoint::play([], Step::Hang);
         let Some(program) = pid_1(&endpoint) else {
             return;
         };

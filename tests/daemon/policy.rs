@@ -5,7 +5,7 @@ use std::time::Duration;
 use rustix::process::Signal;
 
 use crate::harness::{
-    Bystander, Endpoint, Play, Taskbeat, in_parallel, is_alive, let_pass, runner, text,
+    Endpoint, ExternalRunner, Step, Taskbeat, in_parallel, is_alive, let_pass, runner, text,
     wait_for_end,
 };
 
@@ -18,11 +18,11 @@ fn the_on_terminate_command_runs_before_the_ladder() {
         .script(runner::OBEDIENT)
         .start();
     let runner = daemon.wait_for_pid("ready");
-    endpoint.now_play(Play::Terminate);
+    endpoint.switch_to(Step::Terminate);
     daemon.wait_for_output("command");
     assert!(is_alive(runner));
     assert!(!daemon.log().contains(text::STOPPING));
-    daemon.say(b"go\n");
+    daemon.write_stdin(b"go\n");
     let finished = daemon.finish();
     assert_eq!(finished.status, 0, "{finished:?}");
     let output = finished.text();
@@ -41,7 +41,7 @@ fn an_on_terminate_command_is_killed_with_its_group_after_the_grace() {
         .script(runner::OBEDIENT)
         .start();
     daemon.wait_for_pid("ready");
-    endpoint.now_play(Play::Terminate);
+    endpoint.switch_to(Step::Terminate);
     let killed = ["command", "member"].map(|word| daemon.wait_for_pid(word));
     let finished = daemon.finish();
     assert_eq!(finished.status, 0, "{finished:?}");
@@ -60,7 +60,7 @@ fn a_failed_on_terminate_command_does_not_keep_the_ladder_from_starting() {
             .script(runner::OBEDIENT)
             .start();
         daemon.wait_for_pid("ready");
-        endpoint.now_play(Play::Terminate);
+        endpoint.switch_to(Step::Terminate);
         let finished = daemon.finish();
         assert_eq!(finished.status, 0, "{finished:?}");
         assert!(finished.text().contains("stopped\n"), "{finished:?}");
@@ -71,7 +71,7 @@ fn a_failed_on_terminate_command_does_not_keep_the_ladder_from_starting() {
 
 #[test]
 fn the_on_terminate_command_runs_without_a_runner() {
-    let endpoint = Endpoint::play([Play::Ok], Play::Terminate);
+    let endpoint = Endpoint::play([Step::Ok], Step::Terminate);
     let finished = Taskbeat::run(&endpoint).set("--on-terminate", "echo command").finish();
     assert_eq!(finished.status, 0, "{finished:?}");
     assert_eq!(finished.text(), "command\n");
@@ -79,14 +79,14 @@ fn the_on_terminate_command_runs_without_a_runner() {
 
 #[test]
 fn the_on_terminate_command_can_stop_an_attached_runner() {
-    let endpoint = Endpoint::play([], Play::Terminate);
-    let mut runner = Bystander::plain();
+    let endpoint = Endpoint::play([], Step::Terminate);
+    let mut runner = ExternalRunner::plain();
     let finished = Taskbeat::run(&endpoint)
         .set("--pid", runner.pid().to_string())
         .set("--on-terminate", format!("kill -USR1 {}", runner.pid()))
         .finish();
     assert_eq!(finished.status, 0, "{finished:?}");
-    assert_eq!(runner.ended_by(), Some(Signal::USR1.as_raw()));
+    assert_eq!(runner.wait_for_end(), Some(Signal::USR1.as_raw()));
 }
 
 #[test]
@@ -108,10 +108,10 @@ fn two_stops_kill_the_on_terminate_command_and_the_runner_at_once() {
     let endpoint = Endpoint::ok();
     let daemon = Taskbeat::run(&endpoint)
         .set("--on-terminate", "echo command $$; exec sleep 120")
-        .script(runner::DEAF)
+        .script(runner::IGNORES_STOP)
         .start();
     let runner = daemon.wait_for_pid("ready");
-    endpoint.now_play(Play::Terminate);
+    endpoint.switch_to(Step::Terminate);
     let command = daemon.wait_for_pid("command");
     daemon.signal(Signal::TERM);
     daemon.wait_for_log(text::STOP);
@@ -136,7 +136,7 @@ fn an_idle_daemon_sends_nothing_and_is_in_contact_until_it_is_stopped() {
     let id = program.id();
     let daemon = program.start();
     let runner = daemon.wait_for_pid("ready");
-    endpoint.now_play(Play::Terminate);
+    endpoint.switch_to(Step::Terminate);
     daemon.wait_for_log(text::TERMINATE);
     let sent = endpoint.requests().len();
     wait_for_end(runner);
@@ -160,17 +160,17 @@ fn an_operators_stop_during_the_ladder_of_terminate_overrides_idle() {
         .script(runner::DRAINING)
         .start();
     daemon.wait_for_pid("ready");
-    endpoint.now_play(Play::Terminate);
+    endpoint.switch_to(Step::Terminate);
     daemon.wait_for_output("draining");
     daemon.signal(Signal::TERM);
     daemon.wait_for_log(text::STOP);
-    daemon.say(b"go\n");
+    daemon.write_stdin(b"go\n");
     assert_eq!(daemon.finish().status, 0);
 }
 
 #[test]
 fn lost_contact_stops_the_runner_however_heartbeats_fail() {
-    let faults = [Play::fault(), Play::throttle(), Play::deny(), Play::Hang];
+    let faults = [Step::fault(), Step::throttle(), Step::deny(), Step::Hang];
     in_parallel(faults, |fault| {
         let endpoint = Endpoint::ok();
         let daemon = Taskbeat::run(&endpoint)
@@ -180,7 +180,7 @@ fn lost_contact_stops_the_runner_however_heartbeats_fail() {
             .start();
         daemon.wait_for_pid("ready");
         endpoint.wait_for_more(2);
-        endpoint.now_play(fault);
+        endpoint.switch_to(fault);
         let finished = daemon.finish();
         assert_eq!(finished.status, 69, "{finished:?}");
         assert!(finished.text().contains("stopped\n"), "{finished:?}");
@@ -204,9 +204,9 @@ fn lost_contact_counts_from_the_runners_start_before_the_first_acknowledgement()
 #[test]
 fn each_acknowledgement_postpones_the_loss_of_contact() {
     // Each series of failures is shorter than the limit, six of them are longer.
-    let series = [Play::fault(), Play::fault(), Play::fault(), Play::Ok];
+    let series = [Step::fault(), Step::fault(), Step::fault(), Step::Ok];
     let script = std::iter::repeat_n(series, 12).flatten();
-    let endpoint = Endpoint::play(script, Play::Ok);
+    let endpoint = Endpoint::play(script, Step::Ok);
     let daemon = Taskbeat::run(&endpoint)
         .set("--interval", "600ms")
         .set("--lost-contact-after", "2500ms")

@@ -19,20 +19,15 @@ impl Host {
         let id = program.id();
         let daemon = program.start();
         daemon.wait_for_log(text::ACKNOWLEDGED);
-        Self {
-            endpoint,
-            _daemon: daemon,
-            id,
-        }
+        Self { endpoint, _daemon: daemon, id }
     }
 
     /// The commands that print on stdout, each with a name. All of them succeed.
     fn commands(&self) -> Vec<(&'static str, Taskbeat)> {
         let status = || Taskbeat::new("status").env("TASKBEAT_TASKRUNNER_ID", &self.id);
         // A runner that prints would get the error itself.
-        let rehearsal = Taskbeat::new("rehearse")
-            .set("--script", "ok,terminate")
-            .command(&["sleep", "120"]);
+        let rehearsal =
+            Taskbeat::new("rehearse").set("--script", "ok,terminate").command(&["sleep", "120"]);
         vec![
             ("status", status()),
             ("status --json", status().flag("--json")),

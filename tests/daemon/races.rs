@@ -9,7 +9,7 @@ use std::time::Duration;
 use rustix::process::Signal;
 
 use crate::harness::{
-    Endpoint, Finished, Play, Response, Taskbeat, in_parallel, rounds, signal, text,
+    Endpoint, Finished, Response, Step, Taskbeat, in_parallel, rounds, signal, text,
 };
 
 /// The longest time between two of the causes. Most are much closer.
@@ -48,7 +48,7 @@ fn terminate_the_operator_and_the_end_of_the_runner_race_for_one_ladder() {
 fn race() -> Finished {
     let (release, released) = channel();
     let released = Arc::new(Mutex::new(released));
-    let play = Play::judge(move |_| {
+    let play = Step::handler(move |_| {
         // If the race is over, the response does not matter any more.
         let _ = released.lock().unwrap().recv();
         Response::acknowledge(true)
@@ -64,7 +64,7 @@ fn race() -> Finished {
         match cause {
             Cause::Terminate => release.send(()).unwrap(),
             Cause::Operator => signal(daemon.pid(), Signal::TERM),
-            Cause::RunnerEnds => daemon.hang_up(),
+            Cause::RunnerEnds => daemon.close_stdin(),
         }
         // The moments are the input of this test, not a synchronisation.
         thread::sleep(SPREAD.mul_f64(fastrand::f64().powi(2)));

@@ -5,7 +5,7 @@ use std::fs;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use crate::harness::{Bystander, Daemon, Taskbeat, runner, text};
+use crate::harness::{Daemon, ExternalRunner, Taskbeat, runner, text};
 
 /// A rehearsal of `script`. It needs no identity, no credentials and no region.
 fn rehearse(script: &str) -> Taskbeat {
@@ -111,7 +111,7 @@ fn slow_rehearsal() -> Taskbeat {
 
 #[test]
 fn a_runner_that_must_be_killed_fails() {
-    let finished = slow_rehearsal().script(runner::DEAF).finish();
+    let finished = slow_rehearsal().script(runner::IGNORES_STOP).finish();
     assert_eq!(finished.status, 1, "{finished:?}");
     let report = finished.text();
     let killed = format!("{}sleep[", text::SIGKILL);
@@ -144,10 +144,10 @@ fn a_runner_that_ends_by_itself_fails() {
 
 #[test]
 fn the_report_names_no_status_of_an_attached_runner() {
-    let mut runner = Bystander::plain();
+    let mut runner = ExternalRunner::plain();
     let rehearsal = rehearse("ok*2,terminate").set("--pid", runner.pid().to_string());
     let finished = rehearsal.finish();
-    assert_eq!(runner.ended_by(), Some(Signal::TERM.as_raw()));
+    assert_eq!(runner.wait_for_end(), Some(Signal::TERM.as_raw()));
     assert_eq!(finished.status, 0, "{finished:?}");
     let report = finished.text();
     assert_eq!(count(&report, &["+", "  exited"]), 1, "{report}");

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use rustix::process::Signal;
 
-use crate::harness::{Daemon, Endpoint, Play, Taskbeat, children, is_alive, runner, text};
+use crate::harness::{Daemon, Endpoint, Step, Taskbeat, children, is_alive, runner, text};
 
 /// A daemon with a runner and a configuration file.
 struct Reloadable {
@@ -127,7 +127,7 @@ fn settings_that_need_a_restart_are_refused() {
 #[test]
 fn a_reload_retries_a_failed_heartbeat_at_once() {
     // With this interval the backoff of each is longer than the test.
-    for fault in [Play::throttle(), Play::deny()] {
+    for fault in [Step::throttle(), Step::deny()] {
         let endpoint = Endpoint::play([], fault);
         let reloadable = Reloadable::start(Taskbeat::run(&endpoint), LONG);
         reloadable.daemon.wait_for_log(FAILURE);
@@ -144,11 +144,11 @@ fn a_reload_retries_a_failed_heartbeat_at_once() {
 
 #[test]
 fn a_reload_ends_a_series_of_failures_at_once() {
-    for fault in [Play::throttle(), Play::deny()] {
+    for fault in [Step::throttle(), Step::deny()] {
         let endpoint = Endpoint::play([], fault);
         let reloadable = Reloadable::start(Taskbeat::run(&endpoint), LONG);
         reloadable.daemon.wait_for_log(FAILURE);
-        endpoint.now_play(Play::Ok);
+        endpoint.switch_to(Step::Ok);
         reloadable.daemon.signal(Signal::HUP);
         reloadable.daemon.wait_for_log("heartbeats are acknowledged again");
         reloadable.stop();
@@ -177,7 +177,7 @@ fn sighup_is_ignored_while_stopping() {
     daemon.wait_for_output("draining");
     daemon.signal(Signal::HUP);
     endpoint.wait_for_more(3);
-    daemon.say(b"go\n");
+    daemon.write_stdin(b"go\n");
     let finished = daemon.finish();
     assert_eq!(finished.status, 42, "{finished:?}");
     assert!(!finished.stderr.contains("reload"), "{finished:?}");

@@ -7,13 +7,13 @@ use std::process::{Command, Stdio};
 use rustix::process::Signal;
 
 use crate::harness::{
-    Endpoint, Play, Taskbeat, eventually, in_parallel, is_alive, rounds, runner, signal, text,
+    Endpoint, Step, Taskbeat, eventually, in_parallel, is_alive, rounds, runner, signal, text,
     wait_for_end,
 };
 
 /// An endpoint without any influence on the runner.
 fn silent() -> Endpoint {
-    Endpoint::play([], Play::Hang)
+    Endpoint::play([], Step::Hang)
 }
 
 #[test]
@@ -21,8 +21,8 @@ fn stdin_and_stdout_are_passed_on_byte_for_byte() {
     let endpoint = silent();
     let bytes: Vec<u8> = (0..=u8::MAX).cycle().take(200_000).collect();
     let mut daemon = Taskbeat::run(&endpoint).with_stdin().command(&["cat"]).start();
-    daemon.say(&bytes);
-    daemon.hang_up();
+    daemon.write_stdin(&bytes);
+    daemon.close_stdin();
     let finished = daemon.finish();
     assert_eq!(finished.status, 0);
     assert!(finished.stdout == bytes);
@@ -160,7 +160,7 @@ fn a_command_that_cannot_be_executed_makes_the_status_126() {
 #[test]
 fn sigkill_to_taskbeat_ends_the_leader() {
     let endpoint = Endpoint::ok();
-    let daemon = Taskbeat::run(&endpoint).script(runner::DEAF).start();
+    let daemon = Taskbeat::run(&endpoint).script(runner::IGNORES_STOP).start();
     let leader = daemon.wait_for_pid("ready");
     daemon.signal(Signal::KILL);
     wait_for_end(leader);
@@ -233,7 +233,7 @@ fn a_child_from_before_taskbeats_exec_is_not_the_runners() {
         let child = daemon.wait_for_pid("before");
         daemon.wait_for_pid("ready");
         if terminate {
-            endpoint.now_play(Play::Terminate);
+            endpoint.switch_to(Step::Terminate);
         } else {
             daemon.signal(Signal::TERM);
         }

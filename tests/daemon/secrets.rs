@@ -1,6 +1,6 @@
 //! No secret is printed, at any log level and whatever fails.
 
-use crate::harness::{Endpoint, Play, Request, Response, Taskbeat, runner};
+use crate::harness::{Endpoint, Request, Response, Step, Taskbeat, runner};
 
 const KEY: &str = "wJalrXUtnFEMI-the-secret-key";
 const TOKEN: &str = "IQoJb3JpZ2lu-the-session-token";
@@ -38,23 +38,23 @@ fn echo(request: &Request) -> Response {
     Response::error(403, "InvalidSignatureException", &canonical)
 }
 
-fn script() -> [Play; 8] {
+fn script() -> [Step; 8] {
     [
-        Play::deny(),
-        Play::judge(echo),
-        Play::error(400, "ExpiredTokenException", "It expired"),
-        Play::fault(),
-        Play::throttle(),
-        Play::ResetBefore,
-        Play::ResetWithin,
-        Play::body("<html>"),
+        Step::deny(),
+        Step::handler(echo),
+        Step::error(400, "ExpiredTokenException", "It expired"),
+        Step::fault(),
+        Step::throttle(),
+        Step::ResetBefore,
+        Step::ResetWithin,
+        Step::body("<html>"),
     ]
 }
 
 #[test]
 fn through_all_errors_run_shows_no_secret() {
     for verbose in [true, false] {
-        let endpoint = Endpoint::play(script(), Play::Terminate);
+        let endpoint = Endpoint::play(script(), Step::Terminate);
         let daemon = talkative(Taskbeat::run(&endpoint)).script(runner::PLAIN);
         let shown = shows_no_secret(if verbose {
             daemon.flag("-vv")

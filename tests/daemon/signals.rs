@@ -9,7 +9,7 @@ use std::time::Duration;
 use rustix::process::Signal;
 use tokio::time::Instant;
 
-use crate::harness::{Daemon, Endpoint, Play, Taskbeat, eventually, signal, state_of};
+use crate::harness::{Daemon, Endpoint, Step, Taskbeat, eventually, signal, state_of};
 
 /// A leader and a member of its group, which both print the signals that they get.
 const BOTH: &str = r#"
@@ -82,7 +82,7 @@ fn a_hang_up_without_a_terminal_is_neither_a_stop_nor_forwarded() {
 #[test]
 fn signals_are_forwarded_to_a_child_only() {
     let endpoint = Endpoint::ok();
-    let mut attached = crate::harness::Bystander::plain();
+    let mut attached = crate::harness::ExternalRunner::plain();
     for pid in [None, Some(attached.pid())] {
         let mut program = Taskbeat::run(&endpoint);
         if let Some(pid) = pid {
@@ -236,7 +236,7 @@ fn a_stop_wakes_a_runner_that_job_control_stopped() {
         let runner = pid_of_runner(&daemon);
         signal(runner, Signal::STOP);
         eventually("it is stopped", || state_of(runner) == 'T');
-        endpoint.now_play(Play::Terminate);
+        endpoint.switch_to(Step::Terminate);
         let finished = daemon.finish();
         assert_eq!(finished.status, 0, "{finished:?}");
         assert!(finished.stderr.contains("status=42"), "{finished:?}");

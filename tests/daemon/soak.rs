@@ -3,7 +3,7 @@
 use fastrand::Rng;
 
 use crate::harness::{
-    Endpoint, Play, Response, Taskbeat, descriptors, is_alive, memory, processor_time, rounds,
+    Endpoint, Response, Step, Taskbeat, descriptors, is_alive, memory, processor_time, rounds,
     runner,
 };
 
@@ -18,43 +18,43 @@ const DESCRIPTORS: u64 = 10;
 const TICKS: u64 = 1;
 
 /// A random fault. At most `slow` of them take a second, which is the time limit of a heartbeat.
-fn fault(rng: &mut Rng, slow: &mut u32) -> Play {
-    let bare = |status, body: &str| Play::Say(Response::bare(status, body));
+fn fault(rng: &mut Rng, slow: &mut u32) -> Step {
+    let bare = |status, body: &str| Step::Respond(Response::bare(status, body));
     let throttle = Response::error(400, "ThrottlingException", "Rate exceeded");
     match rng.u8(..18) {
-        0 => Play::fault(),
+        0 => Step::fault(),
         1 => bare(503, "<h1>Service Unavailable"),
-        2 => Play::ResetBefore,
-        3 => Play::ResetWithin,
-        4 => Play::body(""),
-        5 => Play::body("{}"),
-        6 => Play::body("null"),
-        7 => Play::body(r#"{"terminate":"true"}"#),
+        2 => Step::ResetBefore,
+        3 => Step::ResetWithin,
+        4 => Step::body(""),
+        5 => Step::body("{}"),
+        6 => Step::body("null"),
+        7 => Step::body(r#"{"terminate":"true"}"#),
         8 => bare(200, r#"{"terminate":true}"#),
         9 => bare(302, r#"{"terminate":true}"#),
         10 => bare(200, "<html>"),
-        11 => Play::EndlessHead,
-        12 => Play::deny(),
-        13 => Play::error(400, "ExpiredTokenException", "It expired"),
+        11 => Step::EndlessHead,
+        12 => Step::deny(),
+        13 => Step::error(400, "ExpiredTokenException", "It expired"),
         14 => bare(407, ""),
-        15 => Play::Say(throttle.header("x-amz-retry-after", "20")),
+        15 => Step::Respond(throttle.header("x-amz-retry-after", "20")),
         16 => bare(429, ""),
         _ if *slow > 0 => {
             *slow -= 1;
-            let steps = [Play::Hang, Play::StallWithin];
+            let steps = [Step::Hang, Step::StallWithin];
             steps[rng.usize(..2)].clone()
         }
-        _ => Play::endless(),
+        _ => Step::endless(),
     }
 }
 
 /// A random script with `faults` faults, and now and then an acknowledgement.
-fn random_script(rng: &mut Rng, faults: usize) -> Vec<Play> {
+fn random_script(rng: &mut Rng, faults: usize) -> Vec<Step> {
     let mut slow = rounds(1, 5);
     let mut script = Vec::new();
     for _ in 0..faults {
         if rng.u8(..10) == 0 {
-            script.push(Play::Ok);
+            script.push(Step::Ok);
         }
         script.push(fault(rng, &mut slow));
     }
@@ -66,11 +66,9 @@ fn random_faults_leak_nothing_and_do_not_stop_the_runner() {
     let seed = fastrand::u64(..);
     let script = random_script(&mut Rng::with_seed(seed), rounds(200, 2000));
     let count = script.len();
-    let endpoint = Endpoint::play(script, Play::Ok);
-    let daemon = Taskbeat::run(&endpoint)
-        .set("--interval", "60ms")
-        .script(runner::OBEDIENT)
-        .start();
+    let endpoint = Endpoint::play(script, Step::Ok);
+    let daemon =
+        Taskbeat::run(&endpoint).set("--interval", "60ms").script(runner::OBEDIENT).start();
     let leader = daemon.wait_for_pid("ready");
     endpoint.wait_for(WARM_UP);
     let pid = daemon.pid();
@@ -89,7 +87,7 @@ fn random_faults_leak_nothing_and_do_not_stop_the_runner() {
         let (before, after) = (before[kind], after[kind]);
         assert!(after <= before + limits[kind], "{before}, then {after} {name}");
     }
-    endpoint.now_play(Play::Terminate);
+    endpoint.switch_to(Step::Terminate);
     let finished = daemon.finish();
     assert_eq!(finished.status, 0, "{finished:?}");
     assert_eq!(finished.text().matches("stopped").count(), 1);

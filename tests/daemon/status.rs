@@ -12,7 +12,7 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use crate::harness::{
-    Endpoint, Finished, Play, Taskbeat, eventually, let_pass, runner, text, wait_for_end,
+    Endpoint, Finished, Step, Taskbeat, eventually, let_pass, runner, text, wait_for_end,
 };
 
 /// The line of the status while contact lasts.
@@ -91,12 +91,12 @@ fn the_status_is_0_in_contact_and_69_otherwise() {
     assert!(good.text().contains(IN_CONTACT), "{good:?}");
     let pid = format!("runner        pid {leader}");
     assert!(good.text().contains(&pid), "{good:?}");
-    endpoint.now_play(Play::deny());
+    endpoint.switch_to(Step::deny());
     eventually("contact is lost", || ask(&id, &[]).status == 69);
     let bad = ask(&id, &[]);
     assert!(bad.text().contains("in contact    NO, lost for "), "{bad:?}");
     assert!(bad.text().contains("AccessDenied"), "{bad:?}");
-    endpoint.now_play(Play::Ok);
+    endpoint.switch_to(Step::Ok);
     eventually("contact is regained", || ask(&id, &[]).status == 0);
     drop(daemon);
 }
@@ -133,7 +133,7 @@ fn the_status_as_json_has_typed_fields() {
 
 #[test]
 fn a_daemon_that_was_never_acknowledged_is_not_in_contact_and_reports_the_failure() {
-    let endpoint = Endpoint::play([], Play::deny());
+    let endpoint = Endpoint::play([], Step::deny());
     let program = Taskbeat::run(&endpoint);
     let id = program.id();
     let daemon = program.start();
@@ -163,7 +163,7 @@ fn status_requests_cannot_starve_heartbeats_and_deadlines() {
     let program = Taskbeat::run(&endpoint)
         .set("--interval", "50ms")
         .set("--grace", "300ms")
-        .script(runner::DEAF);
+        .script(runner::IGNORES_STOP);
     let address = SocketAddr::from_abstract_name(socket(&program.id())).unwrap();
     let mut daemon = program.start();
     daemon.wait_for_pid("ready");
@@ -225,7 +225,7 @@ fn after_terminate_contact_is_not_lost_and_an_ended_leader_is_not_shown() {
     let daemon = program.start();
     daemon.wait_for_pid("left");
     daemon.wait_for_pid("ready");
-    endpoint.now_play(Play::Terminate);
+    endpoint.switch_to(Step::Terminate);
     daemon.wait_for_log(text::RUNNER_ENDED);
     // Contact would be lost after two intervals.
     let_pass(6 * INTERVAL);

@@ -9,8 +9,8 @@ use rustix::process::Signal;
 use tokio::time::Instant;
 
 use crate::harness::{
-    Daemon, Endpoint, Play, Taskbeat, eventually, group_of, is_alive, missing, pid_namespace,
-    runner, signal,
+    Daemon, Endpoint, Step, Taskbeat, eventually, group_of, is_alive, pid_namespace, runner,
+    signal, skip_without,
 };
 
 const STOPS: [Signal; 2] = [Signal::TERM, Signal::INT];
@@ -38,7 +38,7 @@ fn stops(endpoint: impl Fn() -> Endpoint, moment: impl Fn(&Endpoint, &Daemon)) {
 
 #[test]
 fn a_stop_does_not_wait_for_the_first_answer() {
-    stops(|| Endpoint::play([], Play::Hang), |endpoint, _| drop(endpoint.wait_for(1)));
+    stops(|| Endpoint::play([], Step::Hang), |endpoint, _| drop(endpoint.wait_for(1)));
 }
 
 #[test]
@@ -51,7 +51,7 @@ fn a_stop_between_two_heartbeats_is_obeyed_at_once() {
 #[test]
 fn a_stop_does_not_wait_for_the_backoff() {
     stops(
-        || Endpoint::play([], Play::throttle()),
+        || Endpoint::play([], Step::throttle()),
         |_, daemon| drop(daemon.wait_for_log("heartbeat failed")),
     );
 }
@@ -59,7 +59,7 @@ fn a_stop_does_not_wait_for_the_backoff() {
 #[test]
 fn a_stop_does_not_wait_for_a_later_answer() {
     for signal in STOPS {
-        let endpoint = Endpoint::play([Play::Ok], Play::Hang);
+        let endpoint = Endpoint::play([Step::Ok], Step::Hang);
         let daemon = Taskbeat::run(&endpoint).script(runner::OBEDIENT).start();
         daemon.wait_for_pid("ready");
         endpoint.wait_for(2);
@@ -89,7 +89,7 @@ fn a_stop_does_not_wait_for_a_connection() {
 fn a_second_stop_kills_at_once() {
     for (first, second) in [(Signal::TERM, Signal::TERM), (Signal::INT, Signal::TERM)] {
         let endpoint = Endpoint::ok();
-        let daemon = Taskbeat::run(&endpoint).script(runner::DEAF).start();
+        let daemon = Taskbeat::run(&endpoint).script(runner::IGNORES_STOP).start();
         daemon.wait_for_pid("ready");
         daemon.signal(first);
         daemon.wait_for_log("stop requested: stop signal to ");
@@ -112,16 +112,16 @@ fn stops_within_a_second_are_the_same_stop() {
     }
     daemon.wait_for_output("draining");
     endpoint.wait_for_more(2);
-    daemon.say(b"go\n");
+    daemon.write_stdin(b"go\n");
     assert_eq!(daemon.finish().status, 42);
 }
 
 #[test]
 fn two_stops_kill_after_terminate() {
     let endpoint = Endpoint::ok();
-    let daemon = Taskbeat::run(&endpoint).script(runner::DEAF).start();
+    let daemon = Taskbeat::run(&endpoint).script(runner::IGNORES_STOP).start();
     daemon.wait_for_pid("ready");
-    endpoint.now_play(Play::Terminate);
+    endpoint.switch_to(Step::Terminate);
     daemon.wait_for_log("terminate received: stop signal to ");
     daemon.signal(Signal::TERM);
     daemon.wait_for_log("stop requested");
@@ -135,7 +135,7 @@ fn two_stops_kill_after_terminate() {
 #[test]
 fn the_runners_own_status_is_passed_on() {
     for status in [0, 1, 42, 127, 255] {
-        let endpoint = Endpoint::play([], Play::Hang);
+        let endpoint = Endpoint::play([], Step::Hang);
         let script = format!("exit {status}");
         let finished = Taskbeat::run(&endpoint).script(&script).finish();
         assert_eq!(finished.status, status, "{finished:?}");
@@ -145,7 +145,7 @@ fn the_runners_own_status_is_passed_on() {
 #[test]
 fn a_runner_that_a_signal_ended_makes_the_status_128_and_its_number() {
     for (name, status) in [("KILL", 137), ("HUP", 129), ("ABRT", 134), ("USR1", 138)] {
-        let endpoint = Endpoint::play([], Play::Hang);
+        let endpoint = Endpoint::play([], Step::Hang);
         let script = format!("kill -s {name} $$");
         let finished = Taskbeat::run(&endpoint).script(&script).finish();
         assert_eq!(finished.status, status, "{finished:?}");
@@ -174,7 +174,7 @@ fn the_stop_signal_can_be_chosen() {
 #[test]
 fn without_a_runner_a_stop_exits_0() {
     for signal in STOPS {
-        for play in [Play::Ok, Play::Hang, Play::throttle()] {
+        for play in [Step::Ok, Step::Hang, Step::throttle()] {
             let endpoint = Endpoint::play([], play);
             let daemon = Taskbeat::run(&endpoint).start();
             endpoint.wait_for(1);
@@ -188,9 +188,10 @@ fn without_a_runner_a_stop_exits_0() {
 #[test]
 fn a_runner_that_ignores_the_stop_signal_is_killed_after_the_grace() {
     let endpoint = Endpoint::ok();
-    let daemon = Taskbeat::run(&endpoint).set("--grace", "300ms").script(runner::DEAF).start();
+    let daemon =
+        Taskbeat::run(&endpoint).set("--grace", "300ms").script(runner::IGNORES_STOP).start();
     let pid = daemon.wait_for_pid("ready");
-    endpoint.now_play(Play::Terminate);
+    endpoint.switch_to(Step::Terminate);
     let finished = daemon.finish();
     assert_eq!(finished.status, 0, "{finished:?}");
     assert!(!is_alive(pid));
@@ -220,13 +221,13 @@ fn leaves_nothing_behind(leave: &str) {
     let script = format!("trap 'exit 3' TERM; {leave}\n nap ready & wait; exit 99");
     // At the operator's stop, and at terminate.
     for (stop, status) in [(Some(Signal::TERM), 3), (None, 0)] {
-        endpoint.now_play(Play::Ok);
+        endpoint.switch_to(Step::Ok);
         let daemon = Taskbeat::run(&endpoint).set("--grace", "300ms").script(&script).start();
         let leftover = daemon.wait_for_pid("leftover");
         daemon.wait_for_pid("ready");
         match stop {
             Some(signal) => daemon.signal(signal),
-            None => endpoint.now_play(Play::Terminate),
+            None => endpoint.switch_to(Step::Terminate),
         }
         let mut daemon = daemon;
         assert_eq!(daemon.wait(), status);
@@ -258,7 +259,7 @@ fn what_a_runner_that_exited_by_itself_left_behind_gets_the_stop_signal() {
     let script = "nap group & (setsid sh -c 'echo away $$; exec sleep 120' &) ; read -r go; exit 5";
     let mut daemon = Taskbeat::run(&endpoint).with_stdin().script(script).start();
     let left = [daemon.wait_for_pid("group"), daemon.wait_for_pid("away")];
-    daemon.say(b"go\n");
+    daemon.write_stdin(b"go\n");
     assert_eq!(daemon.wait(), 5);
     assert!(!left.into_iter().any(is_alive));
     let finished = daemon.finish();
@@ -272,7 +273,7 @@ fn a_runner_that_ended_by_itself_keeps_its_status_when_a_leftover_is_killed() {
     let mut daemon =
         Taskbeat::run(&endpoint).with_stdin().set("--grace", "300ms").script(script).start();
     let leftover = daemon.wait_for_pid("leftover");
-    daemon.say(b"go\n");
+    daemon.write_stdin(b"go\n");
     assert_eq!(daemon.wait(), 5);
     assert!(!is_alive(leftover));
 }
@@ -293,7 +294,7 @@ fn the_stop_signal_goes_to_the_whole_group() {
     daemon.wait_for_output("leader stops");
     daemon.wait_for_output("member stops");
     assert!(!daemon.output().contains("leader ends"));
-    daemon.say(b"go\n");
+    daemon.write_stdin(b"go\n");
     assert_eq!(daemon.finish().status, 42);
 }
 
@@ -306,7 +307,7 @@ fn with_the_scope_process_the_others_get_the_stop_signal_when_the_leader_has_exi
     daemon.signal(Signal::TERM);
     daemon.wait_for_output("leader stops");
     endpoint.wait_for_more(2);
-    daemon.say(b"go\n");
+    daemon.write_stdin(b"go\n");
     let finished = daemon.finish();
     assert_eq!(finished.status, 42, "{finished:?}");
     let text = finished.text();
@@ -343,7 +344,7 @@ fn heartbeats_go_on_while_the_runner_drains() {
     daemon.signal(Signal::TERM);
     daemon.wait_for_output("draining");
     endpoint.wait_for_more(5);
-    daemon.say(b"go\n");
+    daemon.write_stdin(b"go\n");
     let finished = daemon.finish();
     assert_eq!(finished.status, 42, "{finished:?}");
     assert!(finished.text().ends_with("drained\n"), "{finished:?}");
@@ -351,20 +352,20 @@ fn heartbeats_go_on_while_the_runner_drains() {
 
 #[test]
 fn failed_heartbeats_are_retried_while_the_runner_drains() {
-    let endpoint = Endpoint::play([], Play::fault());
+    let endpoint = Endpoint::play([], Step::fault());
     let mut daemon = Taskbeat::run(&endpoint).with_stdin().script(runner::DRAINING).start();
     daemon.wait_for_pid("ready");
     daemon.signal(Signal::TERM);
     daemon.wait_for_output("draining");
     endpoint.wait_for_more(3);
-    daemon.say(b"go\n");
+    daemon.write_stdin(b"go\n");
     assert_eq!(daemon.finish().status, 42);
 }
 
 #[test]
 fn a_traced_runner_keeps_its_status() {
     if Command::new("strace").arg("-V").output().is_err() {
-        return missing("strace");
+        return skip_without("strace");
     }
     let endpoint = Endpoint::ok();
     let program = Taskbeat::run(&endpoint);
@@ -388,7 +389,7 @@ fn a_traced_runner_keeps_its_status() {
 #[test]
 fn if_the_leader_changed_its_group_both_groups_get_the_stop_signal() {
     if Command::new("perl").arg("-e1").status().is_err() {
-        return missing("perl");
+        return skip_without("perl");
     }
     let endpoint = Endpoint::ok();
     // The leader follows its child into that child's group, and leaves another child behind.
@@ -404,7 +405,7 @@ fn if_the_leader_changed_its_group_both_groups_get_the_stop_signal() {
     let mut daemon = Taskbeat::run(&endpoint).with_stdin().command(&["perl", "-e", leader]).start();
     let new = daemon.wait_for_pid("new");
     daemon.wait_for_pid("old");
-    daemon.say(format!("{new}\n").as_bytes());
+    daemon.write_stdin(format!("{new}\n").as_bytes());
     let leader = daemon.wait_for_pid("ready");
     assert_eq!(group_of(leader), new);
     daemon.signal(Signal::TERM);
@@ -431,7 +432,7 @@ fn a_process_that_cannot_be_killed_is_named_after_five_seconds() {
         .set("--grace", "100ms")
         .start();
     daemon.wait_for_log("heartbeat acknowledged");
-    endpoint.now_play(Play::Terminate);
+    endpoint.switch_to(Step::Terminate);
     daemon.wait_for_log("SIGKILL to sh[1]");
     let killed = Instant::now();
     daemon.wait_for_log("ERROR cannot be killed: sh[1]");

@@ -11,7 +11,7 @@ use rustix::process::Signal;
 use tempfile::TempDir;
 use tokio::time::Instant;
 
-use crate::harness::{Endpoint, Play, TIMEOUT, Taskbeat, children, runner};
+use crate::harness::{Endpoint, Step, TIMEOUT, Taskbeat, children, runner};
 
 /// The socket of a service manager.
 struct NotifySocket {
@@ -82,7 +82,7 @@ impl NotifySocket {
 #[test]
 fn ready_is_sent_when_the_runner_runs() {
     let notify = NotifySocket::bind();
-    let endpoint = Endpoint::play([], Play::Hang);
+    let endpoint = Endpoint::play([], Step::Hang);
     let daemon =
         Taskbeat::run(&endpoint).env("NOTIFY_SOCKET", &notify.path).script(runner::PLAIN).start();
     let received = notify.receive_until("READY=1");
@@ -117,7 +117,7 @@ fn ready_is_not_sent_if_the_runner_cannot_be_started() {
 fn ready_is_sent_for_a_runner_that_ends_at_once() {
     for _ in 0..5 {
         let notify = NotifySocket::bind();
-        let endpoint = Endpoint::play([], Play::Hang);
+        let endpoint = Endpoint::play([], Step::Hang);
         let finished =
             Taskbeat::run(&endpoint).env("NOTIFY_SOCKET", &notify.path).command(&["true"]).finish();
         assert_eq!(finished.status, 0, "{finished:?}");
@@ -139,7 +139,7 @@ fn a_stop_is_sent_together_with_the_time_it_may_take() {
             .start();
         daemon.wait_for_pid("ready");
         if terminate {
-            endpoint.now_play(Play::Terminate);
+            endpoint.switch_to(Step::Terminate);
         } else {
             daemon.signal(Signal::TERM);
         }
@@ -147,7 +147,7 @@ fn a_stop_is_sent_together_with_the_time_it_may_take() {
         // The grace, and at most a minute for the rest.
         assert!((77..137).contains(&stop_time(&received)), "{received:?}");
         daemon.wait_for_output("draining");
-        daemon.say(b"go\n");
+        daemon.write_stdin(b"go\n");
         daemon.wait();
     }
 }
@@ -155,7 +155,7 @@ fn a_stop_is_sent_together_with_the_time_it_may_take() {
 #[test]
 fn the_time_of_a_stop_includes_the_on_terminate_command() {
     let notify = NotifySocket::bind();
-    let endpoint = Endpoint::play([], Play::Terminate);
+    let endpoint = Endpoint::play([], Step::Terminate);
     let daemon = Taskbeat::run(&endpoint)
         .set("--grace", "77s")
         .set("--on-terminate", "exec sleep 1000")
@@ -171,7 +171,7 @@ fn the_time_of_a_stop_includes_the_on_terminate_command() {
 #[test]
 fn stopping_is_not_sent_if_taskbeat_idles_after_terminate() {
     let notify = NotifySocket::bind();
-    let endpoint = Endpoint::play([Play::Ok], Play::Terminate);
+    let endpoint = Endpoint::play([Step::Ok], Step::Terminate);
     let mut daemon = Taskbeat::run(&endpoint)
         .set("--after-terminate", "idle")
         .env("NOTIFY_SOCKET", &notify.path)
@@ -202,7 +202,7 @@ fn an_operators_stop_during_terminate_is_sent_although_taskbeat_was_to_idle() {
         }
         let mut daemon = program.script(runner::DRAINING).start();
         daemon.wait_for_pid("ready");
-        endpoint.now_play(Play::Terminate);
+        endpoint.switch_to(Step::Terminate);
         let received = notify.receive_until(&format!("STATUS={status}")).concat();
         assert!(!received.contains("STOPPING"), "{received}");
         daemon.signal(Signal::TERM);
@@ -210,7 +210,7 @@ fn an_operators_stop_during_terminate_is_sent_although_taskbeat_was_to_idle() {
         assert!(time.contains(&stop_time(&received)), "{received:?}");
         if command.is_none() {
             daemon.wait_for_output("draining");
-            daemon.say(b"go\n");
+            daemon.write_stdin(b"go\n");
             assert_eq!(daemon.wait(), 0);
         }
     }
@@ -229,11 +229,11 @@ fn stop_time(received: &[String]) -> u64 {
 #[test]
 fn the_status_shows_a_failure_until_the_next_acknowledgement() {
     let notify = NotifySocket::bind();
-    let endpoint = Endpoint::play([], Play::deny());
+    let endpoint = Endpoint::play([], Step::deny());
     let daemon = Taskbeat::run(&endpoint).env("NOTIFY_SOCKET", &notify.path).start();
     let failing = |line: &str| line.contains("AccessDeniedException");
     notify.receive_until_line(failing);
-    endpoint.now_play(Play::Ok);
+    endpoint.switch_to(Step::Ok);
     notify.receive_until_line(|line| line.contains("acknowledged") && !failing(line));
     drop(daemon);
 }
@@ -246,7 +246,7 @@ fn a_broken_notification_socket_is_ignored() {
     drop(notify.socket);
     let absent = PathBuf::from("/nonexistent/notify");
     for path in [closed, absent, PathBuf::from("not a path"), PathBuf::new()] {
-        let endpoint = Endpoint::play([Play::Ok], Play::Terminate);
+        let endpoint = Endpoint::play([Step::Ok], Step::Terminate);
         let finished = Taskbeat::run(&endpoint)
             .set("--interval", "100ms")
             .env("NOTIFY_SOCKET", path)
@@ -263,7 +263,7 @@ fn a_full_notification_socket_does_not_block_taskbeat() {
     let filler = UnixDatagram::unbound().unwrap();
     filler.set_nonblocking(true).unwrap();
     while filler.send_to(b"STATUS=full", &notify.path).is_ok() {}
-    let endpoint = Endpoint::play([Play::Ok], Play::Terminate);
+    let endpoint = Endpoint::play([Step::Ok], Step::Terminate);
     let finished =
         Taskbeat::run(&endpoint).env("NOTIFY_SOCKET", &notify.path).script(runner::PLAIN).finish();
     assert_eq!(finished.status, 0, "{finished:?}");
@@ -281,7 +281,7 @@ fn the_notification_socket_may_be_abstract() {
 #[test]
 fn the_watchdog_is_fed_while_the_service_is_away() {
     // During a request without a response, and during the minutes after a throttle.
-    for step in [Play::Hang, Play::throttle()] {
+    for step in [Step::Hang, Step::throttle()] {
         let notify = NotifySocket::bind();
         let endpoint = Endpoint::play([], step);
         let daemon = Taskbeat::run(&endpoint)
@@ -300,7 +300,7 @@ fn the_watchdog_is_fed_while_the_service_is_away() {
 #[test]
 fn the_watchdog_is_not_fed_while_the_loop_hangs() {
     let notify = NotifySocket::bind();
-    let endpoint = Endpoint::play([], Play::Hang);
+    let endpoint = Endpoint::play([], Step::Hang);
     let daemon = Taskbeat::run(&endpoint)
         .env("NOTIFY_SOCKET", &notify.path)
         .env("WATCHDOG_USEC", "20000")
@@ -355,7 +355,7 @@ fn no_watchdog_is_fed_without_a_valid_request_to_this_process() {
     for (name, value) in [("WATCHDOG_USEC", "0"), ("WATCHDOG_USEC", "soon"), ("WATCHDOG_PID", "1")]
     {
         let notify = NotifySocket::bind();
-        let endpoint = Endpoint::play([Play::Ok, Play::Ok], Play::Terminate);
+        let endpoint = Endpoint::play([Step::Ok, Step::Ok], Step::Terminate);
         let finished = Taskbeat::run(&endpoint)
             .set("--interval", "100ms")
             .env("NOTIFY_SOCKET", &notify.path)

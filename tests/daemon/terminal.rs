@@ -8,8 +8,8 @@ use std::time::Duration;
 use rustix::process::Signal;
 
 use crate::harness::{
-    Endpoint, Taskbeat, Terminal, children, eventually, group_of, is_alive, missing, rounds,
-    runner, signal, state_of, wait_for_end,
+    Endpoint, Taskbeat, Terminal, children, eventually, group_of, is_alive, rounds, runner, signal,
+    skip_without, state_of, wait_for_end,
 };
 
 /// Stops within this time of the first one are the same stop.
@@ -80,7 +80,7 @@ const RELAY: &str = r"
 #[test]
 fn a_ctrl_c_that_the_parent_relays_is_one_stop() {
     if Command::new("perl").arg("-e1").status().is_err() {
-        return missing("perl");
+        return skip_without("perl");
     }
     let endpoint = Endpoint::ok();
     let mut terminal = Terminal::open();
@@ -91,7 +91,7 @@ fn a_ctrl_c_that_the_parent_relays_is_one_stop() {
     terminal.press("\x03");
     terminal.wait_for("got INT");
     // The parent has relayed it by then.
-    eventually("it is relayed", || terminal.shown().matches("stop requested").count() == 2);
+    eventually("it is relayed", || terminal.text().matches("stop requested").count() == 2);
     endpoint.wait_for_more(2);
     terminal.enter("go");
     assert_eq!(terminal.wait_for_number("status"), 42);
@@ -424,7 +424,7 @@ fn an_interactive_shell_reads_the_terminal_and_has_job_control() {
     endpoint.wait_for_more(2);
     terminal.enter("exit 5");
     assert_eq!(terminal.wait_for_number("status"), 5);
-    assert!(!terminal.shown().contains("stop requested"));
+    assert!(!terminal.text().contains("stop requested"));
     drop(shell);
 }
 

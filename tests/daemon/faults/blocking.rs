@@ -9,7 +9,7 @@ use rustix::process::Signal;
 use tokio::time::Instant;
 
 use super::{FEW, keys, once_fails, survives_with, without_keys, write};
-use crate::harness::{Daemon, Endpoint, Play, Taskbeat, is_alive, runner};
+use crate::harness::{Daemon, Endpoint, Step, Taskbeat, is_alive, runner};
 
 /// Puts a FIFO without a writer into the place of a file.
 fn block(path: &Path) {
@@ -98,7 +98,7 @@ fn blocked(case: &Case, endpoint: &Endpoint) -> Daemon {
 #[test]
 fn the_rest_of_the_daemon_goes_on() {
     for case in cases() {
-        let endpoint = Endpoint::play([], Play::fault());
+        let endpoint = Endpoint::play([], Step::fault());
         let daemon = blocked(&case, &endpoint);
         let runner = daemon.wait_for_pid("ready");
         // No more threads than four hang, and failures without a thread are failures, too.
@@ -115,7 +115,7 @@ fn the_rest_of_the_daemon_goes_on() {
 #[test]
 fn heartbeats_recover_when_the_file_does() {
     let [case, ..] = cases();
-    let endpoint = Endpoint::play([], Play::fault());
+    let endpoint = Endpoint::play([], Step::fault());
     let program = without_keys(Taskbeat::run(&endpoint)).flag("-v");
     let path = program.home().join(case.file);
     block(&path);

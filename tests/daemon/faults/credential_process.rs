@@ -6,7 +6,7 @@ use rustix::process::Signal;
 
 use super::{FEW, key_of, once_fails, survives_with, without_keys, write};
 use crate::harness::{
-    Daemon, Endpoint, Play, Response, Server, Taskbeat, children, descriptors, eventually,
+    Daemon, Endpoint, Response, Server, Step, Taskbeat, children, descriptors, eventually,
     is_alive, marked, runner, signal, wait_for_end,
 };
 /// Makes a shell script the `credential_process` of the default profile.
@@ -128,7 +128,7 @@ fn one_that_is_mended() {
 #[test]
 fn an_agent_that_it_starts_is_left_alone() {
     // As gpg-agent does it: a session of its own, which outlives the command.
-    let endpoint = Endpoint::play([Play::fault(), Play::Ok, Play::deny(), Play::Ok], Play::Ok);
+    let endpoint = Endpoint::play([Step::fault(), Step::Ok, Step::deny(), Step::Ok], Step::Ok);
     let mark = mark("AGENT");
     let agent = "setsid -f sh -c 'exec sleep 1000' >/dev/null 2>&1 </dev/null";
     let start = format!("[ -e $0.started ] || {agent}; : >$0.started; {GOOD}");
@@ -139,7 +139,7 @@ fn an_agent_that_it_starts_is_left_alone() {
     let [agent] = agents[..] else {
         panic!("{agents:?}");
     };
-    endpoint.now_play(Play::Terminate);
+    endpoint.switch_to(Step::Terminate);
     assert_eq!(daemon.finish().status, 0);
     assert!(is_alive(agent), "it was killed");
     signal(agent, Signal::KILL);
@@ -149,7 +149,7 @@ fn an_agent_that_it_starts_is_left_alone() {
 #[test]
 fn commands_that_end_are_reaped() {
     // A client that keeps failing is replaced, and the new one runs the command again.
-    let endpoint = Endpoint::play([], Play::deny());
+    let endpoint = Endpoint::play([], Step::deny());
     let daemon = daemon_with(&endpoint, GOOD, &mark("MANY"));
     endpoint.wait_for(50);
     let log = daemon.log();
@@ -161,7 +161,7 @@ fn commands_that_end_are_reaped() {
 #[test]
 fn a_runner_that_is_older_than_taskbeat_is_left_alone() {
     // The shell becomes taskbeat, and so its child a child of taskbeat, in the same process group.
-    let endpoint = Endpoint::play([Play::fault(), Play::Ok, Play::deny()], Play::Ok);
+    let endpoint = Endpoint::play([Step::fault(), Step::Ok, Step::deny()], Step::Ok);
     let shell = "sleep 120 & echo runner $!; exec \"$@\" --pid $!";
     let daemon =
         Taskbeat::run(&endpoint).via(&["sh", "-c", shell, "sh"]).set("--interval", "50ms").start();
@@ -169,7 +169,7 @@ fn a_runner_that_is_older_than_taskbeat_is_left_alone() {
     endpoint.wait_for(10);
     assert!(children(daemon.pid()).contains(&runner));
     assert!(is_alive(runner), "it was killed");
-    endpoint.now_play(Play::Terminate);
+    endpoint.switch_to(Step::Terminate);
     let finished = daemon.finish();
     assert_eq!(finished.status, 0, "{finished:?}");
     assert!(!is_alive(runner));

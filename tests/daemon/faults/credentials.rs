@@ -1,4 +1,4 @@
-//! Credentials that are missing, refused, expired or slow.
+//! Credentials that are skip_without, refused, expired or slow.
 
 use std::net::TcpListener;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use super::{FEW, FLOOD, key_of, keys, once_fails, survives_with, without_keys, write};
 use crate::harness::{
-    Daemon, Endpoint, Metadata, Play, Request, Response, Server, Taskbeat, is_alive, peak_memory,
+    Daemon, Endpoint, Metadata, Request, Response, Server, Step, Taskbeat, is_alive, peak_memory,
     runner,
 };
 
@@ -24,7 +24,7 @@ fn accepts(key: &'static str, code: &'static str) -> Endpoint {
             Response::error(400, code, "The security token is not valid")
         }
     };
-    Endpoint::play([], Play::judge(judge))
+    Endpoint::play([], Step::handler(judge))
 }
 
 /// After `failures`, of which one is logged at WARN with `words`, the daemon recovers when `mend`

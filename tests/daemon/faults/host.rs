@@ -13,8 +13,8 @@ use tokio::time::Instant;
 
 use super::{MANY, survives_with};
 use crate::harness::{
-    Daemon, Endpoint, Play, Response, Taskbeat, descriptors, eventually, is_alive, missing,
-    processor_time, runner, wait_for_end,
+    Daemon, Endpoint, Response, Step, Taskbeat, descriptors, eventually, is_alive, processor_time,
+    runner, skip_without, wait_for_end,
 };
 
 /// Sets the soft limit of a running daemon to `most`. As its own user, because others may not.
@@ -30,7 +30,7 @@ fn limit(daemon: &Daemon, user: &[&str], most: &str) {
 fn in_flight(endpoint: &Endpoint, response: Response) -> Sender<()> {
     let (answer, now) = channel();
     let now = Mutex::new(now);
-    endpoint.now_play(Play::judge(move |_| {
+    endpoint.switch_to(Step::handler(move |_| {
         // It fails if the test fails, which drops the sender.
         let _ = now.lock().unwrap().recv();
         response.clone()
@@ -45,7 +45,7 @@ const NO_FORK: &str = "--nproc=1:";
 
 #[test]
 fn descriptors_that_are_exhausted() {
-    let endpoint = Endpoint::play([Play::Ok], Play::OkAndClose);
+    let endpoint = Endpoint::play([Step::Ok], Step::OkAndClose);
     let program =
         Taskbeat::run(&endpoint).set("--interval", "2s").flag("-v").script(runner::OBEDIENT);
     let id = program.id();
@@ -129,9 +129,9 @@ fn as_user() -> Option<Vec<&'static str>> {
         return Some(vec![]);
     }
     let words = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"];
-    let can = Taskbeat::can(&words, std::path::Path::new("/"));
+    let can = Taskbeat::can_start_via(&words, std::path::Path::new("/"));
     if !can {
-        missing("setpriv");
+        skip_without("setpriv");
     }
     can.then(|| words.to_vec())
 }
@@ -191,7 +191,7 @@ fn a_start_when_fork_is_refused() {
 
 #[test]
 fn a_disk_that_is_full() {
-    let endpoint = Endpoint::play([Play::fault(), Play::Ok, Play::deny()], Play::Ok);
+    let endpoint = Endpoint::play([Step::fault(), Step::Ok, Step::deny()], Step::Ok);
     let daemon = Taskbeat::run(&endpoint)
         .via(&["sh", "-c", "exec \"$@\" 2>/dev/full", "sh"])
         .flag("-vv")
@@ -199,7 +199,7 @@ fn a_disk_that_is_full() {
         .start();
     daemon.wait_for_pid("ready");
     endpoint.wait_for(MANY);
-    endpoint.now_play(Play::Terminate);
+    endpoint.switch_to(Step::Terminate);
     let finished = daemon.finish();
     assert_eq!(finished.status, 0, "{finished:?}");
     assert_eq!(finished.text().lines().last(), Some("stopped"));
@@ -221,14 +221,14 @@ fn a_disk_that_is_full_for_a_while() {
     eventually("a heartbeat is acknowledged", || log().contains("heartbeat acknowledged"));
     // A part of the next line fits.
     limit(&daemon, &[], &format!("--fsize={}:", log().len() + 10));
-    endpoint.now_play(Play::fault());
+    endpoint.switch_to(Step::fault());
     endpoint.wait_for_more(MANY);
     assert!(!log().contains("heartbeat failed"), "{}", log());
     limit(&daemon, &[], "--fsize=unlimited:");
     eventually("lost lines are counted", || log().contains("log lines so far"));
     eventually("the failure is logged again", || log().contains("WARN heartbeat failed"));
     assert!(log().lines().all(|line| line.starts_with("20")), "{}", log());
-    endpoint.now_play(Play::Terminate);
+    endpoint.switch_to(Step::Terminate);
     assert_eq!(daemon.finish().status, 0);
 }
 
@@ -259,7 +259,7 @@ fn a_log_that_is_not_read_for_a_while() {
     assert!(counted.unwrap().contains("stderr blocked or disk full"));
     assert!(descriptors(daemon.pid()) < 30);
     // The reader of stdout is not held up.
-    endpoint.now_play(Play::Terminate);
+    endpoint.switch_to(Step::Terminate);
     let finished = daemon.finish();
     assert_eq!(finished.status, 0, "{finished:?}");
     assert_eq!(finished.text().lines().last(), Some("stopped"));

@@ -17,7 +17,7 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
-use crate::harness::{Daemon, Endpoint, Play, Request, Taskbeat, is_alive, runner};
+use crate::harness::{Daemon, Endpoint, Request, Step, Taskbeat, is_alive, runner};
 
 /// Number of heartbeats that meet a fault. [`FEW`] if each takes as long as its limit.
 const MANY: usize = 10;
@@ -46,7 +46,7 @@ impl Survived {
 }
 
 /// `fault` lasts for `count` heartbeats; then heartbeats are acknowledged again.
-fn survives(fault: Play, count: usize) -> Survived {
+fn survives(fault: Step, count: usize) -> Survived {
     let endpoint = Endpoint::play([], fault);
     let daemon = Taskbeat::run(&endpoint).flag("-v").script(runner::OBEDIENT);
     survives_with(&endpoint, daemon.start(), count)
@@ -60,13 +60,13 @@ fn survives_with(endpoint: &Endpoint, daemon: Daemon, count: usize) -> Survived 
         let took = requests[MANY - 1].at - requests[0].at;
         assert!(took >= LEAST, "{MANY} heartbeats in {took:?}");
     }
-    endpoint.now_play(Play::Ok);
+    endpoint.switch_to(Step::Ok);
     let over = daemon.wait_for_log("heartbeats are acknowledged again, after ");
     // The next heartbeat after an acknowledged one.
     endpoint.wait_for_more(1);
     assert!(is_alive(pid), "the runner exited");
     assert!(!daemon.output().contains("stopped"));
-    endpoint.now_play(Play::Terminate);
+    endpoint.switch_to(Step::Terminate);
     let finished = daemon.finish();
     assert_eq!(finished.status, 0, "{finished:?}");
     assert!(finished.text().ends_with("stopped\n"), "{finished:?}");
@@ -79,7 +79,7 @@ fn survives_with(endpoint: &Endpoint, daemon: Daemon, count: usize) -> Survived 
 }
 
 /// `fault` is retried and logged at WARN once, in a line that contains `words`.
-fn logs(fault: Play, words: &str) {
+fn logs(fault: Step, words: &str) {
     let survived = survives(fault, MANY);
     let line = survived.line();
     assert!(line.contains(words), "no {words:?} in {line}");

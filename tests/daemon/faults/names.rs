@@ -13,7 +13,7 @@ use tempfile::TempDir;
 use tokio::net::TcpSocket;
 use tokio::runtime::Builder;
 
-use crate::harness::{Endpoint, Play, Response, Server, Taskbeat};
+use crate::harness::{Endpoint, Response, Server, Step, Taskbeat};
 
 /// Keeps the namespaces of its process with these name servers until its standard input ends.
 ///
@@ -152,7 +152,7 @@ fn a_first_name_server_that_is_dead() {
     let (endpoint, _dead) = network.inside(|| {
         name_server(LIVE, &[LIVE], false);
         let dead = UdpSocket::bind((DEAD, 53)).unwrap();
-        (Endpoint::play([], Play::Terminate), dead)
+        (Endpoint::play([], Step::Terminate), dead)
     });
     is_acknowledged(network.run(beat(&endpoint)));
 }
@@ -164,7 +164,7 @@ fn a_name_server_that_drops_queries_for_ipv6() {
     };
     let endpoint = network.inside(|| {
         name_server(LIVE, &[LIVE], true);
-        Endpoint::play([], Play::Terminate)
+        Endpoint::play([], Step::Terminate)
     });
     is_acknowledged(network.run(beat(&endpoint)));
 }
@@ -192,7 +192,7 @@ fn a_first_address_that_drops_packets() {
     };
     let (endpoint, _hole) = network.inside(|| {
         name_server(LIVE, &[DEAD, LIVE], false);
-        let endpoint = Endpoint::play([], Play::Terminate);
+        let endpoint = Endpoint::play([], Step::Terminate);
         let hole = BlackHole::at(SocketAddr::from((DEAD, endpoint.addr().port())));
         (endpoint, hole)
     });
@@ -221,7 +221,7 @@ fn a_first_address_that_accepts_and_does_not_answer() {
     };
     let (endpoint, _deaf) = network.inside(|| {
         name_server(LIVE, &[DEAD, LIVE], false);
-        let endpoint = Endpoint::play([], Play::Terminate);
+        let endpoint = Endpoint::play([], Step::Terminate);
         let deaf = TcpListener::bind((DEAD, endpoint.addr().port())).unwrap();
         (endpoint, deaf)
     });

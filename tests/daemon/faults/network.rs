@@ -9,7 +9,7 @@ use std::thread;
 use rustix::process::geteuid;
 
 use super::{FEW, FLOOD, MANY, logs, once_fails, survives, survives_with};
-use crate::harness::{Endpoint, Play, Taskbeat, missing, peak_memory, runner};
+use crate::harness::{Endpoint, Step, Taskbeat, peak_memory, runner, skip_without};
 
 #[test]
 fn a_connection_that_is_refused() {
@@ -20,7 +20,7 @@ fn a_connection_that_is_refused() {
     let words = format!(": cannot connect to {peer}: Connection refused (os error 111)");
     assert!(line.ends_with(&words), "{line}");
     daemon.wait_for_lines("failed again", MANY);
-    let endpoint = closed.open([], Play::Ok);
+    let endpoint = closed.open([], Step::Ok);
     let survived = survives_with(&endpoint, daemon, 1);
     survived.line();
 }
@@ -39,8 +39,8 @@ fn a_name_that_does_not_exist_yet() {
     let program = Taskbeat::new("run").to(&url).flag("-v");
     let path = program.home().join("hosts");
     fs::write(&path, "127.0.0.1 localhost\n").unwrap();
-    if !Taskbeat::can(&unshare, program.home()) {
-        return missing(
+    if !Taskbeat::can_start_via(&unshare, program.home()) {
+        return skip_without(
             "a mount namespace: this user may create neither mount nor user namespaces",
         );
     }
@@ -74,8 +74,8 @@ fn fips_and_dual_stack_endpoints_that_do_not_exist() {
     if !geteuid().is_root() {
         unshare.extend(["--user", "--map-root-user"]);
     }
-    if !Taskbeat::can(&unshare, Path::new("/")) {
-        return missing("a network namespace: this user may create no user namespaces");
+    if !Taskbeat::can_start_via(&unshare, Path::new("/")) {
+        return skip_without("a network namespace: this user may create no user namespaces");
     }
     for (variable, host, words) in [
         (
@@ -103,7 +103,7 @@ fn fips_and_dual_stack_endpoints_that_do_not_exist() {
 }
 
 /// `fault` uses up the limit of each heartbeat, 1 s.
-fn times_out(fault: Play) {
+fn times_out(fault: Step) {
     let survived = survives(fault, FEW);
     let line = survived.line();
     let words = ": timed out after 1s waiting for the answer of 127.0.0.1:";
@@ -112,18 +112,18 @@ fn times_out(fault: Play) {
 
 #[test]
 fn a_service_that_does_not_answer() {
-    times_out(Play::Hang);
+    times_out(Step::Hang);
 }
 
 #[test]
 fn a_body_that_stalls() {
-    times_out(Play::StallWithin);
+    times_out(Step::StallWithin);
 }
 
 #[test]
 fn a_reset() {
     // It is noticed while the request is written or while the response is awaited.
-    let survived = survives(Play::ResetBefore, MANY);
+    let survived = survives(Step::ResetBefore, MANY);
     for line in survived.warnings {
         assert!(line.contains(": connection to 127.0.0.1:"), "{line}");
         assert!(line.contains(" broke: "), "{line}");
@@ -132,16 +132,16 @@ fn a_reset() {
 
 #[test]
 fn a_reset_in_the_middle_of_the_answer() {
-    logs(Play::ResetWithin, " broke: ");
+    logs(Step::ResetWithin, " broke: ");
 }
 
 #[test]
 fn an_endless_answer() {
     for (flood, words) in [
-        (Play::endless(), "length limit exceeded"),
-        (Play::EndlessHead, "message head is too large"),
+        (Step::endless(), "length limit exceeded"),
+        (Step::EndlessHead, "message head is too large"),
     ] {
-        let endpoint = Endpoint::play([Play::fault()], flood);
+        let endpoint = Endpoint::play([Step::fault()], flood);
         let daemon = Taskbeat::run(&endpoint).script(runner::OBEDIENT).start();
         daemon.wait_for_log("InternalServiceError");
         let before = peak_memory(daemon.pid());
@@ -157,9 +157,9 @@ fn an_endless_answer() {
 #[test]
 fn each_heartbeat_has_a_connection_of_its_own() {
     // So none depends on what became of the connection of an earlier one.
-    let both = [Play::Ok, Play::OkAndClose];
+    let both = [Step::Ok, Step::OkAndClose];
     let script: Vec<_> = both.iter().cycle().take(20).cloned().collect();
-    let endpoint = Endpoint::play(script, Play::Terminate);
+    let endpoint = Endpoint::play(script, Step::Terminate);
     let finished =
         Taskbeat::run(&endpoint).set("--interval", "20ms").script(runner::OBEDIENT).finish();
     assert_eq!(finished.status, 0, "{finished:?}");

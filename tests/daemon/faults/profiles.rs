@@ -3,7 +3,7 @@
 use std::fs;
 
 use super::{key_of, keys, once_fails, survives_with, without_keys, write};
-use crate::harness::{Endpoint, Metadata, Play, Request, Taskbeat, runner};
+use crate::harness::{Endpoint, Metadata, Request, Step, Taskbeat, runner};
 
 /// Writes the config file.
 fn config(program: Taskbeat, text: &str) -> Taskbeat {
@@ -263,7 +263,7 @@ fn a_password_in_the_endpoint_of_a_profile_is_refused_and_not_repeated() {
 
 #[test]
 fn a_heartbeat_goes_to_the_endpoint_of_the_services_section() {
-    let endpoint = Endpoint::play([], Play::Ok);
+    let endpoint = Endpoint::play([], Step::Ok);
     let text = SERVICES.replace("http://service.test", &endpoint.url());
     let finished = config(Taskbeat::new("once"), &text).finish();
     assert_eq!(finished.status, 0, "{finished:?}");

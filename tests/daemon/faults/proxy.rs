@@ -9,7 +9,7 @@ use rustix::process::Signal;
 
 use super::{MANY, key_of, once_fails, without_keys, write};
 use crate::harness::{
-    Authority, Certified, Endpoint, Metadata, Play, Request, Response, Server, Taskbeat, Tls,
+    Authority, Certified, Endpoint, Metadata, Request, Response, Server, Step, Taskbeat, Tls,
     runner,
 };
 
@@ -219,7 +219,7 @@ fn sts_is_asked_through_the_proxy() {
 
 #[test]
 fn no_proxy_is_obeyed() {
-    let endpoint = Endpoint::play([], Play::Ok);
+    let endpoint = Endpoint::play([], Step::Ok);
     let closed = Endpoint::closed();
     let program = Taskbeat::new("once").to(&endpoint.url());
     let program = program.env("HTTP_PROXY", closed.url());

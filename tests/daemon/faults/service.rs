@@ -3,30 +3,30 @@
 use std::time::Duration;
 
 use super::{FEW, MANY, logs, survives};
-use crate::harness::{Endpoint, Play, Response, Server, Taskbeat};
+use crate::harness::{Endpoint, Response, Server, Step, Taskbeat};
 
 #[test]
 fn a_fault_of_the_service() {
-    logs(Play::fault(), ": InternalServiceError: An internal service error (HTTP 500)");
+    logs(Step::fault(), ": InternalServiceError: An internal service error (HTTP 500)");
 }
 
 #[test]
 fn a_503_of_a_gateway() {
     logs(
-        Play::Say(Response::bare(503, "<h1>Service Unavailable")),
+        Step::Respond(Response::bare(503, "<h1>Service Unavailable")),
         ": HTTP 503 Service Unavailable, not from Data Pipeline",
     );
 }
 
 #[test]
 fn a_denial() {
-    logs(Play::deny(), ": AccessDeniedException: You are not authorized (HTTP 400)");
+    logs(Step::deny(), ": AccessDeniedException: You are not authorized (HTTP 400)");
 }
 
 #[test]
 fn an_expired_token() {
     logs(
-        Play::error(400, "ExpiredTokenException", "It expired"),
+        Step::error(400, "ExpiredTokenException", "It expired"),
         ": ExpiredTokenException: It expired (HTTP 400)",
     );
 }
@@ -34,7 +34,7 @@ fn an_expired_token() {
 #[test]
 fn an_invalid_request() {
     logs(
-        Play::error(400, "InvalidRequestException", "Invalid"),
+        Step::error(400, "InvalidRequestException", "Invalid"),
         ": InvalidRequestException: Invalid (HTTP 400)",
     );
 }
@@ -43,7 +43,7 @@ fn an_invalid_request() {
 #[test]
 fn the_class_of_a_status() {
     for (status, exit) in [(401, 77), (403, 77), (408, 69), (429, 69), (500, 69), (503, 69)] {
-        let endpoint = Endpoint::play([], Play::Say(Response::bare(status, "")));
+        let endpoint = Endpoint::play([], Step::Respond(Response::bare(status, "")));
         let finished = Taskbeat::new("once").to(&endpoint.url()).finish();
         assert_eq!(finished.status, exit, "{status}: {finished:?}");
     }
@@ -51,7 +51,7 @@ fn the_class_of_a_status() {
 
 /// Three throttles take nearly an interval each, and all of them look the same.
 fn is_throttled(response: &Response, words: &str) {
-    let survived = survives(Play::Say(response.clone()), FEW);
+    let survived = survives(Step::Respond(response.clone()), FEW);
     assert!(survived.line().contains(words), "{}", survived.line());
     // At 300 ms, 100 of 900 s are 33 ms, and 810 are 270.
     let [first, second] = [0, 1].map(|at| survived.requests[at + 1].at - survived.requests[at].at);
@@ -104,7 +104,7 @@ fn retry_after_of_the_service_is_obeyed() {
     // More than the first backoff, 600 to 1,200 of 9,000 ms, and less than the maximum.
     for (name, value) in RETRY_AFTER {
         let asks = Response::error(503, "ServiceUnavailable", "Later").header(name, value);
-        let endpoint = Endpoint::play([Play::Say(asks)], Play::Ok);
+        let endpoint = Endpoint::play([Step::Respond(asks)], Step::Ok);
         let _daemon = Taskbeat::run(&endpoint).set("--interval", "9s").start();
         let requests = endpoint.wait_for(2);
         let waited = requests[1].at - requests[0].at;
@@ -120,7 +120,7 @@ fn retry_after_without_a_request_id_is_ignored() {
             if let Some(id) = id {
                 page = page.header("x-amzn-RequestId", id);
             }
-            let endpoint = Endpoint::play([Play::Say(page)], Play::Ok);
+            let endpoint = Endpoint::play([Step::Respond(page)], Step::Ok);
             let _daemon = Taskbeat::run(&endpoint).set("--interval", "9s").start();
             let requests = endpoint.wait_for(2);
             let waited = requests[1].at - requests[0].at;
@@ -135,9 +135,9 @@ fn retry_after_of_a_throttle_is_obeyed() {
     const ASKED: Duration = Duration::from_secs(1);
     let mut daemons = Vec::new();
     for (name, value) in [("x-amz-retry-after", "1000"), ("Retry-After", "1")] {
-        let mut script = vec![Play::Say(throttle()); 3];
-        script.push(Play::Say(throttle().header(name, value)));
-        let endpoint = Endpoint::play(script, Play::Ok);
+        let mut script = vec![Step::Respond(throttle()); 3];
+        script.push(Step::Respond(throttle().header(name, value)));
+        let endpoint = Endpoint::play(script, Step::Ok);
         let daemon = Taskbeat::run(&endpoint).set("--interval", "2s").start();
         daemons.push((endpoint, daemon, name));
     }
@@ -155,7 +155,7 @@ fn redirects_are_not_followed() {
         let place = elsewhere.url();
         let portal = Response::new(status, r#"{"terminate":true}"#)
             .header("Location", &format!("{place}/login?token=a-secret"));
-        let survived = survives(Play::Say(portal), FEW);
+        let survived = survives(Step::Respond(portal), FEW);
         let line = survived.line();
         let words = format!(", redirect to {place}/login not followed");
         assert!(line.contains(&words), "{line}");
@@ -168,7 +168,7 @@ fn redirects_are_not_followed() {
 fn the_page_of_a_captive_portal() {
     let page = Response::bare(200, "<html><body>Welcome to our lobby</body></html>");
     logs(
-        Play::Say(page.header("Content-Type", "text/html")),
+        Step::Respond(page.header("Content-Type", "text/html")),
         ": unusable answer: Error at offset 0: unexpected token '<' (HTTP 200)",
     );
 }
@@ -176,7 +176,7 @@ fn the_page_of_a_captive_portal() {
 /// A success with this body is no acknowledgement.
 fn is_unusable(body: &str) {
     for response in [Response::new(200, body), Response::bare(200, body)] {
-        let survived = survives(Play::Say(response), MANY);
+        let survived = survives(Step::Respond(response), MANY);
         let line = survived.line();
         assert!(line.contains(": unusable answer: "), "{line}");
         assert!(!line.contains("interceptor"), "{line}");
@@ -227,7 +227,7 @@ fn an_answer_without_a_request_id() {
         {
             let words = ": unusable answer: no request id, so it does not come from Data Pipeline \
                          (HTTP 200)";
-            logs(Play::Say(response), words);
+            logs(Step::Respond(response), words);
         }
     }
 }
@@ -237,7 +237,7 @@ fn a_success_other_than_200_is_no_acknowledgement() {
     for status in [201, 202, 203, 205, 206, 226, 299] {
         for terminate in [true, false] {
             let body = format!(r#"{{"terminate":{terminate}}}"#);
-            let endpoint = Endpoint::play([], Play::Say(Response::new(status, &body)));
+            let endpoint = Endpoint::play([], Step::Respond(Response::new(status, &body)));
             let finished = Taskbeat::new("once").to(&endpoint.url()).finish();
             assert_eq!(finished.status, 69, "{status}: {finished:?}");
             let words =
@@ -249,15 +249,15 @@ fn a_success_other_than_200_is_no_acknowledgement() {
 
 #[test]
 fn unknown_members_of_an_answer_are_ignored() {
-    let endpoint = Endpoint::play([], Play::body(r#"{"terminate":true,"new":{"a":[1]}}"#));
+    let endpoint = Endpoint::play([], Step::body(r#"{"terminate":true,"new":{"a":[1]}}"#));
     assert_eq!(Taskbeat::run(&endpoint).finish().status, 0);
 }
 
 #[test]
 fn failures_that_alternate_are_logged_at_warn_once_each() {
-    let turns = [Play::fault(), Play::deny()];
+    let turns = [Step::fault(), Step::deny()];
     let script: Vec<_> = turns.iter().cycle().take(12).cloned().collect();
-    let endpoint = Endpoint::play(script, Play::Hang);
+    let endpoint = Endpoint::play(script, Step::Hang);
     // All of it happens within one interval. Failures that alternate wait for the first backoff of
     // their classes, a sixth to a third of a second.
     let daemon = Taskbeat::run(&endpoint).flag("-v").set("--interval", "5m").start();
@@ -269,7 +269,7 @@ fn failures_that_alternate_are_logged_at_warn_once_each() {
 
 #[test]
 fn an_account_over_its_limit_is_logged_once() {
-    let endpoint = Endpoint::play([], Play::throttle());
+    let endpoint = Endpoint::play([], Step::throttle());
     let program = Taskbeat::run(&endpoint).set("--interval", "100ms");
     let id = program.id();
     let daemon = program.start();
@@ -279,7 +279,7 @@ fn an_account_over_its_limit_is_logged_once() {
     let text = status.finish().text();
     assert!(text.contains("limit         the AWS account is over 1"), "{text}");
     endpoint.wait_for_more(5);
-    endpoint.now_play(Play::Ok);
+    endpoint.switch_to(Step::Ok);
     daemon.wait_for_log("within its limit again");
     let log = daemon.log();
     assert_eq!(log.matches("over its limit").count(), 1, "{log}");

@@ -9,7 +9,7 @@ use aws_smithy_types::DateTime;
 use aws_smithy_types::date_time::Format;
 use rustix::process::Signal;
 
-use crate::harness::{Endpoint, Play, Request, Response, Taskbeat, eventually, runner, state_of};
+use crate::harness::{Endpoint, Request, Response, Step, Taskbeat, eventually, runner, state_of};
 
 /// The difference of clocks that the service accepts, in seconds.
 const TOLERANCE: i64 = 300;
@@ -32,7 +32,7 @@ fn service(ahead: Arc<AtomicI64>, code: &'static str) -> (Endpoint, Arc<AtomicUs
         };
         response.header("Date", &date.fmt(Format::HttpDate).unwrap())
     };
-    (Endpoint::play([], Play::judge(judge)), rejected)
+    (Endpoint::play([], Step::handler(judge)), rejected)
 }
 
 /// When the request was signed, by its own header.

@@ -3,7 +3,7 @@
 use rustix::process::Signal;
 
 use super::{FEW, MANY, survives_with, write};
-use crate::harness::{Authority, Certified, Endpoint, Play, Taskbeat, Tls, runner};
+use crate::harness::{Authority, Certified, Endpoint, Step, Taskbeat, Tls, runner};
 
 const GOOD: Certified = Certified { name: "localhost", until: 2100 };
 
@@ -16,7 +16,7 @@ fn encrypted(tls: &Tls) -> Taskbeat {
 
 #[test]
 fn a_good_certificate() {
-    let endpoint = Endpoint::play([], Play::Terminate);
+    let endpoint = Endpoint::play([], Step::Terminate);
     let authority = Authority::new("ours");
     let tls = Tls::before(endpoint.addr(), &authority, GOOD);
     let program = encrypted(&tls);

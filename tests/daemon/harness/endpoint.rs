@@ -13,15 +13,15 @@ use super::{Request, Response, TIMEOUT, id_prefix};
 
 /// What the endpoint does with one request.
 #[derive(Clone)]
-pub(crate) enum Play {
+pub(crate) enum Step {
     /// Acknowledges the heartbeat.
     Ok,
     /// Acknowledges the heartbeat with `terminate: true`.
     Terminate,
     /// Sends this response.
-    Say(Response),
+    Respond(Response),
     /// Sends the response that the handler makes.
-    Judge(Arc<dyn Fn(&Request) -> Response + Send + Sync>),
+    Handler(Arc<dyn Fn(&Request) -> Response + Send + Sync>),
     /// Never responds.
     Hang,
     /// Resets the connection before the response.
@@ -36,15 +36,15 @@ pub(crate) enum Play {
     EndlessHead,
 }
 
-impl Play {
+impl Step {
     /// Sends the response that `handler` makes.
-    pub(crate) fn judge(handler: impl Fn(&Request) -> Response + Send + Sync + 'static) -> Self {
-        Self::Judge(Arc::new(handler))
+    pub(crate) fn handler(handler: impl Fn(&Request) -> Response + Send + Sync + 'static) -> Self {
+        Self::Handler(Arc::new(handler))
     }
 
     /// An error of the service.
     pub(crate) fn error(status: u16, code: &str, message: &str) -> Self {
-        Self::Say(Response::error(status, code, message))
+        Self::Respond(Response::error(status, code, message))
     }
 
     pub(crate) fn throttle() -> Self {
@@ -61,19 +61,19 @@ impl Play {
 
     /// A response whose body never ends.
     pub(crate) fn endless() -> Self {
-        Self::Say(Response::new(200, r#"{"terminate":true"#).without_end())
+        Self::Respond(Response::new(200, r#"{"terminate":true"#).without_end())
     }
 
     /// A success of the service with this body.
     pub(crate) fn body(body: &str) -> Self {
-        Self::Say(Response::new(200, body))
+        Self::Respond(Response::new(200, body))
     }
 }
 
 /// The script and the requests, shared by the endpoint's thread and the test.
 struct State {
-    script: VecDeque<Play>,
-    then: Play,
+    script: VecDeque<Step>,
+    then: Step,
     requests: Vec<Request>,
 }
 
@@ -94,7 +94,7 @@ impl Closed {
     }
 
     /// Plays `script` from now on, and `then` for every request after its end.
-    pub(crate) fn open(self, script: impl IntoIterator<Item = Play>, then: Play) -> Endpoint {
+    pub(crate) fn open(self, script: impl IntoIterator<Item = Step>, then: Step) -> Endpoint {
         let state = State { script: script.into_iter().collect(), then, requests: Vec::new() };
         let shared: Shared = Arc::new((Mutex::new(state), Condvar::new()));
         let serving = Arc::clone(&shared);
@@ -109,13 +109,13 @@ impl Endpoint {
     }
 
     /// Plays `script`, and `then` for every request after its end.
-    pub(crate) fn play(script: impl IntoIterator<Item = Play>, then: Play) -> Self {
+    pub(crate) fn play(script: impl IntoIterator<Item = Step>, then: Step) -> Self {
         Self::closed().open(script, then)
     }
 
     /// Acknowledges every heartbeat.
     pub(crate) fn ok() -> Self {
-        Self::play([], Play::Ok)
+        Self::play([], Step::Ok)
     }
 
     pub(crate) fn url(&self) -> String {
@@ -127,7 +127,7 @@ impl Endpoint {
     }
 
     /// Drops the rest of the script and plays `step` for every request from now on.
-    pub(crate) fn now_play(&self, step: Play) {
+    pub(crate) fn switch_to(&self, step: Step) {
         let mut state = self.shared.0.lock().unwrap();
         state.script.clear();
         state.then = step;
@@ -180,29 +180,29 @@ async fn serve(mut connection: TcpStream, shared: Shared) {
 }
 
 /// Plays one step. Returns true if the connection can take another request.
-async fn play(step: Play, request: &Request, connection: &mut TcpStream) -> bool {
+async fn play(step: Step, request: &Request, connection: &mut TcpStream) -> bool {
     let acknowledgement = Response::acknowledge(false);
     let whole = acknowledgement.to_bytes();
     let half = &whole[..whole.len() - 10];
     match step {
-        Play::Ok => return acknowledgement.send(connection).await,
-        Play::Terminate => return Response::acknowledge(true).send(connection).await,
-        Play::Say(response) => return response.send(connection).await,
-        Play::Judge(handler) => return handler(request).send(connection).await,
-        Play::Hang => wait_for_close(connection).await,
-        Play::ResetBefore => reset(connection),
-        Play::ResetWithin => {
+        Step::Ok => return acknowledgement.send(connection).await,
+        Step::Terminate => return Response::acknowledge(true).send(connection).await,
+        Step::Respond(response) => return response.send(connection).await,
+        Step::Handler(handler) => return handler(request).send(connection).await,
+        Step::Hang => wait_for_close(connection).await,
+        Step::ResetBefore => reset(connection),
+        Step::ResetWithin => {
             let _ = connection.write_all(half).await;
             reset(connection);
         }
-        Play::OkAndClose => {
+        Step::OkAndClose => {
             acknowledgement.send(connection).await;
         }
-        Play::StallWithin => {
+        Step::StallWithin => {
             let _ = connection.write_all(half).await;
             wait_for_close(connection).await;
         }
-        Play::EndlessHead => {
+        Step::EndlessHead => {
             let line = format!("x-padding: {}\r\n", "x".repeat(8000));
             write_endlessly(connection, b"HTTP/1.1 200 Scripted\r\n", line.as_bytes()).await;
         }

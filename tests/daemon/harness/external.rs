@@ -7,11 +7,11 @@ use std::process::{Child, Command, Stdio};
 use super::{is_alive, wait_for_end};
 
 /// A child of the test. It is killed when this is dropped.
-pub(crate) struct Bystander {
+pub(crate) struct ExternalRunner {
     child: Child,
 }
 
-impl Bystander {
+impl ExternalRunner {
     /// Runs a shell script and waits for its first line of output, which means that it is ready.
     pub(crate) fn start(script: &str) -> Self {
         let mut child = Command::new("/bin/sh")
@@ -40,7 +40,7 @@ impl Bystander {
     }
 
     /// Waits for its end, and returns the signal that ended it.
-    pub(crate) fn ended_by(&mut self) -> Option<i32> {
+    pub(crate) fn wait_for_end(&mut self) -> Option<i32> {
         wait_for_end(self.pid());
         self.child.wait().unwrap().signal()
     }
@@ -52,7 +52,7 @@ impl Bystander {
     }
 }
 
-impl Drop for Bystander {
+impl Drop for ExternalRunner {
     fn drop(&mut self) {
         self.kill();
     }

@@ -18,11 +18,11 @@ use std::sync::Mutex;
 use std::thread;
 use std::time::Duration;
 
-pub(crate) use endpoint::{Endpoint, Play};
-pub(crate) use external::Bystander;
+pub(crate) use endpoint::{Endpoint, Step};
+pub(crate) use external::ExternalRunner;
 pub(crate) use http::{Request, Response};
 pub(crate) use metadata::Metadata;
-pub(crate) use namespace::{missing, pid_namespace};
+pub(crate) use namespace::{pid_namespace, skip_without};
 pub(crate) use process::{
     becomes_true, children, descriptors, eventually, group_of, in_session, is_alive, marked,
     memory, peak_memory, processor_time, signal, state_of, wait_for_end,

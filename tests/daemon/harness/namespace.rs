@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 use rustix::process::geteuid;
 
 /// The command that runs a program as PID 1 of a namespace of its own. `None`, after
-/// [`missing`], if namespaces are not allowed here.
+/// [`skip_without`], if namespaces are not allowed here.
 pub(crate) fn pid_namespace() -> Option<Vec<&'static str>> {
     let mut unshare = vec!["unshare"];
     if !geteuid().is_root() {
@@ -20,14 +20,14 @@ pub(crate) fn pid_namespace() -> Option<Vec<&'static str>> {
         .status()
         .is_ok_and(|status| status.success());
     if !allowed {
-        missing("a PID namespace: this user may create neither PID nor user namespaces");
+        skip_without("a PID namespace: this user may create neither PID nor user namespaces");
         return None;
     }
     Some(unshare)
 }
 
 /// Reports that a test is skipped because `what` is missing. In CI that is a failure.
-pub(crate) fn missing(what: &str) {
+pub(crate) fn skip_without(what: &str) {
     assert!(std::env::var("CI").as_deref() != Ok("true"), "CI must provide {what}");
     eprintln!("skipped, missing: {what}");
 }

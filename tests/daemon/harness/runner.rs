@@ -17,7 +17,7 @@ pub(crate) const PLAIN: &str = "nap ready";
 pub(crate) const OBEDIENT: &str = "trap 'echo stopped; exit 42' TERM; nap ready & wait; exit 99";
 
 /// Ignores SIGTERM.
-pub(crate) const DEAF: &str = "trap '' TERM; nap ready";
+pub(crate) const IGNORES_STOP: &str = "trap '' TERM; nap ready";
 
 /// Prints `draining` on SIGTERM, and exits 42 when it has read a line from stdin.
 pub(crate) const DRAINING: &str =

@@ -139,7 +139,7 @@ impl Taskbeat {
     }
 
     /// True if a program can be started through these words.
-    pub(crate) fn can(words: &[&str], home: &Path) -> bool {
+    pub(crate) fn can_start_via(words: &[&str], home: &Path) -> bool {
         let mut command = Command::new(words[0]);
         command.args(&words[1..]).arg("true").current_dir(home);
         let status = command.stdin(Stdio::null()).stderr(Stdio::null()).status();
@@ -254,12 +254,12 @@ impl Daemon {
     }
 
     /// Writes to stdin, see [`Taskbeat::with_stdin`].
-    pub(crate) fn say(&mut self, bytes: &[u8]) {
+    pub(crate) fn write_stdin(&mut self, bytes: &[u8]) {
         self.stdin.as_mut().unwrap().write_all(bytes).unwrap();
     }
 
     /// Closes stdin.
-    pub(crate) fn hang_up(&mut self) {
+    pub(crate) fn close_stdin(&mut self) {
         self.stdin = None;
     }
 

@@ -91,13 +91,13 @@ impl Terminal {
     }
 
     /// The text on the screen so far.
-    pub(crate) fn shown(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         self.screen().so_far()
     }
 
     /// The number of lines on the screen that are `line`.
     pub(crate) fn count(&self, line: &str) -> usize {
-        let shown = self.shown();
+        let shown = self.text();
         shown.lines().filter(|shown| shown.trim() == line).count()
     }
 
