@@ -28,10 +28,11 @@ use tokio::time::{Instant, Sleep, sleep};
 use crate::runner::Terminal;
 use crate::sys::{LAST_SIGNAL, is_ignored, unblock_signals};
 
-/// Signals that are left alone: those that cannot be caught, and those by which a defect of
-/// taskbeat or the watchdog of systemd ends it.
-const NOT_CAUGHT: [i32; 9] =
-    [SIGKILL, SIGSTOP, SIGABRT, SIGBUS, SIGFPE, SIGILL, SIGSEGV, SIGSYS, SIGTRAP];
+/// Signals that are not caught: the first two cannot be, the crashes are defects of taskbeat or the
+/// watchdog of systemd, and std ignores SIGPIPE. A handler for SIGPIPE would write to the pipe that
+/// wakes the loop, and so raise the signal again for ever once that pipe is closed.
+const NOT_CAUGHT: [i32; 10] =
+    [SIGKILL, SIGSTOP, SIGABRT, SIGBUS, SIGFPE, SIGILL, SIGSEGV, SIGSYS, SIGTRAP, SIGPIPE];
 
 /// The numbers that the C library reserves for its threads.
 const RESERVED: [i32; 2] = [32, 33];
@@ -151,7 +152,7 @@ impl Stream for Stops {
                 return Poll::Ready(Some(Stop {
                     signal: u8::try_from(origin.signal).unwrap_or(u8::MAX),
                     // A hang-up is sent to the session leader alone.
-                    from_terminal: origin.signal == SIGINT && self.origin.is_from_terminal(&origin),
+                    from_terminal: origin.signal != SIGHUP && self.origin.is_from_terminal(&origin),
                 }));
             }
         }
@@ -170,7 +171,7 @@ impl Stream for Signals {
             match origin.signal {
                 SIGCHLD => self.child_changed = true,
                 SIGHUP => return Poll::Ready(Some(SignalEvent::Reload)),
-                SIGPIPE | SIGXCPU | SIGXFSZ => {}
+                SIGXCPU | SIGXFSZ => {}
                 _ if self.origin.is_for_others(&origin) => {}
                 signal => {
                     let from_terminal = self.origin.is_from_terminal(&origin);

@@ -1,4 +1,4 @@
-//! Credentials that are skip_without, refused, expired or slow.
+//! Credentials that are missing, refused, expired or slow.
 
 use std::net::TcpListener;
 use std::sync::atomic::{AtomicBool, Ordering};
