@@ -15,13 +15,13 @@ use crate::core::{CommandName, CommandResult, Event};
 use crate::runner::{Placement, Spawned, mark_beside_runner};
 use crate::sys;
 
-/// The facts in a command's environment that have the name of a setting, or of none.
+/// Variables of a command that a taskbeat in it would take for settings, or refuse.
 const PID: &str = "TASKBEAT_PID";
 const RUNNER_PID: &str = "TASKBEAT_RUNNER_PID";
 
-/// Keeps a taskbeat that such a command runs (`taskbeat status`) from taking the facts for
-/// settings. Call it before any thread is started.
-pub(crate) fn hide_facts() {
+/// Removes them from the environment of such a taskbeat (`taskbeat status` in `on-terminate`). Call
+/// it before any thread is started.
+pub(crate) fn remove_facts() {
     if std::env::var_os(RUNNER_PID).is_some() {
         for fact in [PID, RUNNER_PID] {
             sys::set_variable(fact, None);

@@ -15,13 +15,13 @@ use tokio::process::{ChildStdout, Command};
 
 use crate::runner::mark_beside_runner;
 
-/// Those that are not reaped yet. Locked while one is started or reaped: so an id in it is that of
-/// a child, and an id of a child is in it.
+/// The ids of helpers that are not reaped yet. Locked while a helper is started or reaped, so that
+/// the list is always exact.
 static RUNNING: Mutex<Vec<Pid>> = Mutex::new(Vec::new());
 
-/// The children that only their own thread may reap, as long as the guard is held. `None` while one
-/// is being started, which may take long on a file system that hangs: do not wait for it.
-pub(crate) fn running() -> Option<MutexGuard<'static, Vec<Pid>>> {
+/// The helpers, as long as the guard is held. `None` while a helper is being started, which may
+/// take long on a file system that hangs: do not wait for it.
+pub(crate) fn try_lock() -> Option<MutexGuard<'static, Vec<Pid>>> {
     match RUNNING.try_lock() {
         Ok(running) => Some(running),
         Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
@@ -34,7 +34,7 @@ pub(crate) fn running() -> Option<MutexGuard<'static, Vec<Pid>>> {
 pub(crate) fn kill_all() {
     let mut tries = 0..START_LIMIT.as_millis();
     let running = loop {
-        if let Some(running) = running() {
+        if let Some(running) = try_lock() {
             break running;
         }
         if tries.next().is_none() {

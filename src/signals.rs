@@ -67,21 +67,21 @@ pub(crate) enum SignalEvent {
 /// The stops, in their order.
 pub(crate) struct Stops {
     caught: SignalsInfo<WithOrigin>,
-    origin: Origins,
+    context: StartContext,
 }
 
 /// The other signals. Those of one kind that arrive together count once.
 pub(crate) struct Signals {
     caught: SignalsInfo<WithOrigin>,
-    origin: Origins,
+    context: StartContext,
     child_changed: bool,
     /// Ends when the next child event may be reported.
     child_pace: Pin<Box<Sleep>>,
 }
 
-/// What the sender of a signal means.
+/// How taskbeat was started, which decides what the sender of a signal means.
 #[derive(Clone, Copy)]
-struct Origins {
+struct StartContext {
     /// True if the runner is in taskbeat's process group, to which the terminal sends signals.
     shared_group: bool,
     /// True if taskbeat was started with SIGINT ignored: a script in the foreground has put it into
@@ -96,7 +96,7 @@ struct Origins {
 ///
 /// No descriptor is free.
 pub(crate) fn catch(terminal: Option<&Terminal>) -> io::Result<(Stops, Signals)> {
-    let origin = Origins {
+    let context = StartContext {
         shared_group: terminal.is_some_and(Terminal::shares_group),
         background: is_ignored(SIGINT),
     };
@@ -115,10 +115,10 @@ pub(crate) fn catch(terminal: Option<&Terminal>) -> io::Result<(Stops, Signals)>
     let others = SignalsInfo::new(others)?;
     let stops = SignalsInfo::new(&stops)?;
     unblock_signals()?;
-    let stops = Stops { caught: stops, origin };
+    let stops = Stops { caught: stops, context };
     let signals = Signals {
         caught: others,
-        origin,
+        context,
         child_changed: false,
         child_pace: Box::pin(sleep(Duration::ZERO)),
     };
@@ -130,7 +130,7 @@ pub(crate) fn is_job_control(signal: i32) -> bool {
     [SIGTSTP, SIGTTIN, SIGTTOU].contains(&signal)
 }
 
-impl Origins {
+impl StartContext {
     fn is_from_terminal(self, origin: &Origin) -> bool {
         self.shared_group && matches!(origin.cause, Cause::Kernel)
     }
@@ -148,11 +148,12 @@ impl Stream for Stops {
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Stop>> {
         while let Some(origin) = ready!(self.caught.poll_next_unpin(context)) {
-            if !self.origin.is_for_others(&origin) {
+            if !self.context.is_for_others(&origin) {
                 return Poll::Ready(Some(Stop {
                     signal: u8::try_from(origin.signal).unwrap_or(u8::MAX),
                     // A hang-up is sent to the session leader alone.
-                    from_terminal: origin.signal != SIGHUP && self.origin.is_from_terminal(&origin),
+                    from_terminal: origin.signal != SIGHUP
+                        && self.context.is_from_terminal(&origin),
                 }));
             }
         }
@@ -172,9 +173,9 @@ impl Stream for Signals {
                 SIGCHLD => self.child_changed = true,
                 SIGHUP => return Poll::Ready(Some(SignalEvent::Reload)),
                 SIGXCPU | SIGXFSZ => {}
-                _ if self.origin.is_for_others(&origin) => {}
+                _ if self.context.is_for_others(&origin) => {}
                 signal => {
-                    let from_terminal = self.origin.is_from_terminal(&origin);
+                    let from_terminal = self.context.is_from_terminal(&origin);
                     return Poll::Ready(Some(SignalEvent::Forward { signal, from_terminal }));
                 }
             }

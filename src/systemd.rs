@@ -156,8 +156,8 @@ fn is_ready(turn: &Turn<'_>) -> bool {
     looking || turn.event == Event::RunnerStarted
 }
 
-/// How long the rest of the ladder may take, if taskbeat exits after it. Before an idle taskbeat
-/// systemd would wait for an exit in vain.
+/// How long the rest of the ladder may take. `None` without one, and if taskbeat stays idle after
+/// it: `STOPPING=1` would make systemd wait for an exit.
 fn stop_time_left(turn: &Turn<'_>) -> Option<Duration> {
     let state = turn.agent.state();
     if state.cause() == Some(Cause::Terminate) && turn.agent.stays_idle() {

@@ -29,7 +29,7 @@ use super::profiles::Profiles;
 use super::trust::TrustStore;
 use crate::config::{AwsSettings, Identity};
 
-/// Maximum duration of an attempt, which intervals from 30 s on have.
+/// Maximum duration of an attempt, reached at intervals of 30 s or more.
 const LONGEST_ATTEMPT: Duration = Duration::from_secs(30);
 
 /// Minimum of that limit, so that a heartbeat at an interval of milliseconds can succeed.

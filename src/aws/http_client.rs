@@ -85,7 +85,7 @@ pub(super) struct Http {
     trust_store: TrustStore,
     /// Made from the trust store for the first connection that needs it.
     tls: Arc<OnceLock<Arc<ClientConfig>>>,
-    /// Number of requests without a response, by which the addresses of a name take turns.
+    /// Requests without a response so far. They decide at which address of a name to begin.
     unanswered: Arc<AtomicUsize>,
     /// The time limits of the caller.
     limits: HttpConnectorSettings,

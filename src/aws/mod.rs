@@ -102,7 +102,7 @@ impl Service for DataPipeline {
         };
         let report = in_flight.await;
         self.in_flight = None;
-        let report = report.unwrap_or_else(Report::not_sent);
+        let report = report.unwrap_or_else(Report::no_response);
         if report.untrusted {
             self.kept.client = Arc::default();
         }
@@ -117,8 +117,8 @@ impl Drop for DataPipeline {
 }
 
 impl Report {
-    /// The service has not seen the heartbeat.
-    fn not_sent(message: String) -> Self {
+    /// No response arrived. The service may or may not have received the heartbeat.
+    fn no_response(message: String) -> Self {
         let failure = Failure { class: FailureClass::Transient, retry_after: None };
         Self {
             response: Response { outcome: Outcome::Failed(failure), message, request_id: None },

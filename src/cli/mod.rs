@@ -14,14 +14,14 @@ use std::process::ExitCode;
 use self::args::Invocation;
 use self::shared::print_error;
 use crate::aws::messages;
-use crate::commands::hide_facts;
+use crate::commands::remove_facts;
 use crate::config;
 use crate::core::Exit;
 
 /// Runs the subcommand that the command line names.
 #[must_use]
 pub fn main() -> ExitCode {
-    hide_facts();
+    remove_facts();
     config::environment::remove_empty();
     let invocation = match args::parse(std::env::args_os()) {
         Ok(invocation) => invocation,

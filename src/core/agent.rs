@@ -17,9 +17,9 @@
 //! ```
 //!
 //! Steps for which no process is left to wait for are skipped: their arrows lead to `Stopped` or
-//! `Idle` directly. So do a failed start and a stop in `Starting` or `Waiting`. `terminate` can
-//! also come in `Waiting`, as the response to the last heartbeat of a followed runner that has
-//! exited. A second stop in `OnTerminate` leads to `Rung::Kill`.
+//! `Idle` directly. A failed start, or a stop in `Starting` or `Waiting`, leads to `Stopped`.
+//! `terminate` can also come in `Waiting`, as the response to the last heartbeat of a followed
+//! runner that has exited. A second stop in `OnTerminate` leads to `Rung::Kill`.
 
 use std::time::Duration;
 
@@ -32,7 +32,7 @@ use super::{
 /// npm relays the terminal's SIGINT, supervisors repeat themselves.
 const SAME_STOP: Duration = Duration::from_secs(1);
 
-/// The signal that ended a leader whose exit was not seen in time.
+/// The signal that is assumed to have ended a leader whose exit was not seen.
 const SIGKILL: u8 = 9;
 
 /// All that decisions depend on.
@@ -94,6 +94,12 @@ impl Agent {
     #[must_use]
     pub fn stays_idle(&self) -> bool {
         self.policy.after_terminate == AfterTerminate::Idle && self.first_stop.is_none()
+    }
+
+    /// When the operator first asked for a stop.
+    #[must_use]
+    pub fn first_stop(&self) -> Option<Time> {
+        self.first_stop
     }
 
     /// When the runner was last started or found.
@@ -278,7 +284,7 @@ impl Agent {
             Event::HeartbeatEnded(outcome @ Outcome::Acknowledged { terminate: true }, random) => {
                 self.record(now, outcome, random);
                 self.schedule.end();
-                let cause = cause.risen_to_terminate();
+                let cause = cause.or_terminate();
                 self.state = State::Ladder { rung, cause, until };
                 vec![]
             }
@@ -294,11 +300,10 @@ impl Agent {
     fn idle(&mut self, event: Event) -> Vec<Action> {
         match event {
             Event::Stop(_) => self.exit(Exit::OK),
-            // A process that could not be killed in time has ended after all.
-            Event::LeaderExited(exit) => self.leader_exited(exit),
             Event::Due
             | Event::RunnerStarted
             | Event::StartFailed(_)
+            | Event::LeaderExited(_)
             | Event::RunnerGone
             | Event::HeartbeatEnded(..)
             | Event::CommandEnded(..)
@@ -371,7 +376,7 @@ impl Agent {
         now - first >= SAME_STOP
     }
 
-    /// A child that was not started has done no work, which status 0 would deny.
+    /// Exits with 128+n if a command was to run: status 0 would claim that it did its work.
     fn stop_before_start(&mut self, signal: u8) -> Vec<Action> {
         self.exit(match self.kind {
             RunnerKind::Child => Exit::by_signal(signal),

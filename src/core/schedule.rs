@@ -11,7 +11,7 @@ const CONTACT: u32 = 2;
 
 /// The shortest time without an acknowledgement that counts as lost contact, so that one slow
 /// response at an interval of milliseconds is not an alarm.
-const SHORTEST_CONTACT: Duration = Duration::from_secs(1);
+const MIN_CONTACT: Duration = Duration::from_secs(1);
 
 /// Reloads bring a failed heartbeat forward at most once in this time, so that a script that
 /// reloads in a loop cannot flood the service.
@@ -24,7 +24,7 @@ const RELOAD_PACE: Duration = Duration::from_secs(10);
 /// backoff depends on the class of the failure and on how many of that class came in a row, and is
 /// always drawn at random, so that a fleet that failed together comes back spread out.
 ///
-/// A runner that ends and comes back changes nothing of this: what was due stays due.
+/// A restart of the runner does not change the due time.
 #[derive(Clone, Debug)]
 pub struct Schedule {
     next: Next,
@@ -41,8 +41,8 @@ pub struct Schedule {
     /// How many failures in a row were of the last one's class.
     alike: usize,
     throttling: Option<Throttling>,
-    /// True if the heartbeat is due at a time of its own: not after a start, a failure, a reload or
-    /// a suspension, which may have hit the whole fleet at once.
+    /// True if interval and jitter alone set the due time: not a start, a failure, a reload or a
+    /// suspension, which may have hit the whole fleet at once.
     routine: bool,
     /// When a reload last brought a failed heartbeat forward.
     reloaded: Option<Time>,
@@ -81,8 +81,8 @@ pub enum Contact {
 }
 
 impl Contact {
-    /// The action that announces the change from `before`. The first acknowledgement is none,
-    /// because it is logged as one.
+    /// The action that announces the change from `before`. `None` for the first acknowledgement,
+    /// which has a log line of its own.
     pub(super) fn change_from(self, before: Self) -> Option<Action> {
         match (before, self) {
             (Self::Pending { .. } | Self::Held { .. }, Self::Lost { .. }) => {
@@ -281,7 +281,7 @@ impl Schedule {
 
 /// When contact is lost if the heartbeat that started at `started` is the last one acknowledged.
 fn contact_until(started: Time, policy: &Policy) -> Time {
-    started + (policy.interval * CONTACT).max(SHORTEST_CONTACT)
+    started + (policy.interval * CONTACT).max(MIN_CONTACT)
 }
 
 impl Default for Schedule {

@@ -13,7 +13,7 @@ pub const LAST_WAIT: Duration = Duration::from_secs(5);
 pub enum Cause {
     /// Its leader exited by itself. The descendants that are left get the ladder.
     Ended,
-    /// The operator asked for it. Only this cause gives way to another one.
+    /// The operator asked for it. `terminate` replaces this cause if it comes meanwhile.
     Operator,
     /// The policy for lost contact demands it.
     LostContact,
@@ -92,8 +92,8 @@ impl fmt::Display for Cause {
 }
 
 impl Cause {
-    /// An operator's stop leaves the exit status open, so `terminate` replaces it.
-    pub(super) fn risen_to_terminate(self) -> Self {
+    /// The cause after `terminate` was received: it replaces an operator's stop.
+    pub(super) fn or_terminate(self) -> Self {
         match self {
             Self::Operator => Self::Terminate,
             Self::Ended | Self::LostContact | Self::Terminate => self,

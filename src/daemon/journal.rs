@@ -79,6 +79,9 @@ impl Observer for Journal<'_> {
                 }
             }
             Event::CommandEnded(name, result) => command_ended(name, result),
+            Event::Stop(_) if turn.agent.first_stop().is_some_and(|first| first < turn.now) => {
+                debug!("stop requested again");
+            }
             Event::Stop(_) if turn.done.is_empty() => info!("stop requested"),
             // Only a deadline ends the ladder while processes are left.
             Event::Due if matches!(turn.agent.state(), State::Idle | State::Stopped) => {
@@ -169,18 +172,22 @@ fn command_ended(name: CommandName, result: CommandResult) {
 
 fn log_action(turn: &Turn<'_>, done: &Done) {
     let processes = text::list(&done.signalled);
-    let left = turn.agent.state().until();
-    let left = text::duration(left.map_or(Duration::ZERO, |until| until - turn.now));
+    let until = turn.agent.state().until();
+    let remaining = text::duration(until.map_or(Duration::ZERO, |until| until - turn.now));
     match done.action {
         Action::StopRunner if !done.signalled.is_empty() => {
             if let Some(cause) = turn.agent.state().cause() {
-                info!("{cause}: stop signal to {processes}; SIGKILL in {left}");
+                info!("{cause}: stop signal to {processes}; SIGKILL in {remaining}");
             }
         }
         Action::StopRunner if matches!(turn.event, Event::Stop(_)) => {
-            info!("stop requested by Ctrl-C, which the runner received too; SIGKILL in {left}");
+            info!(
+                "stop requested by Ctrl-C, which the runner received too; SIGKILL in {remaining}"
+            );
         }
-        Action::KillRunner if !done.signalled.is_empty() => warn!("SIGKILL to {processes}"),
+        Action::KillRunner if !done.signalled.is_empty() => {
+            warn!("SIGKILL to {processes}: {}", kill_reason(turn.event));
+        }
         Action::ContactLost => {
             let acknowledged = turn.agent.schedule().acknowledged_at();
             let since = acknowledged.map_or_else(
@@ -195,9 +202,19 @@ fn log_action(turn: &Turn<'_>, done: &Done) {
         Action::Exit(exit) => info!(status = exit.0, "exit"),
         Action::Send { renew } => debug!(renew, "heartbeat sent"),
         Action::Abandon => debug!("heartbeat abandoned"),
-        Action::StartCommand(name) => info!("{name} started, SIGKILL in {left}"),
+        Action::StartCommand(name) => info!("{name} started, SIGKILL in {remaining}"),
         Action::KillCommand(name) => warn!("SIGKILL to {name}"),
         Action::StartRunner | Action::StopRunner | Action::KillRunner => {}
+    }
+}
+
+fn kill_reason(event: Event) -> &'static str {
+    if matches!(event, Event::Stop(_)) {
+        "second stop"
+    } else if matches!(event, Event::LeaderExited(_)) {
+        "left by a leader that was killed"
+    } else {
+        "the grace is over"
     }
 }
 

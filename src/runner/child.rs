@@ -18,7 +18,7 @@ use super::tree::{Process, ProcessKey, Tree, children, group_and_session};
 use crate::config::StopScope;
 use crate::core::{Event, Exit};
 
-/// How often a kill looks for processes that were forked meanwhile.
+/// Maximum number of rounds in which a kill looks for processes that were forked meanwhile.
 const CHASE: usize = 200;
 
 /// The runner, from its leader's start until no process of it is left.
@@ -240,7 +240,7 @@ impl Child {
         self.placement == Placement::NewGroup
     }
 
-    /// Signals the leader by its id, which needs no descriptor and cannot be reused.
+    /// Signals the leader or its process group in one call, and the other targets by pidfd.
     fn signal(&self, targets: Vec<Process>, signal: Signal) -> Vec<Signalled> {
         let leader = self.leader.pid;
         // taskbeat's own group may have other members: a shell puts a whole pipeline into it.

@@ -4,13 +4,13 @@ use rustix::process::{Pid, WaitId, WaitIdOptions, getpid, waitid};
 
 use super::tree::children;
 
-/// Reaps every dead child but those in `held`, whose owners reap them, and those of other threads.
+/// Reaps dead children except those in `held` and helpers, which their owners reap.
 ///
-/// Each is reaped by its id, because waiting for any child would take those of the owners as well.
+/// Each is reaped by its id, because waiting for any child would take theirs as well.
 pub(super) fn reap(held: &[Pid]) {
     for child in children(getpid()) {
         // Locked, so that a child that another thread starts meanwhile is not taken for an orphan.
-        let Some(others) = crate::helpers::running() else {
+        let Some(others) = crate::helpers::try_lock() else {
             return;
         };
         if !held.contains(&child) && !others.contains(&child) {

@@ -12,7 +12,7 @@ use rustix::process::{Pid, PidfdFlags, Signal, getpid, pidfd_open, pidfd_send_si
 /// Marks processes beside the runner in their environment; its value is taskbeat's process id.
 const BESIDE_RUNNER: &str = "_TASKBEAT_BESIDE_RUNNER";
 
-/// How often the tree is walked until nothing new appears.
+/// Maximum number of walks until nothing new appears.
 const WALKS: usize = 200;
 
 /// A living process.
@@ -81,10 +81,9 @@ impl Process {
             variables.any(|variable| variable == mark.as_bytes())
         });
         // Before its exec, a child is still a copy of taskbeat.
-        let executable = |path: &str| fs::read_link(path).ok();
+        let words = |path: &str| fs::read(path).ok().filter(|words| !words.is_empty());
         marked
-            || executable(&file("exe"))
-                .is_some_and(|copy| Some(copy) == executable("/proc/self/exe"))
+            || words(&file("cmdline")).is_some_and(|copy| Some(copy) == words("/proc/self/cmdline"))
     }
 }
 

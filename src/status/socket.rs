@@ -199,9 +199,8 @@ fn is_trusted(user: Uid) -> bool {
     user.is_root() || user == geteuid() || service
 }
 
-/// Why the id is taken. Only root and the same user can keep taskbeat from starting. An instance
-/// that cannot even be asked for its user is one of thousands of unanswered connections, which no
-/// taskbeat lets happen.
+/// Why the id is taken. Only root and the same user can keep taskbeat from starting. If even the
+/// connection fails, the owner is unknown, and taskbeat starts.
 fn taken(taskrunner_id: &str) -> ClaimError {
     let id = taskrunner_id.to_owned();
     let peer = connect(taskrunner_id).and_then(|stream| Ok(socket_peercred(&stream)?));

@@ -84,14 +84,14 @@ fn a_ctrl_c_that_the_parent_relays_is_one_stop() {
     }
     let endpoint = Endpoint::ok();
     let mut terminal = Terminal::open();
-    let program = Taskbeat::run(&endpoint).script(TALKING).env("RELAY", RELAY);
+    let program = Taskbeat::run(&endpoint).flag("-v").script(TALKING).env("RELAY", RELAY);
     let shell = terminal.shell(program);
     terminal.enter(r#"perl -e "$RELAY" -- "$@"; echo status $?"#);
     terminal.wait_for("ready");
     terminal.press("\x03");
     terminal.wait_for("got INT");
     // The parent has relayed it by then.
-    eventually("it is relayed", || terminal.text().matches("stop requested").count() == 2);
+    terminal.wait_for("stop requested again");
     endpoint.wait_for_more(2);
     terminal.enter("go");
     assert_eq!(terminal.wait_for_number("status"), 42);

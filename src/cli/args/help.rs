@@ -68,8 +68,8 @@ Exit status:
 
 pub(super) const REHEARSE_EXIT: &str = "\
 Exit status:
-  0        the runner took every step of the script within its grace
-  1        the runner did not
+  0        every step was played and no process had to be killed
+  1        otherwise
   64       wrong usage
   69       the endpoint cannot listen
   78       the configuration is invalid";
