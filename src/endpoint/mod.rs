@@ -2,7 +2,8 @@
 //!
 //! `rehearse` runs the daemon against it, and any AWS client with any credentials can call it. Each
 //! `taskrunnerId` has its own position in the script, so that a second client does not consume the
-//! steps of the first. Requests that the service would refuse (unsigned, malformed) consume no step.
+//! steps of the first. Requests that the service would refuse (unsigned, malformed) consume no
+//! step.
 //!
 //! Requests, connections and memory are bounded, but there is no encryption and no access control:
 //! the endpoint is meant for loopback.
