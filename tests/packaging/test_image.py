@@ -152,7 +152,7 @@ def test_the_image_resolves_names(image, start, endpoint):
     }
     status, output = start(image, ["once"], environment=environment).end()
     assert status == 69
-    assert "failed to lookup address information" in output
+    assert "cannot look up datapipeline.invalid: " in output
 
 
 def test_the_image_finds_the_root_certificates(image, start, endpoint, tmp_path):
@@ -250,9 +250,9 @@ def test_the_sidecar_of_kubernetes_stops_its_runner_and_stays(image, pod, start,
             image, probe[1:], entrypoint=probe[:1], environment=environment, pod=first
         ).end()
         assert status == 0, output
-        return "terminated, idle" in output
+        return "idle after terminate" in output
 
-    until(is_idle, "terminated, idle")
+    until(is_idle, "idle after terminate")
     sidecar.signal(signal.SIGTERM)
     assert sidecar.end()[0] == 0
 
