@@ -1,10 +1,16 @@
 //! The lines of the log: their format, their level, and a reader that does not read.
 
+use std::fs::File;
+use std::io::Read;
 use std::process::Command;
+use std::sync::mpsc::channel;
+use std::thread;
 
+use rustix::fs::{CWD, Mode, mkfifoat};
+use rustix::process::Signal;
 use serde_json::Value;
 
-use crate::harness::{Endpoint, Step, Taskbeat, runner, text};
+use crate::harness::{Endpoint, Step, Taskbeat, runner, skip_without, text};
 
 #[test]
 fn every_line_of_the_json_format_is_an_object() {
@@ -113,4 +119,46 @@ fn a_blocked_stderr_stops_neither_the_runner_nor_the_heartbeats() {
     let finished = daemon.finish();
     assert_eq!(finished.status, 0, "{finished:?}");
     assert_eq!(finished.text().lines().last(), Some("stopped"));
+}
+
+/// Makes the pipe that it shares with taskbeat small and non-blocking, as Node makes it, and sleeps.
+const NON_BLOCKING: &str = r#"
+    use Fcntl; $| = 1; my $set_size = 1031;
+    fcntl(STDERR, $set_size, 4096) or die; fcntl(STDERR, F_SETFL, O_NONBLOCK) or die;
+    $SIG{TERM} = sub { exit 42 }; print "ready $$\n"; sleep 120 while 1;"#;
+
+#[test]
+fn no_line_is_lost_if_the_runner_makes_stderr_non_blocking() {
+    if Command::new("perl").arg("-e1").status().is_err() {
+        return skip_without("perl");
+    }
+    let endpoint = Endpoint::ok();
+    let program = Taskbeat::run(&endpoint);
+    let pipe = program.home().join("pipe");
+    mkfifoat(CWD, &pipe, Mode::RUSR | Mode::WUSR).unwrap();
+    let opened = pipe.clone();
+    // It reads nothing before the pipe has been full for many heartbeats.
+    let (start, wait) = channel();
+    let reader = thread::spawn(move || {
+        let mut reader = File::open(opened).unwrap();
+        wait.recv().unwrap();
+        let mut log = String::new();
+        reader.read_to_string(&mut log).unwrap();
+        log
+    });
+    let mut daemon = program
+        .via(&["sh", "-c", "exec \"$@\" 2>pipe", "sh"])
+        .set("--interval", "10ms")
+        .command(&["perl", "-e", NON_BLOCKING])
+        .start();
+    daemon.wait_for_pid("ready");
+    endpoint.wait_for(200);
+    start.send(()).unwrap();
+    endpoint.wait_for_more(5);
+    daemon.signal(Signal::TERM);
+    assert_eq!(daemon.wait(), 42);
+    let log = reader.join().unwrap();
+    let acknowledged = log.matches(text::ACKNOWLEDGED).count();
+    assert!(acknowledged >= 200, "{acknowledged} of 200 lines: {log}");
+    assert!(!log.contains("dropped"), "{log}");
 }

@@ -195,3 +195,16 @@ fn sighup_is_ignored_under_nohup() {
     assert_eq!(finished.status, 42, "{finished:?}");
     assert!(!finished.stderr.contains("reload"), "{finished:?}");
 }
+
+#[test]
+fn a_reload_prints_the_warnings_of_a_start() {
+    let endpoint = Endpoint::ok();
+    let reloadable = Reloadable::start(Taskbeat::run(&endpoint), LONG);
+    reloadable.daemon.wait_for_log(text::ACKNOWLEDGED);
+    // No heartbeat is due for minutes, so none goes there.
+    let plain = format!("{LONG}endpoint-url = \"http://pipeline.invalid\"\n");
+    let warning = reloadable.reload(&plain, "is plain http");
+    assert!(warning.contains("WARN endpoint http://pipeline.invalid"), "{warning}");
+    reloadable.daemon.wait_for_log(text::RELOADED);
+    reloadable.stop();
+}

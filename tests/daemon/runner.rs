@@ -7,8 +7,8 @@ use std::process::{Command, Stdio};
 use rustix::process::Signal;
 
 use crate::harness::{
-    Endpoint, Step, Taskbeat, eventually, in_parallel, is_alive, rounds, runner, signal, text,
-    wait_for_end,
+    Endpoint, Step, Taskbeat, eventually, in_parallel, is_alive, rounds, runner, signal,
+    skip_without, text, wait_for_end,
 };
 
 /// An endpoint without any influence on the runner.
@@ -248,4 +248,17 @@ fn a_child_from_before_taskbeats_exec_is_not_the_runners() {
         assert_eq!(log.matches(text::STOPPING).count(), 1, "{log}");
         assert!(!log.contains(&format!("[{child}]")), "{log}");
     }
+}
+
+#[test]
+fn a_kernel_without_pidfds_is_named() {
+    if Command::new("strace").arg("-V").output().is_err() {
+        return skip_without("strace");
+    }
+    let endpoint = Endpoint::ok();
+    let inject = ["strace", "-f", "-o", "strace", "-e", "inject=pidfd_open:error=ENOSYS"];
+    let finished = Taskbeat::run(&endpoint).via(&inject).script("exit 3").finish();
+    assert_eq!(finished.status, 70, "{finished:?}");
+    let reason = "cannot run /bin/sh: the kernel offers no pidfds; taskbeat needs Linux 5.10";
+    assert!(finished.stderr.contains(reason), "{finished:?}");
 }

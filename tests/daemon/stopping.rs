@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
-use rustix::process::Signal;
+use rustix::process::{Signal, geteuid};
 use tokio::time::Instant;
 
 use crate::harness::{
@@ -438,4 +438,26 @@ fn a_process_that_cannot_be_killed_is_named_after_five_seconds() {
     daemon.wait_for_log("ERROR cannot be killed: sh[1]");
     assert!(killed.elapsed() > Duration::from_secs(4));
     daemon.wait_for_output("status 0");
+}
+
+#[test]
+fn a_process_that_taskbeat_may_not_signal_is_named_with_the_reason() {
+    if !geteuid().is_root() {
+        return skip_without("root, to take a capability away");
+    }
+    let endpoint = Endpoint::ok();
+    // Another user's process, which root cannot signal without CAP_KILL.
+    let other = "setpriv --reuid=65534 --clear-groups sh -c 'echo other $$; exec sleep 120' &";
+    let mut daemon = Taskbeat::run(&endpoint)
+        .via(&["setpriv", "--bounding-set=-kill"])
+        .set("--grace", "300ms")
+        .script(&format!("{other} trap 'exit 42' TERM; nap ready & wait; exit 99"))
+        .start();
+    let other = daemon.wait_for_pid("other");
+    daemon.wait_for_pid("ready");
+    daemon.signal(Signal::TERM);
+    daemon.wait_for_log(&format!("sleep[{other}] (not permitted)"));
+    daemon.wait_for_log(&format!("cannot be killed: sleep[{other}]"));
+    assert_eq!(daemon.wait(), 42);
+    signal(other, Signal::KILL);
 }

@@ -532,6 +532,13 @@ fn the_log_is_coloured_on_a_terminal_only() {
     assert_eq!(daemon.wait(), 3);
     let started = terminal.wait_for("taskbeat starts");
     assert!(started.contains("\x1b["), "{started:?}");
+    for (variable, value) in [("NO_COLOR", "1"), ("TERM", "dumb")] {
+        let mut terminal = Terminal::open();
+        let program = Taskbeat::run(&endpoint).env(variable, value).script("exit 3");
+        assert_eq!(terminal.alone(program).wait(), 3);
+        let started = terminal.wait_for("taskbeat starts");
+        assert!(!started.contains('\x1b'), "{variable}: {started:?}");
+    }
     let finished = Taskbeat::run(&endpoint).script("exit 3").finish();
     assert!(!finished.stderr.contains('\x1b'), "{finished:?}");
 }
