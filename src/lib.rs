@@ -21,26 +21,27 @@
 //!
 //! # Where to find what
 //!
-//! | question | place |
+//! | question | file |
 //! | --- | --- |
-//! | When does a heartbeat start, and when is it retried? | [`core`]: `schedule.rs`, `failure.rs` |
-//! | What stops the runner, in which steps, with which exit status? | [`core`]: `agent.rs` |
-//! | What is a second stop? When is contact lost? | [`core`]: `agent.rs`, `schedule.rs` |
-//! | In which order are events handled? | [`daemon`] |
-//! | What is logged, and when? | [`daemon`]: `journal.rs`; how it is written: [`log`] |
-//! | What is sent to the service, and what counts as its response? | [`aws`] |
-//! | What does a signal to taskbeat mean? | [`signals`] |
-//! | How is the runner started, signalled and cleared away? | [`runner`] |
-//! | Which processes belong to the runner? | [`runner`]: `membership.rs` |
-//! | How do `on-terminate` and its like run? | [`commands`] |
-//! | What does `status` show, and to whom? | [`status`] |
-//! | What is sent to systemd? | [`systemd`] |
-//! | Which settings are there, and which values are refused? | [`config`]: `table.rs`, `values.rs` |
-//! | What do the subcommands do? | [`cli`] |
-//! | What does `rehearse` talk to? | [`endpoint`] |
+//! | When does a heartbeat start, and when is it retried? | `core/schedule.rs`, `core/failure.rs` |
+//! | What stops the runner, in which steps, with which exit status? | `core/agent.rs` |
+//! | What is a second stop? | `core/agent.rs` |
+//! | When is contact lost? | `core/schedule.rs` |
+//! | In which order are events handled? | `daemon/mod.rs` |
+//! | What is logged, and when? | `daemon/journal.rs`; how it is written: `log.rs` |
+//! | What is sent to the service, and what counts as its response? | `aws/mod.rs`, `aws/validate.rs` |
+//! | What does a signal to taskbeat mean? | `signals.rs` |
+//! | How is the runner started, signalled and killed? | `runner/child.rs`, `runner/attached.rs` |
+//! | Which processes belong to the runner? | `runner/membership.rs` |
+//! | How do `on-terminate` and its like run? | `commands.rs` |
+//! | What does `status` show, and to whom? | `status/snapshot.rs`, `status/socket.rs` |
+//! | What is sent to systemd? | `systemd.rs` |
+//! | Which settings are there, and which values are refused? | `config/table.rs`, `config/values.rs` |
+//! | What do the subcommands do? | `cli/` |
+//! | What does `rehearse` talk to? | `endpoint/` |
 //! | Which code is unsafe? | `sys.rs` |
 //!
-//! Imports point one way. [`cli`] puts the modules together; the adapters know the core's types and
+//! Imports point one way. `cli` puts the modules together; the adapters know the core's types and
 //! the settings; the core imports nothing but itself.
 
 mod aws;
