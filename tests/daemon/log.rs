@@ -121,7 +121,7 @@ fn a_blocked_stderr_stops_neither_the_runner_nor_the_heartbeats() {
     assert_eq!(finished.text().lines().last(), Some("stopped"));
 }
 
-/// Makes the pipe that it shares with taskbeat small and, as Node does, non-blocking. Then it sleeps.
+/// Makes the pipe that it shares with taskbeat small and, as Node does, non-blocking. Then sleeps.
 const NON_BLOCKING: &str = r#"
     use Fcntl; $| = 1; my $set_size = 1031;
     fcntl(STDERR, $set_size, 4096) or die; fcntl(STDERR, F_SETFL, O_NONBLOCK) or die;
