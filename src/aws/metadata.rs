@@ -33,6 +33,14 @@ pub(super) async fn complete(
     })
 }
 
+/// True if the identity has placeholders of the metadata service.
+pub(super) fn is_needed(identity: &Identity) -> bool {
+    let texts = [&identity.taskrunner_id, &identity.hostname].into_iter();
+    let texts = texts.chain(&identity.worker_group);
+    let parts = texts.filter_map(|text| parts(text).ok()).flatten();
+    parts.into_iter().any(|part| matches!(part, Part::Placeholder(_)))
+}
+
 /// Asks for each placeholder once.
 struct Metadata {
     client: Client,

@@ -2,7 +2,6 @@
 
 use std::env;
 use std::fs;
-use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use aws_config::profile::{self, Profile, ProfileSet};
@@ -40,7 +39,8 @@ impl Profiles {
             stage(format!("reading {}", path.display()));
             match fs::read_to_string(&path) {
                 Ok(_) => files = files.with_file(kind, &path),
-                Err(error) if error.kind() == ErrorKind::NotFound => {}
+                // Without access to its directory (ProtectHome=) there is no file either.
+                Err(_) if fs::metadata(&path).is_err() => {}
                 Err(error) => return Err(format!("cannot read {}: {error}", path.display())),
             }
             paths.push(path.display().to_string());

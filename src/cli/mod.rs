@@ -12,7 +12,7 @@ use std::panic;
 use std::process::ExitCode;
 
 use self::args::Invocation;
-use self::shared::print_error;
+use self::shared::{CliError, print_error, stdout_error};
 use crate::aws::messages;
 use crate::commands::remove_facts;
 use crate::config;
@@ -26,9 +26,8 @@ pub fn main() -> ExitCode {
     let invocation = match args::parse(std::env::args_os()) {
         Ok(invocation) => invocation,
         Err(error) => {
-            // If this cannot be printed, nothing else can.
-            let _ = error.print();
-            return args::exit(&error).into();
+            let printed = stdout_error(error.print()).map(|()| args::exit(&error));
+            return printed.unwrap_or_else(|error| report(&error)).into();
         }
     };
     panic::catch_unwind(|| dispatch(invocation)).unwrap_or_else(|panic| {
@@ -49,9 +48,11 @@ fn dispatch(invocation: Invocation) -> ExitCode {
     };
     match outcome {
         Ok(exit) => exit.into(),
-        Err(error) => {
-            print_error(&error.message);
-            error.exit.into()
-        }
+        Err(error) => report(&error).into(),
     }
+}
+
+fn report(error: &CliError) -> Exit {
+    print_error(&error.message);
+    error.exit
 }

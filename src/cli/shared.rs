@@ -9,6 +9,8 @@ use tracing::warn;
 use crate::config::{self, Config, Options};
 use crate::core::Exit;
 use crate::log::Log;
+use crate::runner::Terminal;
+use crate::signals::{self, Signals, Stops};
 
 /// Why a subcommand ended early.
 pub(super) struct CliError {
@@ -33,10 +35,15 @@ pub(super) fn load(options: &Options) -> Result<Config, CliError> {
         .map_err(|errors| CliError { message: errors.to_string(), exit: Exit::CONFIG })
 }
 
-/// Prints to stdout. A reader that has closed it is no error.
+/// Prints to stdout.
 pub(super) fn print(text: &impl Display) -> Result<(), CliError> {
     let mut stdout = io::stdout().lock();
-    match write!(stdout, "{text}").and_then(|()| stdout.flush()) {
+    stdout_error(write!(stdout, "{text}").and_then(|()| stdout.flush()))
+}
+
+/// The error of printing to stdout. A reader that has closed it is none.
+pub(super) fn stdout_error(printed: io::Result<()>) -> Result<(), CliError> {
+    match printed {
         Err(error) if error.kind() != ErrorKind::BrokenPipe => {
             Err(CliError::internal(&format!("cannot write to stdout: {error}")))
         }
@@ -63,4 +70,10 @@ pub(super) fn start_log(config: &Config) -> Result<Log, CliError> {
 /// thread that started it ends.
 pub(super) fn runtime() -> Result<Runtime, CliError> {
     Builder::new_current_thread().enable_all().build().map_err(|error| CliError::internal(&error))
+}
+
+/// Catches the signals. Call it inside a runtime.
+pub(super) fn catch(terminal: Option<&Terminal>) -> Result<(Stops, Signals), CliError> {
+    let caught = signals::catch(terminal);
+    caught.map_err(|error| CliError::internal(&format!("cannot catch signals: {error}")))
 }

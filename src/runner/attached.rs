@@ -1,6 +1,7 @@
 //! Another supervisor's process, held by a pidfd: taskbeat signals it alone, never its process
 //! group, and never reaps it.
 
+use std::io;
 use std::os::fd::OwnedFd;
 
 use rustix::io::Errno;
@@ -19,9 +20,12 @@ pub(super) struct Attached {
 
 impl Attached {
     /// Attaches to the process `pid`.
-    pub(super) fn to(pid: Pid) -> std::io::Result<Self> {
+    pub(super) fn to(pid: Pid) -> io::Result<Self> {
         if pid == getpid() {
-            return Err(std::io::Error::other("this is taskbeat itself"));
+            return Err(io::Error::other("this is taskbeat itself"));
+        }
+        if is_thread(pid) {
+            return Err(io::Error::other("this is a thread, not a process"));
         }
         let pidfd = open_pidfd(pid)?;
         // Looked up after the descriptor was opened: it is the process that the descriptor holds,
@@ -33,7 +37,7 @@ impl Attached {
     /// # Errors
     ///
     /// taskbeat may not signal the process.
-    pub(super) fn check_permission(&self) -> std::io::Result<()> {
+    pub(super) fn check_permission(&self) -> io::Result<()> {
         match test_kill_process(self.process.pid) {
             Err(Errno::PERM) => Err(Errno::PERM.into()),
             Ok(()) | Err(_) => Ok(()),
@@ -55,4 +59,9 @@ impl Attached {
         let result = pidfd_send_signal(self.pidfd.get_ref(), signal);
         (result != Err(Errno::SRCH)).then_some(Signalled { process, result })
     }
+}
+
+fn is_thread(pid: Pid) -> bool {
+    let status = procfs::process::Process::new(pid.as_raw_pid()).and_then(|task| task.status());
+    status.is_ok_and(|status| status.tgid != pid.as_raw_pid())
 }

@@ -2,13 +2,14 @@
 
 use std::ffi::{OsStr, OsString};
 use std::fs;
+use std::os::fd::AsRawFd;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
 use rustix::fs::{CWD, Mode, mkfifoat};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use crate::harness::{Endpoint, Step, Taskbeat, runner};
+use crate::harness::{Endpoint, Step, Taskbeat, eventually, runner};
 
 /// Checks that the changed program exits with 78 and one line on stderr that holds all of `words`,
 /// and starts neither the runner nor a heartbeat.
@@ -606,4 +607,23 @@ fn once_makes_the_status_77_when_it_is_rejected() {
     ] {
         assert_eq!(once(play), (77, String::new()));
     }
+}
+
+#[test]
+fn a_stop_ends_the_first_read_of_a_file_that_hangs() {
+    let endpoint = Endpoint::ok();
+    // An open and empty pipe of the test: reading it hangs.
+    let (reader, _writer) = std::io::pipe().unwrap();
+    let pipe = format!("/proc/{}/fd/{}", std::process::id(), reader.as_raw_fd());
+    let program = Taskbeat::run(&endpoint).set("--config", pipe);
+    let daemon = program.script("echo started").start();
+    // It has caught its signals once it reads.
+    eventually("it reads the file", || {
+        let tasks = fs::read_dir(format!("/proc/{}/task", daemon.pid())).unwrap();
+        let name = |task: fs::DirEntry| fs::read_to_string(task.path().join("comm"));
+        tasks.flatten().any(|task| name(task).is_ok_and(|name| name.trim() == "settings"))
+    });
+    daemon.signal(Signal::TERM);
+    let finished = daemon.finish();
+    assert_eq!((finished.status, finished.text().as_str()), (143, ""), "{finished:?}");
 }

@@ -11,7 +11,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tracing::{info, warn};
 
 use self::report::{Report, Reporter};
-use super::shared::{CliError, load, print, runtime, start_log};
+use super::shared::{CliError, catch, load, print, runtime, start_log};
 use crate::aws::{Connection, DataPipeline};
 use crate::commands::Commands;
 use crate::config::{Options, Settings};
@@ -20,7 +20,7 @@ use crate::daemon::{Daemon, Journal, NoReload, Observer, Turn};
 use crate::endpoint::{Endpoint, Script, Step};
 use crate::log::Log;
 use crate::runner::{Runner, Terminal};
-use crate::signals::{self, Signals, Stop, Stops};
+use crate::signals::{Signals, Stop, Stops};
 
 pub(super) fn rehearse(
     options: &Options,
@@ -31,8 +31,7 @@ pub(super) fn rehearse(
     let runtime = runtime()?;
     let inside = runtime.enter();
     let terminal = Terminal::find();
-    let (stops, signals) =
-        signals::catch(terminal.as_ref()).map_err(|error| CliError::internal(&error))?;
+    let (stops, signals) = catch(terminal.as_ref())?;
     drop(inside);
     let listen = listen.unwrap_or_else(|| SocketAddr::from((Ipv4Addr::LOCALHOST, 0)));
     let endpoint = runtime.block_on(Endpoint::bind(listen, script.clone())).map_err(|error| {

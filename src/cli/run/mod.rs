@@ -4,17 +4,19 @@ mod reload;
 
 use std::rc::Rc;
 
+use futures_util::StreamExt;
+use tokio::select;
 use tracing::{info, warn};
 
 use self::reload::Reloader;
-use super::shared::{CliError, load, runtime, start_log};
+use super::shared::{CliError, catch, runtime, start_log};
 use crate::aws::{Connection, DataPipeline};
 use crate::commands::Commands;
-use crate::config::Options;
+use crate::config::{Config, Options};
 use crate::core::Exit;
 use crate::daemon::{Daemon, Journal};
 use crate::runner::{Runner, Terminal};
-use crate::signals;
+use crate::signals::{Stop, Stops};
 use crate::status::{Claim, ClaimError};
 use crate::systemd::{self, Systemd};
 
@@ -22,9 +24,11 @@ pub(super) fn run(options: Options) -> Result<Exit, CliError> {
     let runtime = runtime()?;
     let inside = runtime.enter();
     let terminal = Terminal::find();
-    let (stops, signals) =
-        signals::catch(terminal.as_ref()).map_err(|error| CliError::internal(&error))?;
-    let config = load(&options)?;
+    let (mut stops, signals) = catch(terminal.as_ref())?;
+    let config = match runtime.block_on(read(&options, &mut stops)) {
+        Ok(config) => config?,
+        Err(stop) => return Ok(Exit::by_signal(stop.signal)),
+    };
     let settings = config.settings.clone();
     let id = settings.identity.taskrunner_id.clone();
     let claim = claim(&id)?;
@@ -57,5 +61,14 @@ fn claim(taskrunner_id: &str) -> Result<Result<Claim, ClaimError>, CliError> {
         Err(error @ ClaimError::Taken { .. }) => Err(CliError::new(Exit::ALREADY_RUNNING, &error)),
         Err(error @ ClaimError::Socket(_)) => Err(CliError::internal(&error)),
         claim => Ok(claim),
+    }
+}
+
+/// Reads the settings, unless a stop comes first: a file may hang.
+async fn read(options: &Options, stops: &mut Stops) -> Result<Result<Config, CliError>, Stop> {
+    select! {
+        biased;
+        Some(stop) = stops.next() => Err(stop),
+        config = reload::first(options) => Ok(config),
     }
 }

@@ -1,4 +1,4 @@
-//! A reload: the settings are read again, on a thread of their own, because a file may hang.
+//! Reads the settings, for the start and for reloads, on a thread of their own: a file may hang.
 
 use std::future;
 use std::rc::Rc;
@@ -11,16 +11,16 @@ use tracing::{error, info, warn};
 use crate::aws::{Connection, DataPipeline};
 use crate::cli::shared::{CliError, load};
 use crate::config::{Config, Options, Settings};
-use crate::core::Policy;
+use crate::core::{Exit, Policy};
 use crate::daemon::Reload;
 use crate::log::Log;
 
 /// Reading takes longer only if a file hangs.
 const LIMIT: Duration = Duration::from_secs(10);
 
-/// Why a reload did not even begin.
-const NO_THREAD: &str = "the settings are still being read for an earlier reload, or no thread \
-    is free to read them";
+const PANICKED: &str = "the settings could not be read: internal error";
+
+const HANGS: &str = "the settings could not be read within 10s; a file hangs";
 
 /// Reads the settings again, from the same sources.
 pub(super) struct Reloader {
@@ -35,10 +35,45 @@ pub(super) struct Reloader {
     hung: Option<JoinHandle<()>>,
 }
 
+/// The settings as they are being read.
 struct Reading {
     result: oneshot::Receiver<Result<Config, CliError>>,
     until: Instant,
-    thread: Option<JoinHandle<()>>,
+    /// The thread that reads, or why there is none.
+    thread: Result<JoinHandle<()>, String>,
+}
+
+impl Reading {
+    /// Begins to read, unless the thread of an earlier reading still hangs.
+    fn start(options: &Options, hangs: bool) -> Self {
+        let (sender, result) = oneshot::channel();
+        let options = options.clone();
+        let read = move || drop(sender.send(load(&options)));
+        let thread = if hangs {
+            Err("the settings are still being read for an earlier reload".to_owned())
+        } else {
+            let thread = Builder::new().name("settings".to_owned()).spawn(read);
+            thread.map_err(|error| format!("cannot start a thread: {error}"))
+        };
+        Self { result, until: Instant::now() + LIMIT, thread }
+    }
+
+    /// Waits for the result. Cancel safe.
+    async fn result(&mut self) -> Result<Config, CliError> {
+        if let Err(reason) = &self.thread {
+            return Err(CliError { message: reason.clone(), exit: Exit::INTERNAL });
+        }
+        match timeout_at(self.until, &mut self.result).await {
+            Ok(Ok(result)) => result,
+            Ok(Err(_)) => Err(CliError { message: PANICKED.to_owned(), exit: Exit::INTERNAL }),
+            Err(_) => Err(CliError { message: HANGS.to_owned(), exit: Exit::CONFIG }),
+        }
+    }
+}
+
+/// Reads the settings for the start.
+pub(super) async fn first(options: &Options) -> Result<Config, CliError> {
+    Reading::start(options, false).result().await
 }
 
 impl Reloader {
@@ -69,37 +104,24 @@ impl Reload<DataPipeline> for Reloader {
             self.again = true;
             return;
         }
-        let (sender, result) = oneshot::channel();
-        let options = self.options.clone();
-        let read = move || drop(sender.send(load(&options)));
         let hangs = self.hung.as_ref().is_some_and(|hung| !hung.is_finished());
-        let thread = (!hangs).then(|| Builder::new().name("reload".to_owned()).spawn(read));
-        self.reading = Some(Reading {
-            result,
-            until: Instant::now() + LIMIT,
-            thread: thread.and_then(Result::ok),
-        });
+        self.reading = Some(Reading::start(&self.options, hangs));
     }
 
     async fn settings(&mut self) -> Self::Settings {
         let Some(reading) = &mut self.reading else {
             return future::pending().await;
         };
-        let result = timeout_at(reading.until, &mut reading.result).await;
-        let thread = self.reading.take().and_then(|reading| reading.thread);
-        let settings = match result {
-            Ok(Ok(Ok(config))) => Ok(config),
-            Ok(Ok(Err(error))) => Err(error.message.replace('\n', "; ")),
-            Ok(Err(_)) => Err(NO_THREAD.to_owned()),
-            Err(_) => {
-                self.hung = thread;
-                Err("the settings could not be read within 10s; a file hangs".to_owned())
-            }
-        };
+        let result = reading.result().await;
+        let timed_out = Instant::now() >= reading.until;
+        let thread = self.reading.take().and_then(|reading| reading.thread.ok());
+        if timed_out {
+            self.hung = thread;
+        }
         if std::mem::take(&mut self.again) {
             self.begin();
         }
-        settings
+        result.map_err(|error| error.message.replace('\n', "; "))
     }
 
     fn apply(&mut self, config: Self::Settings, service: &mut DataPipeline) -> Option<Policy> {
