@@ -10,6 +10,7 @@ use rustix::process::{Signal, geteuid};
 
 use crate::harness::{
     Daemon, Endpoint, ExternalRunner, Step, Taskbeat, children, is_alive, signal, skip_without,
+    skip_without_root,
 };
 
 /// Ignores the stop signal.
@@ -112,41 +113,27 @@ fn an_attached_runner_is_signalled_alone() {
 #[test]
 fn a_process_that_taskbeat_may_not_signal_makes_the_status_78() {
     let endpoint = Endpoint::ok();
-    let (pid, via): (u32, &[&str]) = if geteuid().is_root() {
-        let nobody = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"];
-        if !Command::new(nobody[0])
-            .args(&nobody[1..])
-            .args([env!("CARGO_BIN_EXE_taskbeat"), "--version"])
-            .status()
-            .is_ok_and(|status| status.success())
-        {
-            return skip_without("a program that another user may run");
-        }
-        (std::process::id(), &["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"])
+    let pid = if geteuid().is_root() {
+        std::process::id()
     } else if procfs::process::Process::new(1)
         .is_ok_and(|init| init.uid().is_ok_and(|uid| uid != geteuid().as_raw()))
     {
-        (1, &["env"])
+        1
     } else {
         return skip_without("a process of another user");
     };
     let by_pid = Taskbeat::run(&endpoint).set("--pid", pid.to_string());
     let (by_file, file) = following(&endpoint);
     fs::write(&file, format!("{pid}\n")).unwrap();
-    open_to_all(&file);
-    for program in [by_pid, by_file] {
-        let finished = program.via(via).finish();
+    for mut program in [by_pid, by_file] {
+        if geteuid().is_root() {
+            program = program.by_other_user();
+        }
+        let finished = program.finish();
         assert_eq!(finished.status, 78, "{finished:?}");
         assert!(finished.stderr.contains("not permitted"), "{finished:?}");
     }
     assert!(endpoint.requests().is_empty());
-}
-
-fn open_to_all(file: &PathBuf) {
-    use std::os::unix::fs::PermissionsExt;
-    let home = file.parent().unwrap();
-    fs::set_permissions(home, fs::Permissions::from_mode(0o755)).unwrap();
-    fs::set_permissions(file, fs::Permissions::from_mode(0o644)).unwrap();
 }
 
 #[test]
@@ -227,15 +214,13 @@ fn a_file_seems_older_than_its_process_after_a_step_of_the_clock() {
 #[test]
 fn a_stale_file_that_names_another_users_process_means_not_running() {
     if !geteuid().is_root() {
-        return skip_without("root, to act as another user");
+        return skip_without_root();
     }
     let endpoint = Endpoint::ok();
     let (program, file) = following(&endpoint);
     fs::write(&file, format!("{}\n", std::process::id())).unwrap();
     touch(&file, "-1 hour");
-    open_to_all(&file);
-    let other = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"];
-    let daemon = program.via(&other).start();
+    let daemon = program.by_other_user().start();
     daemon.wait_for_log("is stale");
     daemon.signal(Signal::TERM);
     assert_eq!(daemon.finish().status, 0);

@@ -378,9 +378,9 @@ fn check_warns_of_endpoints_that_are_not_there_or_not_safe() {
 #[test]
 fn a_command_that_cannot_run_is_named_on_one_line() {
     let endpoint = Endpoint::ok();
-    let finished = Taskbeat::run(&endpoint).command(&["no\nsuch\r\u{1b}[2Jrunner"]).finish();
+    let finished = Taskbeat::run(&endpoint).command(&["/no\nsuch\r\u{1b}[2Jrunner"]).finish();
     assert_eq!(finished.status, 127, "{finished:?}");
-    let name = r#"cannot run "no\nsuch\r\u{1b}[2Jrunner": "#;
+    let name = r#"cannot run "/no\nsuch\r\u{1b}[2Jrunner": "#;
     let mut lines = finished.stderr.lines();
     assert!(lines.any(|line| line.contains(name)), "{finished:?}");
 }

@@ -2,7 +2,6 @@
 
 use std::io::{Read, Write};
 use std::os::linux::net::SocketAddrExt;
-use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{SocketAddr, UnixListener};
 use std::process::{Child, Command, Stdio};
 use std::thread;
@@ -12,9 +11,7 @@ use rustix::process::{Signal, geteuid};
 use sha2::{Digest, Sha256};
 use tokio::time::Instant;
 
-use crate::harness::{Endpoint, Finished, Taskbeat, runner, skip_without};
-
-const NOBODY: [&str; 4] = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"];
+use crate::harness::{Endpoint, Finished, OTHER_USER, Taskbeat, runner, skip_without_root};
 
 fn socket_name(id: &str) -> String {
     let hash = Sha256::digest(id);
@@ -26,24 +23,6 @@ fn status(id: &str) -> Taskbeat {
     Taskbeat::new("status").set("--taskrunner-id", id)
 }
 
-/// True if the tests can run programs as another user; says why if not.
-fn other_user() -> bool {
-    if !geteuid().is_root() {
-        skip_without("root, to act as another user");
-        return false;
-    }
-    let taskbeat = Command::new(NOBODY[0])
-        .args(&NOBODY[1..])
-        .args([env!("CARGO_BIN_EXE_taskbeat"), "--version"])
-        .stdout(Stdio::null())
-        .status();
-    if !taskbeat.is_ok_and(|status| status.success()) {
-        skip_without("a program that another user may run");
-        return false;
-    }
-    true
-}
-
 /// Another user's process that claims the id, and answers that all is well.
 fn forger(id: &str) -> Child {
     let script = r#"
@@ -53,8 +32,8 @@ fn forger(id: &str) -> Child {
         listen $listener, 9; print "ready\n";
         my $forged = "{\"in_contact\":true}";
         while (accept my $client, $listener) { print $client $forged; close $client }"#;
-    let mut forger = Command::new(NOBODY[0])
-        .args(&NOBODY[1..])
+    let mut forger = Command::new(OTHER_USER[0])
+        .args(&OTHER_USER[1..])
         .args(["perl", "-e", script, &socket_name(id)])
         .stdout(Stdio::piped())
         .spawn()
@@ -66,8 +45,8 @@ fn forger(id: &str) -> Child {
 
 #[test]
 fn another_users_claim_neither_keeps_the_daemon_from_starting_nor_is_believed() {
-    if !other_user() {
-        return;
+    if !geteuid().is_root() {
+        return skip_without_root();
     }
     let endpoint = Endpoint::ok();
     let program = Taskbeat::run(&endpoint).script(runner::OBEDIENT);
@@ -87,23 +66,18 @@ fn another_users_claim_neither_keeps_the_daemon_from_starting_nor_is_believed() 
 
 #[test]
 fn other_users_learn_only_whether_the_daemon_is_in_contact() {
-    if !other_user() {
-        return;
+    if !geteuid().is_root() {
+        return skip_without_root();
     }
     let endpoint = Endpoint::ok();
     let program = Taskbeat::run(&endpoint).script(runner::OBEDIENT);
     let id = program.id();
     let daemon = program.start();
     daemon.wait_for_log("heartbeat acknowledged");
-    let ask = |program: Taskbeat| {
-        let open = std::fs::Permissions::from_mode(0o755);
-        std::fs::set_permissions(program.home(), open).unwrap();
-        program.via(&NOBODY).finish()
-    };
-    let text = ask(status(&id));
+    let text = status(&id).by_other_user().finish();
     assert_eq!(text.status, 0, "{text:?}");
     assert_eq!(text.text(), "in contact    yes (ask as root or as taskbeat's user for more)\n");
-    let json = ask(status(&id).flag("--json"));
+    let json = status(&id).flag("--json").by_other_user().finish();
     assert_eq!(json.text(), "{\"in_contact\":true}\n");
     daemon.signal(Signal::TERM);
     assert_eq!(daemon.finish().status, 42);

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use crate::harness::{
     Daemon, Endpoint, Step, Taskbeat, eventually, group_of, is_alive, pid_namespace, runner,
-    signal, skip_without,
+    signal, skip_without, skip_without_root,
 };
 
 const STOPS: [Signal; 2] = [Signal::TERM, Signal::INT];
@@ -443,7 +443,7 @@ fn a_process_that_cannot_be_killed_is_named_after_five_seconds() {
 #[test]
 fn a_process_that_taskbeat_may_not_signal_is_named_with_the_reason() {
     if !geteuid().is_root() {
-        return skip_without("root, to take a capability away");
+        return skip_without_root();
     }
     let endpoint = Endpoint::ok();
     // Another user's process, which root cannot signal without CAP_KILL.

@@ -13,8 +13,8 @@ use tokio::time::Instant;
 
 use super::{MANY, survives_with};
 use crate::harness::{
-    Daemon, Endpoint, Response, Step, Taskbeat, descriptors, eventually, is_alive, processor_time,
-    runner, skip_without, wait_for_end,
+    Daemon, Endpoint, OTHER_USER, Response, Step, Taskbeat, descriptors, eventually, is_alive,
+    processor_time, runner, wait_for_end,
 };
 
 /// Sets the soft limit of a running daemon to `most`. As its own user, because others may not.
@@ -123,32 +123,22 @@ fn a_start_without_descriptors() {
     }
 }
 
-/// Runs a program as a user. The kernel does not limit the processes of root.
-fn as_user() -> Option<Vec<&'static str>> {
-    if !geteuid().is_root() {
-        return Some(vec![]);
-    }
-    let words = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"];
-    let can = Taskbeat::can_start_via(&words, std::path::Path::new("/"));
-    if !can {
-        skip_without("setpriv");
-    }
-    can.then(|| words.to_vec())
+/// A daemon of another user than root, whose processes the kernel does not limit. With the words
+/// that run a program as that user.
+fn as_user(endpoint: &Endpoint) -> (Taskbeat, &'static [&'static str]) {
+    let program = Taskbeat::run(endpoint);
+    if geteuid().is_root() { (program.by_other_user(), &OTHER_USER) } else { (program, &[]) }
 }
 
 #[test]
 fn terminate_is_obeyed_when_fork_is_refused() {
-    let Some(user) = as_user() else { return };
     let endpoint = Endpoint::ok();
-    let daemon = Taskbeat::run(&endpoint)
-        .via(&user)
-        .set("--on-terminate", "echo hook")
-        .script(runner::OBEDIENT)
-        .start();
+    let (program, user) = as_user(&endpoint);
+    let daemon = program.set("--on-terminate", "echo hook").script(runner::OBEDIENT).start();
     daemon.wait_for_pid("ready");
     daemon.wait_for_log("heartbeat acknowledged");
     let answer = in_flight(&endpoint, Response::acknowledge(true));
-    limit(&daemon, &user, NO_FORK);
+    limit(&daemon, user, NO_FORK);
     answer.send(()).unwrap();
     let finished = daemon.finish();
     assert_eq!(finished.status, 0, "{finished:?}");
@@ -160,30 +150,26 @@ fn terminate_is_obeyed_when_fork_is_refused() {
 
 #[test]
 fn heartbeats_fail_while_threads_are_refused() {
-    let Some(user) = as_user() else { return };
     let endpoint = Endpoint::ok();
-    let daemon = Taskbeat::run(&endpoint).via(&user).flag("-v").script(runner::OBEDIENT).start();
+    let (program, user) = as_user(&endpoint);
+    let daemon = program.flag("-v").script(runner::OBEDIENT).start();
     let runner = daemon.wait_for_pid("ready");
     daemon.wait_for_log("heartbeat acknowledged");
-    limit(&daemon, &user, NO_FORK);
+    limit(&daemon, user, NO_FORK);
     let line = daemon.wait_for_log("WARN heartbeat failed");
     let words = ": cannot start a thread: Resource temporarily unavailable (os error 11)";
     assert!(line.ends_with(words), "{line}");
     daemon.wait_for_lines("failed again", MANY / 2);
     assert!(is_alive(runner));
-    limit(&daemon, &user, "--nproc=10000:");
+    limit(&daemon, user, "--nproc=10000:");
     survives_with(&endpoint, daemon, 1);
 }
 
 #[test]
 fn a_start_when_fork_is_refused() {
-    let Some(user) = as_user() else { return };
     let endpoint = Endpoint::ok();
-    let finished = Taskbeat::run(&endpoint)
-        .via(&user)
-        .via(&["prlimit", "--nproc=1:1"])
-        .script(runner::OBEDIENT)
-        .finish();
+    let (program, _) = as_user(&endpoint);
+    let finished = program.via(&["prlimit", "--nproc=1:1"]).script(runner::OBEDIENT).finish();
     assert_eq!(finished.status, 70, "{finished:?}");
     assert!(finished.stderr.contains("Resource temporarily unavailable"), "{finished:?}");
     assert!(endpoint.requests().is_empty());

@@ -1,4 +1,4 @@
-//! PID namespaces, and how a test is skipped where it cannot run.
+//! PID namespaces, another user, and how a test is skipped where it cannot run.
 
 use std::process::{Command, Stdio};
 
@@ -24,6 +24,15 @@ pub(crate) fn pid_namespace() -> Option<Vec<&'static str>> {
         return None;
     }
     Some(unshare)
+}
+
+/// Runs a program as another user. Only root may do this.
+pub(crate) const OTHER_USER: [&str; 4] =
+    ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"];
+
+/// Reports that a test is skipped because it needs root. CI runs the tests as root and as a user.
+pub(crate) fn skip_without_root() {
+    eprintln!("skipped, missing: root");
 }
 
 /// Reports that a test is skipped because `what` is missing. In CI that is a failure.

@@ -1,8 +1,10 @@
 //! The program under test, in an environment that holds only what the test puts there.
 
 use std::ffi::{OsStr, OsString};
+use std::fs::{self, Permissions};
 use std::io::{self, Write};
-use std::path::Path;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::{Receiver, channel};
@@ -13,10 +15,12 @@ use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, waitid};
 use tempfile::TempDir;
 
 use super::stream::Stream;
-use super::{Endpoint, TIMEOUT, id_prefix, in_session, runner, signal, text};
+use super::{Endpoint, OTHER_USER, TIMEOUT, id_prefix, in_session, runner, signal, text};
 
 /// A command line of taskbeat and its environment, as `std::process::Command` builds them.
 pub(crate) struct Taskbeat {
+    /// The path of the binary.
+    binary: PathBuf,
     subcommand: &'static str,
     flags: Vec<OsString>,
     runner: Vec<OsString>,
@@ -41,6 +45,7 @@ impl Taskbeat {
         let home = TempDir::new().unwrap();
         let path = std::env::var_os("PATH").unwrap_or_default();
         let program = Self {
+            binary: env!("CARGO_BIN_EXE_taskbeat").into(),
             subcommand,
             flags: Vec::new(),
             runner: Vec::new(),
@@ -104,6 +109,16 @@ impl Taskbeat {
         self
     }
 
+    /// Lets [`OTHER_USER`] start the program, who can read its home.
+    pub(crate) fn by_other_user(mut self) -> Self {
+        // Only root may be able to reach the binary where Cargo has put it.
+        let copy = self.home.path().join("taskbeat");
+        fs::copy(&self.binary, &copy).unwrap();
+        fs::set_permissions(self.home.path(), Permissions::from_mode(0o755)).unwrap();
+        self.binary = copy;
+        self.via(&OTHER_USER)
+    }
+
     /// Sets the runner to a shell script, after [`runner::PRELUDE`].
     pub(crate) fn script(self, script: &str) -> Self {
         let script = format!("{}{script}", runner::PRELUDE);
@@ -148,7 +163,7 @@ impl Taskbeat {
 
     pub(crate) fn start(self) -> Daemon {
         let mut words = self.via;
-        words.push(env!("CARGO_BIN_EXE_taskbeat").into());
+        words.push(self.binary.into());
         words.push(self.subcommand.into());
         words.extend(self.flags);
         if !self.runner.is_empty() {
