@@ -136,7 +136,7 @@ def test_the_image_has_the_binary_its_libraries_and_certificates(image):
     }
     assert files - libraries == {"usr/bin/taskbeat", "etc/ssl/certs/ca-certificates.crt"}
     assert len(libraries) == 4
-    assert sum((image.root / path).stat().st_size for path in files) < 20_000_000
+    assert sum((image.root / path).stat().st_size for path in files) < 12_000_000
     assert image.user == "65534:65534"
 
 
