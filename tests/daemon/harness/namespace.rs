@@ -1,8 +1,10 @@
 //! PID namespaces, another user, and how a test is skipped where it cannot run.
 
-use std::process::{Command, Stdio};
+use std::path::Path;
 
 use rustix::process::geteuid;
+
+use super::Taskbeat;
 
 /// The command that runs a program as PID 1 of a namespace of its own. `None`, after
 /// [`skip_without`], if namespaces are not allowed here.
@@ -13,13 +15,7 @@ pub(crate) fn pid_namespace() -> Option<Vec<&'static str>> {
     }
     // The whole namespace is killed with `unshare`.
     unshare.extend(["--pid", "--fork", "--kill-child", "--mount-proc"]);
-    let allowed = Command::new(unshare[0])
-        .args(&unshare[1..])
-        .arg("true")
-        .stderr(Stdio::null())
-        .status()
-        .is_ok_and(|status| status.success());
-    if !allowed {
+    if !Taskbeat::can_start_via(&unshare, Path::new("/")) {
         skip_without("a PID namespace: this user may create neither PID nor user namespaces");
         return None;
     }
