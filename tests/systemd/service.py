@@ -43,10 +43,12 @@ class Service:
     def count(self, id):
         return sum(heartbeat.id == id for heartbeat in self.heartbeats)
 
-    def wait_for_heartbeats(self, id, more=1):
-        """Waits for this number of further heartbeats of a task runner."""
-        enough = self.count(id) + more
-        until(lambda: self.count(id) >= enough, f"{more} more heartbeats of {id}")
+    def wait_for_heartbeats(self, id, total=1):
+        """Waits until a task runner has sent this number of heartbeats since the test began.
+
+        To wait for further ones, add to a `count` that was taken before their cause.
+        """
+        until(lambda: self.count(id) >= total, f"{total} heartbeats of {id}")
 
     def _serve(self):
         with open(f"/proc/{self.pid}/ns/net", "rb") as network:

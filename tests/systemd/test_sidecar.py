@@ -59,7 +59,7 @@ def test_a_restart_of_the_runner_does_not_restart_the_sidecar(machine, service, 
         lambda: machine.kill("KILL", pid),
         lambda: machine.systemctl("restart", "etl"),
     ) * 2:
-        service.wait_for_heartbeats("sidecar")
+        service.wait_for_heartbeats("sidecar", service.count("sidecar") + 1)
         restart()
         until(lambda: machine.main_pid("etl") not in (0, pid), "another runner")
         pid = wait_until_attached(machine)
@@ -77,7 +77,7 @@ def test_it_starts_with_the_unit_of_the_runner_and_stops_after_it(machine, servi
         machine.path("/run/drained").unlink(missing_ok=True)
         machine.systemctl(verb, "--no-block", "etl")
         machine.wait_for("etl", "ActiveState", "deactivating")
-        service.wait_for_heartbeats("sidecar", more=3)
+        service.wait_for_heartbeats("sidecar", service.count("sidecar") + 3)
         assert machine.show("etl", "ActiveState") == "deactivating"
         assert sidecar_of(machine) == sidecar
         machine.write("/run/drained", "")
