@@ -1,97 +1,202 @@
-//! Named commands beside the runner, such as `on-terminate`.
+//! Named commands beside the runner: `on-terminate`, `health-check`, `on-contact-change`.
 //!
 //! Each runs in a session of its own and is marked, so that neither it nor what it starts counts as
 //! the runner. Its time limit is a deadline of the core. At its limit the command is killed with
 //! its process group; what has made a session of its own is left alone.
 
-use std::ffi::OsString;
 use std::future;
-use std::task::Poll;
+use std::io;
+use std::process::Command;
+use std::task::{Context, Poll};
 
 use rustix::process::{Pid, Signal, kill_process_group};
+use tokio::net::unix::pipe;
 use tracing::warn;
 
-use crate::core::{CommandName, CommandResult, Event};
+use crate::config::CommandSettings;
+use crate::core::{CommandName, CommandResult};
 use crate::runner::{Placement, Spawned, mark_beside_runner};
 use crate::sys;
 
 /// Variables of a command that a taskbeat in it would take for settings, or refuse.
 const PID: &str = "TASKBEAT_PID";
 const RUNNER_PID: &str = "TASKBEAT_RUNNER_PID";
+const CONTACT: &str = "TASKBEAT_CONTACT";
+const LAST_ACKNOWLEDGED: &str = "TASKBEAT_LAST_ACKNOWLEDGED";
+
+/// How many bytes of a command's output are kept: the last ones.
+const TAIL: usize = 1024;
+
+/// How often the output is read before something else has its turn, at [`TAIL`] bytes each.
+const READS: usize = 64;
 
 /// Removes them from the environment of such a taskbeat (`taskbeat status` in `on-terminate`). Call
 /// it before any thread is started.
 pub(crate) fn remove_facts() {
     if std::env::var_os(RUNNER_PID).is_some() {
-        for fact in [PID, RUNNER_PID] {
+        for fact in [PID, RUNNER_PID, CONTACT, LAST_ACKNOWLEDGED] {
             sys::set_variable(fact, None);
         }
     }
 }
 
+/// What a command is told about the daemon, in its environment.
+pub(crate) struct Facts {
+    /// The runner's leader, if it runs.
+    pub(crate) runner: Option<Pid>,
+    pub(crate) in_contact: bool,
+    /// When the last acknowledged heartbeat started, as RFC 3339; empty if there was none.
+    pub(crate) last_acknowledged: String,
+}
+
 /// The commands, and those of them that run.
 pub(crate) struct Commands {
-    on_terminate: Option<Vec<OsString>>,
+    settings: CommandSettings,
     taskrunner_id: String,
-    running: Vec<(CommandName, Option<Spawned>)>,
+    running: Vec<Running>,
+}
+
+struct Running {
+    name: CommandName,
+    /// `None` if it could not be started.
+    spawned: Option<Spawned>,
+    output: Option<Output>,
+}
+
+/// A command that has ended.
+pub(crate) struct Ended {
+    pub(crate) name: CommandName,
+    pub(crate) result: CommandResult,
+    /// The last line of a health check's output, without control characters.
+    pub(crate) last_line: String,
 }
 
 impl Commands {
     /// The commands of the settings. None runs.
-    pub(crate) fn new(on_terminate: Option<Vec<OsString>>, taskrunner_id: &str) -> Self {
-        Self { on_terminate, taskrunner_id: taskrunner_id.to_owned(), running: Vec::new() }
+    pub(crate) fn new(settings: CommandSettings, taskrunner_id: &str) -> Self {
+        Self { settings, taskrunner_id: taskrunner_id.to_owned(), running: Vec::new() }
     }
 
-    /// Starts a command; `runner` is the runner's leader. Call it on the main thread, because the
-    /// command is killed when the thread ends.
-    pub(crate) fn start(&mut self, name: CommandName, runner: Option<Pid>) {
-        let argv = match name {
-            CommandName::OnTerminate => self.on_terminate.as_deref().unwrap_or_default(),
-        };
+    /// Starts a command. Call it on the main thread, because the command is killed when the thread
+    /// ends.
+    pub(crate) fn start(&mut self, name: CommandName, facts: &Facts) {
+        let argv = self.settings.get(name).unwrap_or_default();
+        let mut output = None;
         let spawned = Spawned::start(argv, Placement::NewSession, vec![], |command| {
             mark_beside_runner(command);
             command.env(PID, std::process::id().to_string());
             command.env("TASKBEAT_TASKRUNNER_ID", &self.taskrunner_id);
-            command.env(RUNNER_PID, runner.map(|pid| pid.to_string()).unwrap_or_default());
+            command.env(RUNNER_PID, facts.runner.map(|pid| pid.to_string()).unwrap_or_default());
+            command.env(CONTACT, if facts.in_contact { "regained" } else { "lost" });
+            command.env(LAST_ACKNOWLEDGED, &facts.last_acknowledged);
+            if name == CommandName::HealthCheck {
+                output = Output::of(command).inspect_err(|error| warn!("{name}: {error}")).ok();
+            }
         });
-        let spawned = spawned.inspect_err(|error| warn!("{name}: {error}"));
-        self.running.push((name, spawned.ok()));
+        let spawned = spawned.inspect_err(|error| warn!("{name}: {error}")).ok();
+        self.running.push(Running { name, spawned, output });
     }
 
     /// Kills a command with its process group. What is left of it is reaped as an orphan.
     pub(crate) fn kill(&mut self, name: CommandName) {
-        self.running.retain(|(running, spawned)| {
-            if *running == name
-                && let Some(spawned) = spawned
-            {
-                let _ = kill_process_group(spawned.pid, Signal::KILL);
+        self.running.retain(|running| {
+            let ends = running.name == name;
+            if ends {
+                running.kill();
             }
-            *running != name
+            !ends
         });
+    }
+
+    /// Kills every command, because taskbeat exits.
+    pub(crate) fn kill_all(&mut self) {
+        for running in self.running.drain(..) {
+            running.kill();
+        }
     }
 
     /// The children that [`next`](Self::next) reaps.
     pub(crate) fn pids(&self) -> Vec<Pid> {
-        let spawned = self.running.iter().filter_map(|(_, spawned)| spawned.as_ref());
+        let spawned = self.running.iter().filter_map(|running| running.spawned.as_ref());
         spawned.map(|spawned| spawned.pid).collect()
     }
 
     /// Waits for the end of a command, and reaps it. Cancel safe. Call it again after each SIGCHLD.
-    pub(crate) async fn next(&mut self) -> Event {
+    pub(crate) async fn next(&mut self) -> Ended {
         let ended = future::poll_fn(|context| {
-            for (index, (_, spawned)) in self.running.iter().enumerate() {
-                let Some(spawned) = spawned else {
-                    return Poll::Ready((index, CommandResult::NotStarted));
-                };
-                if let Poll::Ready(exit) = spawned.poll_exited(context) {
-                    spawned.reap();
-                    return Poll::Ready((index, CommandResult::Exited(exit)));
+            for (index, running) in self.running.iter_mut().enumerate() {
+                if let Poll::Ready(result) = running.poll(context) {
+                    return Poll::Ready((index, result));
                 }
             }
             Poll::Pending
         });
         let (index, result) = ended.await;
-        let (name, _) = self.running.swap_remove(index);
-        Event::CommandEnded(name, result)
+        let ended = self.running.swap_remove(index);
+        let last_line = ended.output.map(|output| output.last_line()).unwrap_or_default();
+        Ended { name: ended.name, result, last_line }
+    }
+}
+
+impl Running {
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<CommandResult> {
+        let Some(spawned) = &self.spawned else {
+            return Poll::Ready(CommandResult::NotStarted);
+        };
+        let exit = spawned.poll_exited(context);
+        // After the exit was seen, so that all that the command wrote is there.
+        if let Some(output) = &mut self.output {
+            output.read(context);
+        }
+        exit.map(|exit| {
+            spawned.reap();
+            CommandResult::Exited(exit)
+        })
+    }
+
+    fn kill(&self) {
+        if let Some(spawned) = &self.spawned {
+            let _ = kill_process_group(spawned.pid, Signal::KILL);
+        }
+    }
+}
+
+/// The end of what a command writes to its standard output and error.
+struct Output {
+    pipe: pipe::Receiver,
+    tail: Vec<u8>,
+}
+
+impl Output {
+    /// The output of `command`, which has not been started.
+    fn of(command: &mut Command) -> io::Result<Self> {
+        let (reader, writer) = io::pipe()?;
+        command.stdout(writer.try_clone()?).stderr(writer);
+        Ok(Self { pipe: pipe::Receiver::from_owned_fd(reader.into())?, tail: Vec::new() })
+    }
+
+    /// Reads what is there, so that the command never waits for room in the pipe.
+    fn read(&mut self, context: &mut Context<'_>) {
+        let mut part = [0; TAIL];
+        for _ in 0..READS {
+            if self.pipe.poll_read_ready(context).is_pending() {
+                return;
+            }
+            match self.pipe.try_read(&mut part) {
+                // The end of the output.
+                Ok(0) => return,
+                Ok(length) => self.tail.extend_from_slice(&part[..length]),
+                // The pipe is empty, so the next poll waits.
+                Err(_) => {}
+            }
+            self.tail.drain(..self.tail.len().saturating_sub(TAIL));
+        }
+        context.waker().wake_by_ref();
+    }
+
+    fn last_line(&self) -> String {
+        let text = String::from_utf8_lossy(&self.tail);
+        let last = text.lines().map(str::trim).rfind(|line| !line.is_empty());
+        last.unwrap_or_default().replace(char::is_control, " ")
     }
 }

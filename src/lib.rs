@@ -24,8 +24,8 @@
 //! | question | file |
 //! | --- | --- |
 //! | When does a heartbeat start, and when is it retried? | `core/schedule.rs`, `core/failure.rs` |
-//! | What stops the runner, in which steps, with which exit status? | `core/agent.rs` |
-//! | What is a second stop? | `core/agent.rs` |
+//! | What stops the runner, in which steps, with which exit status? | `core/agent/mod.rs` |
+//! | What is a second stop? | `core/agent/mod.rs` |
 //! | When is contact lost? | `core/schedule.rs` |
 //! | In which order are events handled? | `daemon/mod.rs` |
 //! | What is logged, and when? | `daemon/journal.rs`; how it is written: `log.rs` |

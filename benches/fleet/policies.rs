@@ -101,6 +101,8 @@ pub(crate) fn boot(runner: RunnerKind, now: Time, interval: Duration) -> Agent {
         grace: Duration::ZERO,
         lost_contact_after: None,
         on_terminate: false,
+        health_check: None,
+        on_contact_change: false,
         after_terminate: AfterTerminate::Exit,
     };
     let mut agent = Agent::new(runner, policy);

@@ -34,8 +34,8 @@ use self::sources::Inputs;
 
 pub(crate) use self::listing::Listing;
 pub(crate) use self::placeholders::{Part, Placeholder, parts};
-pub(crate) use self::settings::Settings;
 pub use self::settings::{AwsSettings, Identity, LogSettings, RunnerSettings, Target};
+pub(crate) use self::settings::{CommandSettings, Settings};
 pub(crate) use self::show::escaped;
 pub(crate) use self::sources::{Flag, Options, Preset};
 pub(crate) use self::table::Group;

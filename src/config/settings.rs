@@ -14,7 +14,7 @@ use super::show;
 use super::sources::Inputs;
 use super::table::Setting;
 use super::values::{self, LogFormat, StopScope, choice};
-use crate::core::Policy;
+use crate::core::{CommandName, Policy};
 
 /// Every setting, checked.
 #[derive(Clone, Debug, PartialEq)]
@@ -23,6 +23,7 @@ pub(crate) struct Settings {
     pub(crate) aws: AwsSettings,
     pub(crate) policy: Policy,
     pub(crate) runner: RunnerSettings,
+    pub(crate) commands: CommandSettings,
     pub(crate) log: LogSettings,
 }
 
@@ -75,8 +76,25 @@ pub struct RunnerSettings {
     pub stop_signal: Signal,
     /// The processes that get the stop signal.
     pub stop_scope: StopScope,
-    /// Program and arguments to run when the service answers `terminate`.
-    pub on_terminate: Option<Vec<OsString>>,
+}
+
+/// The commands beside the runner: program and arguments.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct CommandSettings {
+    pub(crate) on_terminate: Option<Vec<OsString>>,
+    pub(crate) health_check: Option<Vec<OsString>>,
+    pub(crate) on_contact_change: Option<Vec<OsString>>,
+}
+
+impl CommandSettings {
+    pub(crate) fn get(&self, name: CommandName) -> Option<&[OsString]> {
+        let command = match name {
+            CommandName::OnTerminate => &self.on_terminate,
+            CommandName::HealthCheck => &self.health_check,
+            CommandName::OnContactChange => &self.on_contact_change,
+        };
+        command.as_deref()
+    }
 }
 
 /// The runner's process.
@@ -104,6 +122,9 @@ pub struct LogSettings {
 /// The regions with an endpoint, as of the AWS General Reference.
 const REGIONS: [&str; 5] =
     ["us-east-1", "us-west-2", "eu-west-1", "ap-northeast-1", "ap-southeast-2"];
+
+/// The time limit of `health-check` by default.
+const HEALTH_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Shorter intervals are for tests: the account may send one heartbeat per second in all.
 const SENSIBLE_INTERVAL: Duration = Duration::from_mins(1);
@@ -189,10 +210,18 @@ impl Reader<'_> {
         let lost_contact_after = self.lost_contact_after(interval.as_ref().ok().copied());
         let target = self.target();
         let on_terminate = self.optional("on-terminate", values::command);
+        let health_check = self.optional("health-check", values::command);
+        let health_timeout = self.health_timeout(interval.as_ref().ok().copied());
+        let on_contact_change = self.optional("on-contact-change", values::command);
         let after_terminate =
             self.required("after-terminate", |text| choice(text, &values::AFTER_TERMINATE));
         let format = self.required("log-format", |text| choice(text, &values::LOG_FORMATS));
         let level = self.required("log", |text| choice(text, &values::LOG_LEVELS));
+        let commands = CommandSettings {
+            on_terminate: on_terminate?,
+            health_check: health_check?,
+            on_contact_change: on_contact_change?,
+        };
         Ok(Settings {
             identity: Identity {
                 taskrunner_id: taskrunner_id?,
@@ -211,15 +240,17 @@ impl Reader<'_> {
                 jitter: jitter?,
                 grace: grace?,
                 lost_contact_after: lost_contact_after?,
-                on_terminate: matches!(on_terminate, Ok(Some(_))),
+                on_terminate: commands.on_terminate.is_some(),
+                health_check: health_timeout?.filter(|_| commands.health_check.is_some()),
+                on_contact_change: commands.on_contact_change.is_some(),
                 after_terminate: after_terminate?,
             },
             runner: RunnerSettings {
                 target: target?,
                 stop_signal: stop_signal?,
                 stop_scope: stop_scope?,
-                on_terminate: on_terminate?,
             },
+            commands,
             log: LogSettings { format: format?, level: level? },
         })
     }
@@ -266,6 +297,21 @@ impl Reader<'_> {
         }
         // The value alone may be allowed, so it can be refused only here.
         self.optional(key, |_| None::<()>).map(|_| None)
+    }
+
+    /// At most half the interval, so that a check does not delay the heartbeat that it precedes.
+    fn health_timeout(&mut self, interval: Option<Duration>) -> Result<Option<Duration>, Refused> {
+        let key = "health-timeout";
+        let timeout = self.optional(key, values::health_timeout)?;
+        let longest = interval.map_or(Duration::MAX, |interval| interval / 2);
+        match timeout {
+            Some(timeout) if timeout > longest => {
+                // The value alone may be allowed, so it can be refused only here.
+                self.optional(key, |_| None::<()>).map(|_| None)
+            }
+            Some(timeout) => Ok(Some(timeout)),
+            None => Ok(Some(HEALTH_TIMEOUT.min(longest))),
+        }
     }
 
     /// The arguments after `--` reach the runner untouched, so only a shell command is checked.

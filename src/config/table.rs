@@ -38,6 +38,7 @@ pub(crate) enum Group {
     Aws,
     Timing,
     Runner,
+    Commands,
     Logging,
 }
 
@@ -50,6 +51,7 @@ impl Group {
             Self::Aws => Some("AWS"),
             Self::Timing => Some("Timing"),
             Self::Runner => Some("Runner"),
+            Self::Commands => Some("Commands beside the runner"),
             Self::Logging => Some("Logging"),
         }
     }
@@ -252,20 +254,44 @@ pub const SETTINGS: &[Setting] = &[
         ..ROW
     },
     Setting {
-        key: "on-terminate",
-        value: "COMMAND",
-        allowed: "a command for /bin/sh -c",
-        help: "Shell command to run first at terminate",
-        group: Group::Runner,
-        ..ROW
-    },
-    Setting {
         key: "after-terminate",
         value: "ACTION",
         default: Some("exit"),
         choices: &words(&AFTER_TERMINATE),
         help: "Exit or idle after terminate",
         group: Group::Runner,
+        ..ROW
+    },
+    Setting {
+        key: "on-terminate",
+        value: "COMMAND",
+        allowed: "a command for /bin/sh -c",
+        help: "Shell command to run first at terminate",
+        group: Group::Commands,
+        ..ROW
+    },
+    Setting {
+        key: "health-check",
+        value: "COMMAND",
+        allowed: "a command for /bin/sh -c",
+        help: "Heartbeats only if this command succeeds",
+        group: Group::Commands,
+        ..ROW
+    },
+    Setting {
+        key: "health-timeout",
+        value: "TIME",
+        allowed: "1ms to half the interval, such as 30s",
+        help: "Time limit of health-check",
+        group: Group::Commands,
+        ..ROW
+    },
+    Setting {
+        key: "on-contact-change",
+        value: "COMMAND",
+        allowed: "a command for /bin/sh -c",
+        help: "Command to run when contact is lost or back",
+        group: Group::Commands,
         ..ROW
     },
     Setting {

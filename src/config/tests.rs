@@ -181,6 +181,8 @@ fn good_values_become_settings() {
             grace: Duration::ZERO,
             lost_contact_after: None,
             on_terminate: false,
+            health_check: None,
+            on_contact_change: false,
             after_terminate: AfterTerminate::Exit,
         },
         runner: RunnerSettings {
@@ -189,8 +191,8 @@ fn good_values_become_settings() {
             ),
             stop_signal: Signal::USR1,
             stop_scope: StopScope::Leader,
-            on_terminate: None,
         },
+        commands: CommandSettings::default(),
         log: LogSettings { format: LogFormat::Json, level: LevelFilter::OFF },
     };
     assert_eq!(all, expected);
@@ -215,14 +217,16 @@ fn the_defaults_are_those_of_the_contract() {
             grace: Duration::from_secs(30),
             lost_contact_after: None,
             on_terminate: false,
+            health_check: None,
+            on_contact_change: false,
             after_terminate: AfterTerminate::Exit,
         },
         runner: RunnerSettings {
             target: Target::None,
             stop_signal: Signal::TERM,
             stop_scope: StopScope::Group,
-            on_terminate: None,
         },
+        commands: CommandSettings::default(),
         log: LogSettings { format: LogFormat::Auto, level: LevelFilter::INFO },
     };
     assert_eq!(defaults, expected);
@@ -304,7 +308,8 @@ fn an_unknown_placeholder_is_refused() {
 fn a_bad_file_is_refused() {
     let keys = "must be one of taskrunner-id, worker-group, hostname, region, profile, \
                 endpoint-url, interval, jitter, lost-contact-after, grace, stop-signal, \
-                stop-scope, command, pid, pid-file, on-terminate, after-terminate, \
+                stop-scope, command, pid, pid-file, after-terminate, on-terminate, \
+                health-check, health-timeout, on-contact-change, \
                 log-format, log";
     let interval = "must be 10ms to 15m, such as 15m, 90s or 250ms";
     for (text, message) in [
@@ -799,7 +804,7 @@ fn the_listing_is_a_table_of_three_columns() {
         .iter()
         .map(|line| line.split("  ").map(str::trim).filter(|part| !part.is_empty()).collect())
         .collect();
-    let expected: [[&str; 3]; 20] = [
+    let expected: [[&str; 3]; 23] = [
         ["config", "PATH", "flag --config"],
         ["taskrunner-id", "etl-1", "flag --taskrunner-id"],
         ["worker-group", r#""my group""#, "file PATH:2"],
@@ -816,8 +821,11 @@ fn the_listing_is_a_table_of_three_columns() {
         ["command", "-", "not set"],
         ["pid", "-", "not set"],
         ["pid-file", "-", "not set"],
-        ["on-terminate", "-", "not set"],
         ["after-terminate", "exit", "default"],
+        ["on-terminate", "-", "not set"],
+        ["health-check", "-", "not set"],
+        ["health-timeout", "-", "not set"],
+        ["on-contact-change", "-", "not set"],
         ["log-format", "auto", "default"],
         ["log", "info", "default"],
     ];
@@ -838,7 +846,7 @@ fn the_listing_is_a_table_of_three_columns() {
         assert_eq!(json[row], expected);
     }
     let aligned = |line: &&str| line.rfind("  ").map(|gap| gap + 2);
-    assert_eq!(lines[1..].iter().map(aligned).collect::<Vec<_>>(), vec![aligned(&lines[1]); 19]);
+    assert_eq!(lines[1..].iter().map(aligned).collect::<Vec<_>>(), vec![aligned(&lines[1]); 22]);
 }
 
 #[test]

@@ -76,6 +76,8 @@ pub(super) fn stop_signal(text: &str) -> Option<Signal> {
 /// 15 minutes is the reporting interval that the service expects of a task runner.
 const INTERVAL: RangeInclusive<Duration> = Duration::from_millis(10)..=Duration::from_mins(15);
 const LOST_CONTACT: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_hours(30 * 24);
+const HEALTH_TIMEOUT: RangeInclusive<Duration> =
+    Duration::from_millis(1)..=Duration::from_secs(450);
 const GRACE: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_hours(24);
 
 /// The longest `taskrunnerId`, `workerGroup` and `hostname` of the API, in characters.
@@ -95,6 +97,11 @@ pub(super) fn grace(text: &str) -> Option<Duration> {
 /// The lower limit, two intervals, is checked where the interval is known.
 pub(super) fn lost_contact_after(text: &str) -> Option<Duration> {
     duration(text, &LOST_CONTACT)
+}
+
+/// The upper limit, half the interval, is checked where the interval is known.
+pub(super) fn health_timeout(text: &str) -> Option<Duration> {
+    duration(text, &HEALTH_TIMEOUT)
 }
 
 fn duration(text: &str, allowed: &RangeInclusive<Duration>) -> Option<Duration> {

@@ -16,6 +16,9 @@ pub enum Event {
     StartFailed(Exit),
     /// The runner's leader exited. Its descendants may still be there.
     LeaderExited(Exit),
+    /// A signal has stopped the leader (true), or continued it (false). Of a runner that is found
+    /// stopped, this comes before its start.
+    LeaderStopped(bool),
     /// No process of the runner is left, after its leader exited.
     RunnerGone,
     /// The heartbeat in flight has ended.
@@ -47,12 +50,18 @@ pub enum Outcome {
 pub enum CommandName {
     /// `on-terminate`: runs after `terminate`, before the runner is stopped.
     OnTerminate,
+    /// `health-check`: runs before each heartbeat, which is sent if it succeeds.
+    HealthCheck,
+    /// `on-contact-change`: runs when contact is lost or regained.
+    OnContactChange,
 }
 
 impl fmt::Display for CommandName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::OnTerminate => "on-terminate",
+            Self::HealthCheck => "health-check",
+            Self::OnContactChange => "on-contact-change",
         })
     }
 }
@@ -90,6 +99,10 @@ pub enum Action {
     ContactLost,
     /// Contact is back after this time.
     ContactRegained(Duration),
+    /// The runner is unhealthy, so heartbeats are withheld.
+    HealthLost,
+    /// The runner is healthy again after this time.
+    HealthRegained(Duration),
     /// Leave the loop with this status.
     Exit(Exit),
 }

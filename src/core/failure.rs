@@ -89,6 +89,9 @@ const TRANSIENT: f64 = 30.0;
 /// The longest backoff after a rejection, so that mended credentials are used within minutes.
 const REJECTED: f64 = 300.0;
 
+/// The longest backoff between health checks, so that a healthy runner is reported within minutes.
+const UNHEALTHY: f64 = 300.0;
+
 impl FailureClass {
     /// The bounds of the backoff after `before` failures of this class and one more.
     fn span(self, before: usize) -> Span {
@@ -135,6 +138,13 @@ pub(super) fn backoff(
     let earliest = asked.min(part(longest - ASKED_WIDTH)).max(part(low));
     let latest = (earliest + part(high - low)).min(part(longest));
     earliest + random.part_of(latest.saturating_sub(earliest))
+}
+
+/// How long to wait for the next health check after `before` failed ones and one more. It is a
+/// matter of this host alone, so nothing is drawn.
+pub(super) fn recheck_backoff(interval: Duration, before: usize) -> Duration {
+    let (_, seconds) = doubled(before, UNHEALTHY);
+    interval.mul_f64(seconds / DEFAULT_INTERVAL)
 }
 
 /// A series of throttles, from the first to the last.

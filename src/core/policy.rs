@@ -38,6 +38,10 @@ pub struct Policy {
     pub lost_contact_after: Option<Duration>,
     /// True if there is an `on-terminate` command.
     pub on_terminate: bool,
+    /// The time limit of the `health-check` command, if there is one: less than the interval.
+    pub health_check: Option<Duration>,
+    /// True if there is an `on-contact-change` command.
+    pub on_contact_change: bool,
     /// What follows when `terminate` was obeyed.
     pub after_terminate: AfterTerminate,
 }

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use super::failure::{Throttling, backoff};
-use super::{Action, Failure, FailureClass, Policy, Random, Time};
+use super::failure::{Throttling, backoff, recheck_backoff};
+use super::{Action, CommandName, Failure, FailureClass, Policy, Random, Time};
 
 /// Contact is lost when no heartbeat was acknowledged for this many intervals: one of them may fail
 /// and be retried without an alarm.
@@ -24,6 +24,9 @@ const RELOAD_PACE: Duration = Duration::from_secs(10);
 /// backoff depends on the class of the failure and on how many of that class came in a row, and is
 /// always drawn at random, so that a fleet that failed together comes back spread out.
 ///
+/// While the runner is unhealthy, the heartbeat that is due is withheld: it is checked again after
+/// a backoff, and sent with the first success.
+///
 /// A restart of the runner does not change the due time.
 #[derive(Clone, Debug)]
 pub struct Schedule {
@@ -35,6 +38,7 @@ pub struct Schedule {
     /// When the last acknowledged heartbeat started.
     acknowledged: Option<Time>,
     contact: Contact,
+    unhealthy: Option<Unhealthy>,
     /// Failures since the last acknowledgement or reload.
     failures: u32,
     last_failure: Option<Failure>,
@@ -53,9 +57,22 @@ enum Next {
     /// The runner has not run yet.
     NotBegun,
     At(Time),
+    /// The health check of the heartbeat that is due runs.
+    Checking {
+        /// When it is killed.
+        until: Time,
+    },
     InFlight,
     /// No heartbeat follows any more.
     Ended,
+}
+
+/// A runner that is stopped by a signal, or fails its health checks.
+#[derive(Clone, Copy, Debug)]
+struct Unhealthy {
+    since: Time,
+    /// How often the heartbeat was withheld since the last reload.
+    withheld: usize,
 }
 
 /// Whether the service acknowledges the heartbeats.
@@ -106,6 +123,7 @@ impl Schedule {
             suspended: Duration::ZERO,
             acknowledged: None,
             contact: Contact::Pending { until: None },
+            unhealthy: None,
             failures: 0,
             last_failure: None,
             alike: 0,
@@ -125,18 +143,79 @@ impl Schedule {
         }
     }
 
-    /// No heartbeat follows any more. Returns true if one is in flight, which is to be abandoned.
-    pub fn end(&mut self) -> bool {
-        std::mem::replace(&mut self.next, Next::Ended) == Next::InFlight
+    /// No heartbeat follows any more. Returns the action that ends the present one.
+    pub fn end(&mut self) -> Option<Action> {
+        match std::mem::replace(&mut self.next, Next::Ended) {
+            Next::InFlight => Some(Action::Abandon),
+            Next::Checking { .. } => Some(Action::KillCommand(CommandName::HealthCheck)),
+            Next::NotBegun | Next::At(_) | Next::Ended => None,
+        }
     }
 
-    /// When the next heartbeat starts; `None` while one is in flight and when none is to follow.
+    /// When the next heartbeat, or its health check, starts; `None` while one of them is under way
+    /// and when none is to follow.
     #[must_use]
     pub fn due(&self) -> Option<Time> {
         match self.next {
             Next::At(time) => Some(time),
+            Next::NotBegun | Next::Checking { .. } | Next::InFlight | Next::Ended => None,
+        }
+    }
+
+    /// When the next step of a heartbeat is due: its start, or the end of its health check.
+    pub(super) fn deadline(&self) -> Option<Time> {
+        match self.next {
+            Next::At(time) | Next::Checking { until: time } => Some(time),
             Next::NotBegun | Next::InFlight | Next::Ended => None,
         }
+    }
+
+    /// True while the health check runs.
+    #[must_use]
+    pub fn is_checking(&self) -> bool {
+        matches!(self.next, Next::Checking { .. })
+    }
+
+    /// The health check of the heartbeat that is due starts. It is killed at `until`.
+    pub(super) fn check(&mut self, until: Time) {
+        self.next = Next::Checking { until };
+    }
+
+    /// The runner has exited. The heartbeat stays due. Returns the action that ends its check.
+    pub(super) fn cancel_check(&mut self, now: Time) -> Option<Action> {
+        let cancelled = self.is_checking();
+        if cancelled {
+            self.next = Next::At(now);
+        }
+        cancelled.then_some(Action::KillCommand(CommandName::HealthCheck))
+    }
+
+    /// The runner is unhealthy: its heartbeat is checked again after a backoff.
+    pub(super) fn withhold(&mut self, now: Time, policy: &Policy) -> Option<Action> {
+        let first = self.unhealthy.is_none();
+        let unhealthy = self.unhealthy.get_or_insert(Unhealthy { since: now, withheld: 0 });
+        self.next = Next::At(now + recheck_backoff(policy.interval, unhealthy.withheld));
+        unhealthy.withheld = unhealthy.withheld.saturating_add(1);
+        first.then_some(Action::HealthLost)
+    }
+
+    /// What made the runner unhealthy may be over: a heartbeat that was withheld is due at once.
+    pub(super) fn recheck(&mut self, now: Time) {
+        if let (Next::At(time), Some(_)) = (self.next, self.unhealthy) {
+            self.next = Next::At(time.min(now));
+        }
+    }
+
+    /// The runner is healthy.
+    pub(super) fn healthy(&mut self, now: Time) -> Option<Action> {
+        let unhealthy = self.unhealthy.take();
+        unhealthy.map(|unhealthy| Action::HealthRegained(now - unhealthy.since))
+    }
+
+    /// Since when heartbeats are withheld, because the runner is unhealthy.
+    #[must_use]
+    pub fn unhealthy_since(&self) -> Option<Time> {
+        self.unhealthy.map(|unhealthy| unhealthy.since)
     }
 
     /// True while a response is awaited.
@@ -203,20 +282,20 @@ impl Schedule {
                 self.routine = false;
             }
             Next::InFlight => self.suspended += gap,
-            Next::NotBegun | Next::Ended => {}
+            Next::NotBegun | Next::Checking { .. } | Next::Ended => {}
         }
     }
 
     /// The settings changed. The next heartbeat is due no later than the new interval demands.
     ///
-    /// A failed heartbeat is retried at once, at most every ten seconds: failures under the old
-    /// settings do not delay the first attempt under the new ones.
+    /// A heartbeat that failed or was withheld is tried at once, at most every ten seconds: what
+    /// failed under the old settings does not delay the first attempt under the new ones.
     pub fn reload(&mut self, now: Time, policy: &Policy) {
         self.routine = false;
         // The new settings may belong to another account.
         self.throttling = None;
         let too_soon = self.reloaded.is_some_and(|reloaded| now - reloaded < RELOAD_PACE);
-        let retry = self.failures > 0 && !too_soon;
+        let retry = (self.failures > 0 || self.unhealthy.is_some()) && !too_soon;
         if let Next::At(time) = self.next {
             let latest = if retry { now } else { self.started + policy.interval };
             self.next = Next::At(time.min(latest));
@@ -225,6 +304,9 @@ impl Schedule {
             self.reloaded = Some(now);
             self.failures = 0;
             self.last_failure = None;
+            if let Some(unhealthy) = &mut self.unhealthy {
+                unhealthy.withheld = 0;
+            }
         }
     }
 
@@ -248,7 +330,10 @@ impl Schedule {
             Contact::Pending { .. } | Contact::Lost { .. } => now,
         };
         self.contact = Contact::Held { since, until };
-        let early = random.part_of(policy.interval.mul_f64(policy.jitter));
+        // The check begins earlier by its limit, so that the heartbeat after it is not late.
+        let check = policy.health_check.unwrap_or_default();
+        let jitter = policy.interval.mul_f64(policy.jitter);
+        let early = check + random.part_of(jitter.saturating_sub(check));
         let wait = policy.interval.saturating_sub(early);
         self.next = Next::At(self.started + wait - self.suspended);
         self.acknowledged = Some(self.started);

@@ -73,7 +73,7 @@ impl Observer for Journal<'_> {
             Event::LeaderExited(exit) => info!(status = turn.status(exit), "the runner exited"),
             Event::RunnerGone => debug!("no process of the runner is left"),
             Event::HeartbeatEnded(..) => {
-                if let Some(response) = turn.response {
+                if let Some(response) = &turn.details.response {
                     self.heartbeat(turn, response);
                     self.limit(turn.agent.over_limit(turn.now));
                 }
@@ -96,6 +96,7 @@ impl Observer for Journal<'_> {
                 self.log_failures_again();
                 self.over_limit = false;
             }
+            Event::LeaderStopped(stopped) => debug!(stopped, "the runner's leader changed state"),
             Event::Stop(_) | Event::Due | Event::StartFailed(_) => {}
         }
         for done in turn.done {
@@ -163,6 +164,8 @@ impl<'a> Journal<'a> {
 
 fn command_ended(name: CommandName, result: CommandResult) {
     match result {
+        // Its beginning and its end are events of their own.
+        _ if name == CommandName::HealthCheck => debug!("{name}: {result:?}"),
         CommandResult::Exited(Exit::OK) => info!("{name} succeeded"),
         CommandResult::Exited(exit) => warn!(status = exit.0, "{name} failed"),
         // Logged when it was tried.
@@ -199,10 +202,20 @@ fn log_action(turn: &Turn<'_>, done: &Done) {
         Action::ContactRegained(after) => {
             info!("contact regained after {}", text::duration(after));
         }
+        Action::HealthLost => {
+            warn!("the runner is unhealthy, heartbeats are withheld: {}", turn.details.unhealthy);
+        }
+        Action::HealthRegained(after) => {
+            info!("the runner is healthy again after {}", text::duration(after));
+        }
         Action::Exit(exit) => info!(status = exit.0, "exit"),
         Action::Send { renew } => debug!(renew, "heartbeat sent"),
         Action::Abandon => debug!("heartbeat abandoned"),
-        Action::StartCommand(name) => info!("{name} started, SIGKILL in {remaining}"),
+        Action::StartCommand(name @ CommandName::OnTerminate) => {
+            info!("{name} started, SIGKILL in {remaining}");
+        }
+        Action::StartCommand(name) => debug!("{name} started"),
+        Action::KillCommand(name @ CommandName::HealthCheck) => debug!("SIGKILL to {name}"),
         Action::KillCommand(name) => warn!("SIGKILL to {name}"),
         Action::StartRunner | Action::StopRunner | Action::KillRunner => {}
     }

@@ -16,12 +16,15 @@ pub(crate) use journal::Journal;
 pub(crate) use service::{NoReload, Reload, Response, Service};
 
 use crate::clock::Clock;
-use crate::commands::Commands;
-use crate::core::{Action, Agent, Event, Exit, Policy, Random, RunnerKind, State, Time};
+use crate::commands::{Commands, Ended, Facts};
+use crate::core::{
+    Action, Agent, CommandName, CommandResult, Event, Exit, Policy, Random, RunnerKind, State, Time,
+};
 use crate::runner::{Runner, Signalled};
 use crate::signals::{SignalEvent, Stop, is_job_control};
 use crate::status::{Claim, Snapshot, StatusRequest};
 use crate::sys::caught_signal;
+use crate::text;
 
 /// The period of a timer that is not needed. Each event sets it anew.
 const NO_DEADLINE: Duration = Duration::from_hours(1);
@@ -43,12 +46,20 @@ pub(crate) struct Daemon<S, T, H, R> {
     pub(crate) reload: R,
 }
 
+/// What is known beyond the agent's decisions, for people.
+#[derive(Default)]
+pub(crate) struct Details {
+    /// How the newest heartbeat ended.
+    pub(crate) response: Option<Response>,
+    /// Why the runner was last found unhealthy.
+    pub(crate) unhealthy: String,
+}
+
 /// One turn of the loop, for the observers.
 pub(crate) struct Turn<'a> {
     pub(crate) now: Time,
     pub(crate) event: Event,
-    /// How the newest heartbeat ended.
-    pub(crate) response: Option<&'a Response>,
+    pub(crate) details: &'a Details,
     pub(crate) done: &'a [Done],
     pub(crate) agent: &'a Agent,
     pub(crate) runner: &'a Runner,
@@ -68,7 +79,7 @@ impl Turn<'_> {
 
     /// What the daemon is doing after this turn.
     pub(crate) fn snapshot(&self) -> Snapshot {
-        snapshot(self.now, self.agent, self.runner, self.response)
+        self.details.snapshot(self.now, self.agent, self.runner)
     }
 }
 
@@ -84,6 +95,7 @@ pub(crate) trait Observer {
 /// Why the loop woke up.
 enum Wake<L> {
     Event(Event),
+    Command(Ended),
     Stop(Stop),
     Response(Response),
     Settings(L),
@@ -108,7 +120,7 @@ where
         let mut timer = timer(NO_DEADLINE);
         let mut keepalive = self::timer(self.keepalive.unwrap_or(NO_DEADLINE));
         let mut next = None;
-        let mut response = None;
+        let mut details = Details::default();
         // Lets the runtime look at its descriptors, so that a stop that is already there comes
         // first.
         yield_now().await;
@@ -125,21 +137,33 @@ where
             };
             let now = clock.now();
             let event = match wake {
+                // Before each event that may send a heartbeat.
+                Wake::Event(event @ (Event::Due | Event::RunnerStarted)) => {
+                    let change = self.leader_stopped(&agent);
+                    next = change.map(|_| event);
+                    change.or(Some(event))
+                }
                 Wake::Event(event) => Some(event),
+                Wake::Command(ended) => {
+                    if ended.name == CommandName::HealthCheck {
+                        details.unhealthy = describe(&ended);
+                    }
+                    Some(Event::CommandEnded(ended.name, ended.result))
+                }
                 Wake::Stop(stop) => Some(self.stop(stop)),
                 Wake::Response(ended) => {
-                    let outcome = response.insert(ended).outcome;
+                    let outcome = details.response.insert(ended).outcome;
                     let random = Random::new(fastrand::f64());
                     Some(Event::HeartbeatEnded(outcome, random))
                 }
                 Wake::Settings(settings) => self.reloaded(settings, &agent),
-                Wake::Signal(signal) => self.signal(signal),
+                Wake::Signal(signal) => self.signal(signal, &agent),
                 Wake::Status(request) => {
-                    request.reply(&snapshot(now, &agent, &self.runner, response.as_ref()));
+                    request.reply(&details.snapshot(now, &agent, &self.runner));
                     None
                 }
                 Wake::Keepalive => {
-                    let snapshot = snapshot(now, &agent, &self.runner, response.as_ref());
+                    let snapshot = details.snapshot(now, &agent, &self.runner);
                     for observer in observers.iter_mut() {
                         observer.keepalive(&snapshot);
                     }
@@ -149,14 +173,16 @@ where
             };
             let Some(event) = event else { continue };
             let actions = agent.handle(now, event).into_iter();
-            let done: Vec<Done> = actions.map(|action| self.act(action, &mut next)).collect();
+            let done: Vec<Done> =
+                actions.map(|action| self.act(action, now, &agent, &mut next)).collect();
+            details.note(event, &done, agent.policy());
             if matches!(event, Event::LeaderExited(_)) {
                 next = next.or_else(|| self.clear_away());
             }
             let turn = Turn {
                 now,
                 event,
-                response: response.as_ref(),
+                details: &details,
                 done: &done,
                 agent: &agent,
                 runner: &self.runner,
@@ -166,6 +192,7 @@ where
             }
             if let Some(Action::Exit(exit)) = done.last().map(|done| done.action) {
                 // The process that adopts them next may not reap them.
+                self.commands.kill_all();
                 self.clear_away();
                 return exit;
             }
@@ -187,7 +214,7 @@ where
             biased;
             Some(stop) = self.stops.next() => Wake::Stop(stop),
             event = self.runner.next(), if watched => Wake::Event(event),
-            event = self.commands.next() => Wake::Event(event),
+            ended = self.commands.next() => Wake::Command(ended),
             response = self.service.answer() => Wake::Response(response),
             _ = timer.tick() => Wake::Event(Event::Due),
             () = clock.alarm(deadline) => Wake::Alarm,
@@ -215,13 +242,19 @@ where
         policy.map(Event::Reloaded)
     }
 
-    fn signal(&mut self, signal: SignalEvent) -> Option<Event> {
+    /// The event for a leader that a signal has stopped or continued.
+    fn leader_stopped(&self, agent: &Agent) -> Option<Event> {
+        let stopped = self.runner.is_stopped();
+        (stopped != agent.is_stopped()).then_some(Event::LeaderStopped(stopped))
+    }
+
+    fn signal(&mut self, signal: SignalEvent, agent: &Agent) -> Option<Event> {
         match signal {
             SignalEvent::ChildChanged => {
                 if self.runner.kind() == RunnerKind::Child {
                     self.runner.follow_into_stop();
                 }
-                return self.clear_away();
+                return self.clear_away().or_else(|| self.leader_stopped(agent));
             }
             SignalEvent::Reload => self.reload.begin(),
             SignalEvent::Forward { signal, from_terminal } => {
@@ -242,17 +275,31 @@ where
     }
 
     /// Carries out an action. `next` is the event that follows at once, if there is one.
-    fn act(&mut self, action: Action, next: &mut Option<Event>) -> Done {
+    fn act(&mut self, action: Action, now: Time, agent: &Agent, next: &mut Option<Event>) -> Done {
         let mut signalled = Vec::new();
         match action {
             Action::StartRunner => *next = self.start(),
             Action::Send { renew } => self.service.send(renew),
             Action::Abandon => self.service.abandon(),
-            Action::StartCommand(name) => self.commands.start(name, self.runner.pid()),
+            Action::StartCommand(name) => {
+                let acknowledged = agent.schedule().acknowledged_at();
+                let facts = Facts {
+                    runner: self.runner.pid(),
+                    in_contact: agent.schedule().in_contact(),
+                    last_acknowledged: acknowledged
+                        .map(|time| text::wall_time(now - time))
+                        .unwrap_or_default(),
+                };
+                self.commands.start(name, &facts);
+            }
             Action::KillCommand(name) => self.commands.kill(name),
             Action::StopRunner => signalled = self.runner.stop(),
             Action::KillRunner => signalled = self.runner.kill(),
-            Action::ContactLost | Action::ContactRegained(_) | Action::Exit(_) => {}
+            Action::ContactLost
+            | Action::ContactRegained(_)
+            | Action::HealthLost
+            | Action::HealthRegained(_)
+            | Action::Exit(_) => {}
         }
         Done { action, signalled }
     }
@@ -269,9 +316,32 @@ where
     }
 }
 
-fn snapshot(now: Time, agent: &Agent, runner: &Runner, response: Option<&Response>) -> Snapshot {
-    let failure = response.map(|response| response.message.as_str());
-    Snapshot::take(now, agent, runner, failure)
+impl Details {
+    fn snapshot(&self, now: Time, agent: &Agent, runner: &Runner) -> Snapshot {
+        let failure = self.response.as_ref().map(|response| response.message.as_str());
+        Snapshot::take(now, agent, runner, failure, &self.unhealthy)
+    }
+
+    /// Notes why the runner is unhealthy, if no command has told it.
+    fn note(&mut self, event: Event, done: &[Done], policy: &Policy) {
+        let late = Action::KillCommand(CommandName::HealthCheck);
+        if event == Event::LeaderStopped(true) {
+            "the runner is stopped by a signal (state T)".clone_into(&mut self.unhealthy);
+        } else if let (true, Some(limit)) =
+            (done.iter().any(|done| done.action == late), policy.health_check)
+        {
+            self.unhealthy = format!("health-check did not end within {}", text::duration(limit));
+        }
+    }
+}
+
+/// Why a health check failed.
+fn describe(check: &Ended) -> String {
+    let result = match check.result {
+        CommandResult::Exited(exit) => format!("health-check exited with status {}", exit.0),
+        CommandResult::NotStarted => "health-check could not be started".to_owned(),
+    };
+    if check.last_line.is_empty() { result } else { format!("{result}: {}", check.last_line) }
 }
 
 fn timer(period: Duration) -> Interval {

@@ -11,7 +11,7 @@ use tokio::time::{Instant, sleep};
 
 use super::{Daemon, NoReload, Observer, Response, Service, Turn};
 use crate::commands::Commands;
-use crate::config::{RunnerSettings, StopScope, Target};
+use crate::config::{CommandSettings, RunnerSettings, StopScope, Target};
 use crate::core::{Action, AfterTerminate, Exit, Failure, FailureClass, Outcome, Policy};
 use crate::runner::Runner;
 
@@ -72,7 +72,6 @@ async fn a_month_of_heartbeats() {
         target: Target::None,
         stop_signal: Signal::TERM,
         stop_scope: StopScope::Group,
-        on_terminate: None,
     };
     let policy = Policy {
         interval: Duration::from_mins(15),
@@ -80,13 +79,15 @@ async fn a_month_of_heartbeats() {
         grace: Duration::from_secs(30),
         lost_contact_after: None,
         on_terminate: false,
+        health_check: None,
+        on_contact_change: false,
         after_terminate: AfterTerminate::Exit,
     };
     let mut counter = Counter::default();
     let daemon = Daemon {
         policy,
         runner: Runner::new(no_runner, None),
-        commands: Commands::new(None, "runner-1"),
+        commands: Commands::new(CommandSettings::default(), "runner-1"),
         service,
         stops: stream::pending(),
         signals: stream::pending(),

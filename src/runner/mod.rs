@@ -101,6 +101,11 @@ impl Runner {
         }
     }
 
+    /// True while its leader is stopped by a signal.
+    pub(crate) fn is_stopped(&self) -> bool {
+        self.pid().is_some_and(tree::is_stopped)
+    }
+
     /// Waits for the runner's next start or exit. Cancel safe. Call it again after each SIGCHLD.
     pub(crate) async fn next(&mut self) -> Event {
         match &mut self.live {

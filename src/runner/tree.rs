@@ -164,6 +164,11 @@ pub(super) fn group_and_session(pid: i32) -> Option<(i32, i32)> {
     stat(pid).map(|stat| (stat.pgrp, stat.session))
 }
 
+/// True if a signal has stopped the process. A debugger's stop is not meant.
+pub(super) fn is_stopped(pid: Pid) -> bool {
+    stat(pid.as_raw_pid()).is_some_and(|stat| stat.state == 'T')
+}
+
 /// The parent of `pid`.
 pub(super) fn parent_of(pid: i32) -> Option<i32> {
     stat(pid).map(|stat| stat.ppid)

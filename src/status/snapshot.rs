@@ -29,6 +29,9 @@ pub(crate) struct Snapshot {
     /// How many heartbeats have failed since.
     pub(crate) failures: u32,
     pub(crate) failure: Option<String>,
+    /// Since when heartbeats are withheld, because the runner is unhealthy; `None` if it is not.
+    pub(crate) unhealthy_seconds: Option<f64>,
+    pub(crate) unhealthy: Option<String>,
     /// True if the account has more runners than its limit has room for.
     pub(crate) over_limit: bool,
     /// When the next heartbeat starts; `None` while one is in flight and if none is to follow.
@@ -96,8 +99,15 @@ impl From<Cause> for StopCause {
 }
 
 impl Snapshot {
-    /// The state at `now`. `failure` is why the newest heartbeat failed.
-    pub(crate) fn take(now: Time, agent: &Agent, runner: &Runner, failure: Option<&str>) -> Self {
+    /// The state at `now`. `failure` is why the newest heartbeat failed, and `unhealthy` why the
+    /// runner was last found unhealthy.
+    pub(crate) fn take(
+        now: Time,
+        agent: &Agent,
+        runner: &Runner,
+        failure: Option<&str>,
+        unhealthy: &str,
+    ) -> Self {
         let schedule = agent.schedule();
         let ago = |time: Time| (now - time).as_secs_f64();
         let (began, lost) = match schedule.contact() {
@@ -118,6 +128,8 @@ impl Snapshot {
             acknowledged_seconds_ago: schedule.acknowledged_at().map(ago),
             failures: schedule.failures(),
             failure: failure.filter(|_| failing).map(str::to_owned),
+            unhealthy_seconds: schedule.unhealthy_since().map(ago),
+            unhealthy: schedule.unhealthy_since().map(|_| unhealthy.to_owned()),
             over_limit: agent.over_limit(now),
             next_heartbeat_in_seconds: schedule.due().map(|due| (due - now).as_secs_f64()),
             runner_pid: pid,
@@ -140,7 +152,8 @@ impl Snapshot {
             let up = coarse(self.runner_uptime_seconds.unwrap_or_default());
             parts.push(format!("runner pid {pid} up {up}"));
         }
-        // The longest part comes last.
+        // The longest parts come last.
+        parts.extend(self.describe_health(coarse));
         parts.extend(self.failure.clone());
         parts.join("; ")
     }
@@ -176,6 +189,11 @@ impl Snapshot {
             None if running => format!("{so_far}, waiting for a response"),
             None => so_far,
         })
+    }
+
+    fn describe_health(&self, duration: impl Fn(f64) -> String) -> Option<String> {
+        let (lasts, reason) = (self.unhealthy_seconds?, self.unhealthy.as_ref()?);
+        Some(format!("unhealthy for {}, heartbeats withheld: {reason}", duration(lasts)))
     }
 
     fn describe_contact(&self) -> String {
@@ -228,6 +246,9 @@ impl fmt::Display for Snapshot {
         writeln!(f, "acknowledged  {acknowledged}")?;
         if let Some(failure) = &self.failure {
             writeln!(f, "failing       {} in a row: {failure}", self.failures)?;
+        }
+        if let Some(health) = self.describe_health(human) {
+            writeln!(f, "health        {health}")?;
         }
         if self.over_limit {
             writeln!(

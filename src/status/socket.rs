@@ -164,10 +164,10 @@ pub(crate) fn ask(taskrunner_id: &str) -> Result<Reply, AskError> {
     })?;
     let mut reply =
         serde_json::from_slice(&text).map_err(|error| AskError::Unreadable(error.to_string()))?;
-    if let Reply::Full(snapshot) = &mut reply
-        && let Some(failure) = &mut snapshot.failure
-    {
-        *failure = failure.replace(char::is_control, " ");
+    if let Reply::Full(snapshot) = &mut reply {
+        for text in [&mut snapshot.failure, &mut snapshot.unhealthy].into_iter().flatten() {
+            *text = text.replace(char::is_control, " ");
+        }
     }
     Ok(reply)
 }

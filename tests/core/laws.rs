@@ -53,7 +53,10 @@ fn incidents() -> impl Strategy<Value = Incident> {
         6 => Just(Incident::Restart),
         4 => any::<u8>().prop_map(Incident::LeaderExits),
         4 => Just(Incident::RunnerExits),
-        4 => Just(Incident::CommandEnds),
+        6 => Just(Incident::CommandEnds),
+        8 => any::<bool>().prop_map(Incident::CheckEnds),
+        3 => Just(Incident::ContactCommandEnds),
+        2 => any::<bool>().prop_map(Incident::LeaderStops),
         3 => Just(Incident::Stop),
         2 => policies().prop_map(Incident::Reload),
         2 => (0..100_000_u64).prop_map(|s| Incident::Suspension(Duration::from_secs(s))),
@@ -76,9 +79,10 @@ fn policies() -> impl Strategy<Value = Policy> {
         0..100_000_u64,
         prop::option::weighted(0.3, 2.1..10.0),
         any::<bool>(),
+        (prop::option::weighted(0.3, 0.001..0.5), any::<bool>()),
         after_terminate,
     )
-        .prop_map(|(interval, jitter, grace, lost, on_terminate, after_terminate)| {
+        .prop_map(|(interval, jitter, grace, lost, on_terminate, health, after_terminate)| {
             let interval = Duration::from_millis(interval);
             Policy {
                 interval,
@@ -86,6 +90,8 @@ fn policies() -> impl Strategy<Value = Policy> {
                 grace: Duration::from_millis(grace),
                 lost_contact_after: lost.map(|times: f64| interval.mul_f64(times)),
                 on_terminate,
+                health_check: health.0.map(|part: f64| interval.mul_f64(part)),
+                on_contact_change: health.1,
                 after_terminate,
             }
         })
@@ -140,6 +146,7 @@ proptest! {
             let deadline = world.agent().deadline();
             world.pass(deadline.expect("a deadline while stopping"));
             world.happen(Incident::HeartbeatEnds(ACKNOWLEDGED, 0.5));
+            world.happen(Incident::CheckEnds(true));
         }
         prop_assert_eq!(world.exit(), Some(Exit::by_signal(9)));
         prop_assert_eq!(world.stops_and_kills(), (1, 1));
@@ -151,7 +158,7 @@ proptest! {
         policy in policies(),
         failures in prop::collection::vec(failures(), 1..20),
     ) {
-        let policy = Policy { lost_contact_after: None, ..policy };
+        let policy = Policy { lost_contact_after: None, health_check: None, ..policy };
         let mut world = World::new(RunnerKind::Child, policy);
         world.pass(Time::ZERO);
         for failure in failures.iter().cycle().take(FAILURES_IN_A_ROW) {

@@ -19,6 +19,8 @@ fn policy() -> Policy {
         grace: Duration::from_secs(30),
         lost_contact_after: None,
         on_terminate: false,
+        health_check: None,
+        on_contact_change: false,
         after_terminate: AfterTerminate::Exit,
     }
 }

@@ -31,6 +31,8 @@ fn policy(rng: &mut Rng) -> Policy {
         grace: Duration::from_secs(30),
         lost_contact_after: None,
         on_terminate: rng.bool(),
+        health_check: None,
+        on_contact_change: false,
         after_terminate: AfterTerminate::Exit,
     }
 }

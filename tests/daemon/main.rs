@@ -12,6 +12,7 @@ mod attached;
 mod commands;
 mod config;
 mod faults;
+mod health;
 mod heartbeats;
 mod killed;
 mod log;

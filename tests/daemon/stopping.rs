@@ -209,7 +209,7 @@ fn a_stopped_runner_is_continued_to_receive_the_stop_signal() {
     let leader = daemon.wait_for_pid("leader");
     let leader = rustix::process::Pid::from_raw(leader).unwrap();
     rustix::process::kill_process_group(leader, Signal::STOP).unwrap();
-    endpoint.wait_for_more(2);
+    daemon.wait_for_log("heartbeats are withheld");
     daemon.signal(Signal::TERM);
     assert_eq!(daemon.finish().status, 42);
 }

@@ -9,7 +9,7 @@ use crate::tokens::{is_name, tokens, without_literals};
 pub(crate) struct Source {
     /// Its path from the root of the repository.
     pub(crate) file: String,
-    /// Its module: `["core", "agent"]` for `src/core/agent.rs`, and nothing for `src/lib.rs`.
+    /// Its module: `["core", "agent"]` for `src/core/agent/mod.rs`, and nothing for `src/lib.rs`.
     module: Vec<String>,
     pub(crate) code: String,
 }

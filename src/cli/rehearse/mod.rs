@@ -76,7 +76,7 @@ impl Rehearsal {
         let last_stop = stream::poll_fn(move |context| last_stop.poll_recv(context));
         let daemon = Daemon {
             policy: settings.policy,
-            commands: Commands::new(settings.runner.on_terminate, &id),
+            commands: Commands::new(settings.commands, &id),
             runner: self.runner,
             service: DataPipeline::new(connection, settings.identity),
             stops: stream::select(self.stops, last_stop),

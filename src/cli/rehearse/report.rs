@@ -132,6 +132,7 @@ impl Observer for Reporter {
             Event::Stop(_) => self.add(turn.now, What::StopRequested),
             Event::Due
             | Event::StartFailed(_)
+            | Event::LeaderStopped(_)
             | Event::CommandEnded(..)
             | Event::Reloaded(_)
             | Event::Resumed(_) => {}

@@ -38,7 +38,7 @@ pub(super) fn run(options: Options) -> Result<Exit, CliError> {
     let connection = Connection::new(settings.aws.clone(), settings.policy.interval);
     let daemon = Daemon {
         policy: settings.policy,
-        commands: Commands::new(settings.runner.on_terminate.clone(), &id),
+        commands: Commands::new(settings.commands.clone(), &id),
         runner: Runner::new(settings.runner.clone(), terminal),
         service: DataPipeline::new(connection, settings.identity.clone()),
         stops,

@@ -88,6 +88,8 @@ impl Reloader {
             Some("another taskrunner-id, worker-group or hostname")
         } else if new.runner != old.runner {
             Some("another runner, or another way to stop it,")
+        } else if new.commands != old.commands {
+            Some("another command beside the runner")
         } else if new.log.format != old.log.format {
             Some("another log-format")
         } else {

@@ -8,6 +8,7 @@
 //! The snapshots are the specification. Check a changed one against the contract, then write it
 //! with `cargo insta test --accept --test core`.
 
+mod health;
 mod running;
 mod stopping;
 mod stories;
@@ -51,6 +52,10 @@ fn failed(class: FailureClass) -> Event {
     Event::HeartbeatEnded(Outcome::Failed(failure), Random::new(0.0))
 }
 
+fn checked(exit: Exit) -> Event {
+    Event::CommandEnded(CommandName::HealthCheck, CommandResult::Exited(exit))
+}
+
 fn interval(seconds: u64) -> Policy {
     Policy { interval: Duration::from_secs(seconds), ..policy() }
 }
@@ -72,7 +77,7 @@ fn lost_contact_after(seconds: u64) -> Policy {
 }
 
 /// The columns of the table.
-fn events() -> [(&'static str, Event); 12] {
+fn events() -> [(&'static str, Event); 15] {
     [
         ("due", Event::Due),
         ("started", Event::RunnerStarted),
@@ -83,6 +88,9 @@ fn events() -> [(&'static str, Event); 12] {
         ("terminate", acknowledged(true)),
         ("failed", failed(FailureClass::Transient)),
         ("command-ended", COMMAND_ENDED),
+        ("healthy", checked(Exit::OK)),
+        ("unhealthy", checked(Exit(1))),
+        ("stopped", Event::LeaderStopped(true)),
         ("stop", STOP),
         ("reload", Event::Reloaded(reloaded())),
         ("resumed", Event::Resumed(Duration::from_hours(1))),
@@ -162,13 +170,15 @@ fn show_actions(actions: &[Action]) -> String {
         Action::Send { renew: true } => "SendRenewed".to_owned(),
         Action::Exit(exit) => format!("Exit {}", exit.0),
         Action::ContactRegained(after) => format!("ContactRegained {}s", after.as_secs()),
-        Action::StartCommand(_)
-        | Action::KillCommand(_)
-        | Action::StartRunner
+        Action::HealthRegained(after) => format!("HealthRegained {}s", after.as_secs()),
+        Action::StartCommand(name) => format!("Start {name}"),
+        Action::KillCommand(name) => format!("Kill {name}"),
+        Action::StartRunner
         | Action::Abandon
         | Action::StopRunner
         | Action::KillRunner
-        | Action::ContactLost => format!("{action:?}").replace("(OnTerminate)", ""),
+        | Action::ContactLost
+        | Action::HealthLost => format!("{action:?}"),
     };
     if actions.is_empty() {
         return "-".to_owned();
@@ -198,7 +208,7 @@ fn show_changes(before: &Agent, after: &Agent) -> String {
 fn show_facts(agent: &Agent) -> Vec<String> {
     let schedule = agent.schedule();
     let either = |is, yes: &str, no: &str| if is { yes } else { no }.to_owned();
-    let follows = schedule.in_flight() || schedule.due().is_some();
+    let follows = schedule.in_flight() || schedule.is_checking() || schedule.due().is_some();
     let contact = match schedule.contact() {
         Contact::Pending { .. } => "contact pending",
         Contact::Held { .. } => "in contact",
@@ -209,6 +219,8 @@ fn show_facts(agent: &Agent) -> Vec<String> {
         either(agent.runner_since() == Some(NOW), "runner is new", "runner is old"),
         contact.to_owned(),
         either(follows, "scheduled", "ended"),
+        either(agent.is_stopped(), "stopped", "not stopped"),
+        either(schedule.unhealthy_since().is_some(), "unhealthy", "not unhealthy"),
         format!("{} failed", schedule.failures()),
     ]
 }

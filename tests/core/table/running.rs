@@ -24,6 +24,9 @@ fn starting() {
     terminate: = -> - | -10s
     failed: = -> - | -10s
     command-ended: = -> - | -10s
+    healthy: = -> - | -10s
+    unhealthy: = -> - | -10s
+    stopped: = -> - | -10s | stopped
     stop: Stopped -> Exit 143 | never
     reload: = -> - | -10s | new policy
     resumed: = -> - | -10s
@@ -43,6 +46,9 @@ fn waiting_for_the_first_runner() {
     terminate: Stopped -> Exit 0 | never
     failed: = -> - | never
     command-ended: = -> - | never
+    healthy: = -> - | never
+    unhealthy: = -> - | never
+    stopped: = -> - | never | stopped
     stop: Stopped -> Exit 0 | never
     reload: = -> - | never | new policy
     resumed: = -> - | never
@@ -62,6 +68,9 @@ fn waiting_between_heartbeats() {
     terminate: Stopped -> Exit 0 | never
     failed: = -> - | 1790s
     command-ended: = -> - | 1790s
+    healthy: = -> - | 1790s
+    unhealthy: = -> - | 1790s
+    stopped: = -> - | 1790s | stopped
     stop: Stopped -> Exit 0 | never
     reload: = -> - | 1790s | new policy
     resumed: = -> - | 1790s
@@ -81,6 +90,9 @@ fn waiting_with_a_heartbeat_in_flight() {
     terminate: Stopped -> Exit 0 | never
     failed: = -> - | 1790s | 1 failed
     command-ended: = -> - | 1790s
+    healthy: = -> - | 1790s
+    unhealthy: = -> - | 1790s
+    stopped: = -> - | 1790s | stopped
     stop: Stopped -> Exit 0 | never
     reload: = -> - | 1790s | new policy
     resumed: = -> - | 1790s
@@ -101,6 +113,9 @@ fn waiting_with_a_heartbeat_due() {
     terminate: Stopped -> Exit 0 | never
     failed: = -> - | 1790s
     command-ended: = -> - | 1790s
+    healthy: = -> - | 1790s
+    unhealthy: = -> - | 1790s
+    stopped: = -> - | 1790s | stopped
     stop: Stopped -> Exit 0 | never
     reload: = -> - | 1790s | new policy, 0 failed
     resumed: = -> - | 1790s
@@ -120,6 +135,9 @@ fn running_with_a_heartbeat_in_flight() {
     terminate: Ladder Stop Terminate 30s -> StopRunner | 30s | in contact, ended
     failed: = -> - | 0.5s | 1 failed
     command-ended: = -> - | 1790s
+    healthy: = -> - | 1790s
+    unhealthy: = -> - | 1790s
+    stopped: = -> - | 1790s | stopped
     stop: Ladder Stop Operator 30s -> StopRunner | 30s
     reload: = -> - | 1790s | new policy
     resumed: = -> - | 1790s
@@ -139,6 +157,9 @@ fn running_between_heartbeats() {
     terminate: Ladder Stop Terminate 30s -> StopRunner | 30s | ended
     failed: = -> - | 890s
     command-ended: = -> - | 890s
+    healthy: = -> - | 890s
+    unhealthy: = -> - | 890s
+    stopped: = -> - | 890s | stopped
     stop: Ladder Stop Operator 30s -> StopRunner | 30s
     reload: = -> - | 890s | new policy
     resumed: = -> - | -10s
@@ -158,6 +179,9 @@ fn running_in_backoff() {
     terminate: Ladder Stop Terminate 30s -> StopRunner | 30s | ended
     failed: = -> - | -9.5s
     command-ended: = -> - | -9.5s
+    healthy: = -> - | -9.5s
+    unhealthy: = -> - | -9.5s
+    stopped: = -> - | -9.5s | stopped
     stop: Ladder Stop Operator 30s -> StopRunner | -9.5s
     reload: = -> - | -9.5s | new policy, 0 failed
     resumed: = -> - | -10s
@@ -181,6 +205,9 @@ fn running_when_contact_ends() {
     terminate: Ladder Stop Terminate 30s -> StopRunner | 30s | ended
     failed: = -> ContactLost | 0.003s | out of contact, 1 failed
     command-ended: = -> ContactLost | never | out of contact
+    healthy: = -> ContactLost | never | out of contact
+    unhealthy: = -> ContactLost | never | out of contact
+    stopped: = -> ContactLost | never | out of contact, stopped
     stop: Ladder Stop Operator 30s -> ContactLost, StopRunner | 30s | out of contact
     reload: = -> ContactLost | never | new policy, out of contact
     resumed: = -> ContactLost | never | out of contact
@@ -203,6 +230,9 @@ fn running_out_of_contact() {
     terminate: Ladder Stop Terminate 30s -> ContactRegained 2s, StopRunner | 30s | in contact, ended
     failed: = -> - | 0.002s | 1 failed
     command-ended: = -> - | never
+    healthy: = -> - | never
+    unhealthy: = -> - | never
+    stopped: = -> - | never | stopped
     stop: Ladder Stop Operator 30s -> StopRunner | 30s
     reload: = -> - | never | new policy
     resumed: = -> - | never
@@ -222,6 +252,9 @@ fn running_when_the_policy_for_lost_contact_applies() {
     terminate: Ladder Stop Terminate 30s -> StopRunner | 30s | ended
     failed: = -> - | 0s
     command-ended: = -> - | 0s
+    healthy: = -> - | 0s
+    unhealthy: = -> - | 0s
+    stopped: = -> - | 0s | stopped
     stop: Ladder Stop Operator 30s -> StopRunner | 30s
     reload: = -> - | 890s | new policy
     resumed: = -> - | -10s
@@ -241,6 +274,9 @@ fn running_without_a_runner() {
     terminate: Stopped -> Exit 0 | never
     failed: = -> - | 0.5s | 1 failed
     command-ended: = -> - | 1790s
+    healthy: = -> - | 1790s
+    unhealthy: = -> - | 1790s
+    stopped: = -> - | 1790s | stopped
     stop: Stopped -> Exit 0 | never
     reload: = -> - | 1790s | new policy
     resumed: = -> - | 1790s
@@ -260,6 +296,9 @@ fn running_attached() {
     terminate: Ladder Stop Terminate 30s -> StopRunner | 30s | in contact, ended
     failed: = -> - | 0.5s | 1 failed
     command-ended: = -> - | 1790s
+    healthy: = -> - | 1790s
+    unhealthy: = -> - | 1790s
+    stopped: = -> - | 1790s | stopped
     stop: Stopped -> Exit 0 | never
     reload: = -> - | 1790s | new policy
     resumed: = -> - | 1790s
@@ -279,6 +318,9 @@ fn running_followed() {
     terminate: Ladder Stop Terminate 30s -> StopRunner | 30s | in contact, ended
     failed: = -> - | 0.5s | 1 failed
     command-ended: = -> - | 1790s
+    healthy: = -> - | 1790s
+    unhealthy: = -> - | 1790s
+    stopped: = -> - | 1790s | stopped
     stop: Stopped -> Exit 0 | never
     reload: = -> - | 1790s | new policy
     resumed: = -> - | 1790s

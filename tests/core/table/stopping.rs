@@ -29,7 +29,10 @@ fn on_terminate() {
     terminate: = -> - | 20s
     failed: = -> - | 20s
     command-ended: Ladder Stop Terminate 30s -> StopRunner | 30s
-    stop: = -> - | 20s | then stop: KillCommand, KillRunner
+    healthy: = -> - | 20s
+    unhealthy: = -> - | 20s
+    stopped: = -> - | 20s | stopped
+    stop: = -> - | 20s | then stop: Kill on-terminate, KillRunner
     reload: = -> - | 20s
     resumed: = -> - | 20s
     ");
@@ -39,7 +42,7 @@ fn on_terminate() {
 fn on_terminate_when_its_grace_is_over() {
     let agent = running(RunnerKind::Child, grace(10, with_command()), &[acknowledged(true)]);
     assert_snapshot!(row(&agent), @"
-    due: Ladder Stop Terminate 10s -> KillCommand, StopRunner | 10s
+    due: Ladder Stop Terminate 10s -> Kill on-terminate, StopRunner | 10s
     started: = -> - | 0s | runner is new
     start-failed: = -> - | 0s
     leader-exited: = -> - | 0s
@@ -48,7 +51,10 @@ fn on_terminate_when_its_grace_is_over() {
     terminate: = -> - | 0s
     failed: = -> - | 0s
     command-ended: Ladder Stop Terminate 10s -> StopRunner | 10s
-    stop: = -> - | 0s | then stop: KillCommand, KillRunner
+    healthy: = -> - | 0s
+    unhealthy: = -> - | 0s
+    stopped: = -> - | 0s | stopped
+    stop: = -> - | 0s | then stop: Kill on-terminate, KillRunner
     reload: = -> - | 0s
     resumed: = -> - | 0s
     ");
@@ -67,7 +73,10 @@ fn on_terminate_without_the_runner() {
     terminate: = -> - | 20s
     failed: = -> - | 20s
     command-ended: Stopped -> Exit 0 | never
-    stop: = -> - | 20s | then stop: KillCommand, Exit 0
+    healthy: = -> - | 20s
+    unhealthy: = -> - | 20s
+    stopped: = -> - | 20s | stopped
+    stop: = -> - | 20s | then stop: Kill on-terminate, Exit 0
     reload: = -> - | 20s
     resumed: = -> - | 20s
     ");
@@ -86,6 +95,9 @@ fn ladder_after_the_operators_stop() {
     terminate: Ladder Stop Terminate 20s -> - | 20s | ended
     failed: = -> - | 20s
     command-ended: = -> - | 20s
+    healthy: = -> - | 20s
+    unhealthy: = -> - | 20s
+    stopped: = -> - | 20s | stopped
     stop: Ladder Kill Operator 5s -> KillRunner | 5s
     reload: = -> - | 20s
     resumed: = -> - | -10s
@@ -105,6 +117,9 @@ fn ladder_with_a_heartbeat_in_flight() {
     terminate: Ladder Stop Terminate 20s -> - | 20s | in contact, ended
     failed: = -> - | 0.5s | 1 failed
     command-ended: = -> - | 20s
+    healthy: = -> - | 20s
+    unhealthy: = -> - | 20s
+    stopped: = -> - | 20s | stopped
     stop: Ladder Kill Operator 5s -> KillRunner | 5s
     reload: = -> - | 20s
     resumed: = -> - | 20s
@@ -124,6 +139,9 @@ fn ladder_after_terminate() {
     terminate: = -> - | 20s
     failed: = -> - | 20s
     command-ended: = -> - | 20s
+    healthy: = -> - | 20s
+    unhealthy: = -> - | 20s
+    stopped: = -> - | 20s | stopped
     stop: = -> - | 20s | then stop: KillRunner
     reload: = -> - | 20s
     resumed: = -> - | 20s
@@ -143,6 +161,9 @@ fn ladder_after_terminate_for_an_attached_runner() {
     terminate: = -> - | 20s
     failed: = -> - | 20s
     command-ended: = -> - | 20s
+    healthy: = -> - | 20s
+    unhealthy: = -> - | 20s
+    stopped: = -> - | 20s | stopped
     stop: = -> - | 20s | then stop: KillRunner
     reload: = -> - | 20s
     resumed: = -> - | 20s
@@ -162,6 +183,9 @@ fn ladder_after_the_leader_exited() {
     terminate: = -> - | 20s
     failed: = -> - | 20s
     command-ended: = -> - | 20s
+    healthy: = -> - | 20s
+    unhealthy: = -> - | 20s
+    stopped: = -> - | 20s | stopped
     stop: = -> - | 20s | then stop: KillRunner
     reload: = -> - | 20s
     resumed: = -> - | 20s
@@ -181,6 +205,9 @@ fn ladder_after_lost_contact() {
     terminate: = -> - | 25s | in contact, ended
     failed: = -> - | 0.5s | 1 failed
     command-ended: = -> - | 25s
+    healthy: = -> - | 25s
+    unhealthy: = -> - | 25s
+    stopped: = -> - | 25s | stopped
     stop: = -> - | 25s | then stop: KillRunner
     reload: = -> - | 25s
     resumed: = -> - | 25s
@@ -200,6 +227,9 @@ fn ladder_when_the_grace_is_over() {
     terminate: Ladder Stop Terminate 0s -> - | 0s | ended
     failed: = -> - | 0s
     command-ended: = -> - | 0s
+    healthy: = -> - | 0s
+    unhealthy: = -> - | 0s
+    stopped: = -> - | 0s | stopped
     stop: Ladder Kill Operator 5s -> KillRunner | 5s
     reload: = -> - | 0s
     resumed: = -> - | -10s
@@ -219,6 +249,9 @@ fn ladder_kill_with_a_heartbeat_in_flight() {
     terminate: Ladder Kill Terminate 2s -> - | 2s | in contact, ended
     failed: = -> - | 0.5s | 1 failed
     command-ended: = -> - | 2s
+    healthy: = -> - | 2s
+    unhealthy: = -> - | 2s
+    stopped: = -> - | 2s | stopped
     stop: = -> - | 2s
     reload: = -> - | 2s
     resumed: = -> - | 2s
@@ -238,6 +271,9 @@ fn ladder_kill_between_heartbeats() {
     terminate: Ladder Kill Terminate 2s -> - | 2s | ended
     failed: = -> - | 2s
     command-ended: = -> - | 2s
+    healthy: = -> - | 2s
+    unhealthy: = -> - | 2s
+    stopped: = -> - | 2s | stopped
     stop: = -> - | 2s
     reload: = -> - | 2s
     resumed: = -> - | -10s
@@ -257,6 +293,9 @@ fn ladder_kill_when_the_last_wait_is_over() {
     terminate: = -> - | 0s
     failed: = -> - | 0s
     command-ended: = -> - | 0s
+    healthy: = -> - | 0s
+    unhealthy: = -> - | 0s
+    stopped: = -> - | 0s | stopped
     stop: = -> - | 0s
     reload: = -> - | 0s
     resumed: = -> - | 0s
@@ -276,6 +315,9 @@ fn idle() {
     terminate: = -> - | never
     failed: = -> - | never
     command-ended: = -> - | never
+    healthy: = -> - | never
+    unhealthy: = -> - | never
+    stopped: = -> - | never | stopped
     stop: Stopped -> Exit 0 | never
     reload: = -> - | never
     resumed: = -> - | never
@@ -296,6 +338,9 @@ fn idle_beside_a_child_that_cannot_be_killed() {
     terminate: = -> - | never
     failed: = -> - | never
     command-ended: = -> - | never
+    healthy: = -> - | never
+    unhealthy: = -> - | never
+    stopped: = -> - | never | stopped
     stop: Stopped -> Exit 0 | never
     reload: = -> - | never
     resumed: = -> - | never
@@ -315,6 +360,9 @@ fn stopped() {
     terminate: = -> - | never
     failed: = -> - | never
     command-ended: = -> - | never
+    healthy: = -> - | never
+    unhealthy: = -> - | never
+    stopped: = -> - | never
     stop: = -> - | never
     reload: = -> - | never
     resumed: = -> - | never

@@ -18,7 +18,7 @@ fn stops_within_a_second_of_the_first_are_the_same_stop() {
     for (name, policy, past, expected) in [
         ("operator", policy(), vec![], "KillRunner"),
         ("terminate", policy(), vec![terminate], "KillRunner"),
-        ("command", with_command(), vec![terminate], "KillCommand, KillRunner"),
+        ("command", with_command(), vec![terminate], "Kill on-terminate, KillRunner"),
         ("descendants", policy(), vec![LEADER_EXITED], "KillRunner"),
     ] {
         let mut agent = running(RunnerKind::Child, policy, &past);

@@ -62,6 +62,8 @@ impl ContactLaw {
             Action::StartRunner
             | Action::Send { .. }
             | Action::Abandon
+            | Action::HealthLost
+            | Action::HealthRegained(_)
             | Action::StartCommand(_)
             | Action::KillCommand(_)
             | Action::StopRunner

@@ -1,6 +1,7 @@
 //! The world around one agent, which checks the laws at every step.
 
 mod contact;
+mod health;
 mod pace;
 
 use std::time::Duration;
@@ -11,10 +12,14 @@ use taskbeat::core::{
 };
 
 use self::contact::ContactLaw;
+use self::health::Health;
 use self::pace::Pace;
 
 /// Stops within this time of the first one are the same stop.
 const SAME_STOP: Duration = Duration::from_secs(1);
+
+/// The time limit of `on-contact-change`.
+const CONTACT_COMMAND: Duration = Duration::from_secs(30);
 
 /// What can happen to the daemon.
 #[derive(Clone, Copy, Debug)]
@@ -25,6 +30,11 @@ pub(crate) enum Incident {
     /// The leader and all its descendants exit.
     RunnerExits,
     CommandEnds,
+    /// The health check ends, if it runs, with success or without.
+    CheckEnds(bool),
+    ContactCommandEnds,
+    /// A signal stops the leader, or continues it.
+    LeaderStops(bool),
     Stop,
     Reload(Policy),
     Suspension(Duration),
@@ -64,6 +74,9 @@ pub(crate) struct World {
     exit: Option<Exit>,
     pace: Pace,
     contact: ContactLaw,
+    health: Health,
+    /// When `on-contact-change` started, while it runs.
+    contact_command: Option<Time>,
     /// Each event, with the states before and after it.
     history: Vec<(State, Event, State)>,
 }
@@ -91,6 +104,8 @@ impl World {
             exit: None,
             pace: Pace::new(),
             contact: ContactLaw::new(),
+            health: Health::default(),
+            contact_command: None,
             history: Vec::new(),
         }
     }
@@ -131,7 +146,7 @@ impl World {
             self.now = self.now.max(deadline);
             self.handle(Event::Due);
             turns += 1;
-            assert!(turns < 100, "a deadline never passes: {:?}", self.agent);
+            assert!(turns < 10_000, "a deadline never passes: {:?}", self.agent);
         }
         self.now = self.now.max(until);
     }
@@ -182,6 +197,24 @@ impl World {
                     self.handle(Event::CommandEnded(CommandName::OnTerminate, result));
                 }
             }
+            Incident::CheckEnds(healthy) => {
+                if self.health.check_ends() {
+                    let result = CommandResult::Exited(Exit(u8::from(!healthy)));
+                    self.handle(Event::CommandEnded(CommandName::HealthCheck, result));
+                }
+            }
+            Incident::ContactCommandEnds => {
+                if self.contact_command.take().is_some() {
+                    let result = CommandResult::Exited(Exit::OK);
+                    self.handle(Event::CommandEnded(CommandName::OnContactChange, result));
+                }
+            }
+            Incident::LeaderStops(stopped) => {
+                if self.leader_runs && self.is_watched() {
+                    self.health.leader_stopped = stopped;
+                    self.handle(Event::LeaderStopped(stopped));
+                }
+            }
             Incident::Stop => {
                 self.may_stop |= self.kind == RunnerKind::Child;
                 self.handle(Event::Stop(15));
@@ -221,6 +254,9 @@ impl World {
         self.since = self.now;
         self.stops = 0;
         self.kills = 0;
+        if std::mem::take(&mut self.health.leader_stopped) {
+            self.handle(Event::LeaderStopped(false));
+        }
         self.contact.runner_started(self.now, self.agent.policy());
         self.handle(Event::RunnerStarted);
     }
@@ -240,10 +276,14 @@ impl World {
     fn handle(&mut self, event: Event) {
         let before = self.agent.state();
         let policy = *self.agent.policy();
+        let was_due = self.agent.schedule().due().is_some_and(|due| due <= self.now);
         let actions = self.agent.handle(self.now, event);
         let after = self.agent.state();
         self.history.push((before, event, after));
         self.pace.observe(self.now, event, before, &policy);
+        if self.health.withholds(event, was_due, before, &actions) {
+            self.pace.withheld(self.now, &policy);
+        }
         let contact = self.agent.schedule().contact();
         let ended = !self.heartbeat_follows();
         self.contact.check(self.now, ended, &actions, contact);
@@ -259,6 +299,8 @@ impl World {
             self.act(action, before, event);
         }
         self.check_state();
+        let command = self.contact_command.map(|started| self.now - started);
+        assert!(command.is_none_or(|runs| runs <= CONTACT_COMMAND), "a command without limit");
     }
 
     fn act(&mut self, action: Action, before: State, event: Event) {
@@ -270,6 +312,7 @@ impl World {
                 assert!(!self.terminated, "a heartbeat after terminate");
                 assert!(self.leader_runs, "a heartbeat without a runner");
                 assert_eq!(self.in_flight, None, "two heartbeats in flight");
+                self.health.check_send(event, self.agent.policy());
                 self.pace.send(self.now);
                 self.in_flight = Some(self.now);
             }
@@ -281,6 +324,24 @@ impl World {
             Action::KillCommand(CommandName::OnTerminate) => {
                 assert!(std::mem::take(&mut self.command_runs));
             }
+            Action::StartCommand(CommandName::HealthCheck) => {
+                assert!(self.leader_runs && !self.terminated, "a check of no runner");
+                assert_eq!(self.in_flight, None, "a check beside a heartbeat");
+                self.health.check_starts();
+                self.pace.attempt(self.now);
+            }
+            Action::KillCommand(CommandName::HealthCheck) => {
+                assert!(self.health.check_ends(), "no check to kill");
+            }
+            Action::StartCommand(CommandName::OnContactChange) => {
+                assert!(self.agent.policy().on_contact_change);
+                assert_eq!(self.contact_command.replace(self.now), None, "two at a time");
+            }
+            Action::KillCommand(CommandName::OnContactChange) => {
+                assert!(self.contact_command.take().is_some(), "no command to kill");
+            }
+            Action::HealthLost => self.health.lost(self.now),
+            Action::HealthRegained(after) => self.health.regained(self.now, after),
             Action::StopRunner => {
                 assert!(self.may_stop, "no reason to stop the runner");
                 assert!(self.runner_exists(), "no runner to stop");
@@ -373,6 +434,7 @@ impl World {
             return;
         }
         assert_eq!(self.agent.schedule().in_flight(), self.in_flight.is_some());
+        assert_eq!(self.agent.schedule().is_checking(), self.health.is_checking());
         if self.terminated {
             assert!(!self.heartbeat_follows(), "a heartbeat follows terminate");
             assert!(
@@ -387,6 +449,6 @@ impl World {
 
     fn heartbeat_follows(&self) -> bool {
         let schedule = self.agent.schedule();
-        schedule.in_flight() || schedule.due().is_some()
+        schedule.in_flight() || schedule.is_checking() || schedule.due().is_some()
     }
 }

@@ -27,6 +27,9 @@ pub(super) struct Pace {
     failed: Option<(FailureClass, i32)>,
     /// When a reload last brought a failed heartbeat forward.
     reloaded: Option<Time>,
+    /// How often the heartbeat was withheld since the last one, or since a reload; `None` if it was
+    /// not.
+    withheld: Option<i32>,
 }
 
 impl Pace {
@@ -39,17 +42,35 @@ impl Pace {
             suspended: Duration::ZERO,
             failed: None,
             reloaded: None,
+            withheld: None,
         }
     }
 
-    /// A heartbeat starts.
-    pub(super) fn send(&mut self, now: Time) {
+    /// A heartbeat starts, or its health check.
+    pub(super) fn attempt(&mut self, now: Time) {
         let early = self.earliest - now;
         assert!(early <= ROUNDING, "a heartbeat {early:?} early");
         if let Some(latest) = self.latest {
             let late = now - latest;
             assert!(late <= ROUNDING, "a heartbeat {late:?} late");
         }
+        // The check has a limit of its own.
+        self.latest = None;
+    }
+
+    /// The runner is unhealthy. The next check follows after a second that doubles, up to 5 min.
+    pub(super) fn withheld(&mut self, now: Time, policy: &Policy) {
+        let times = self.withheld.get_or_insert(0);
+        let seconds = 2.0_f64.powi(*times).min(300.0);
+        *times += 1;
+        self.earliest = now + policy.interval.mul_f64(seconds / 900.0);
+        self.latest = Some(self.earliest);
+    }
+
+    /// A heartbeat starts, at once or after its check.
+    pub(super) fn send(&mut self, now: Time) {
+        self.attempt(now);
+        self.withheld = None;
         self.started = now;
         self.in_flight = true;
         self.suspended = Duration::ZERO;
@@ -68,11 +89,16 @@ impl Pace {
                 self.earliest = self.earliest - gap;
                 self.latest = self.latest.map(|latest| (latest - gap).max(now));
             }
+            Event::LeaderStopped(false) if self.withheld.is_some() => {
+                self.earliest = self.earliest.min(now);
+                self.latest = self.latest.map(|latest| latest.min(now));
+            }
             // While no runner runs, no heartbeat starts.
             Event::RunnerStarted => self.latest = self.latest.map(|latest| latest.max(now)),
             Event::Due
             | Event::StartFailed(_)
             | Event::LeaderExited(_)
+            | Event::LeaderStopped(_)
             | Event::RunnerGone
             | Event::CommandEnded(..)
             | Event::Stop(_)
@@ -84,7 +110,9 @@ impl Pace {
         let latest = match outcome {
             Outcome::Acknowledged { .. } => {
                 self.failed = None;
+                let check = policy.health_check.unwrap_or_default();
                 let shortest = policy.interval.mul_f64(1.0 - policy.jitter);
+                let shortest = shortest.min(policy.interval.saturating_sub(check));
                 self.earliest = self.started + shortest - self.suspended;
                 self.started + policy.interval - self.suspended
             }
@@ -102,12 +130,13 @@ impl Pace {
     }
 
     fn reloaded(&mut self, now: Time, policy: &Policy) {
-        let retries =
-            self.failed.is_some() && self.reloaded.is_none_or(|last| now - last >= RELOAD_PACE);
+        let failing = self.failed.is_some() || self.withheld.is_some();
+        let retries = failing && self.reloaded.is_none_or(|last| now - last >= RELOAD_PACE);
         let bound = if retries { now } else { self.started + policy.interval };
         if retries {
             self.reloaded = Some(now);
             self.failed = None;
+            self.withheld = self.withheld.map(|_| 0);
         }
         if !self.in_flight {
             self.earliest = self.earliest.min(bound);

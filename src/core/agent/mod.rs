@@ -21,11 +21,13 @@
 //! `terminate` can also come in `Waiting`, as the response to the last heartbeat of a followed
 //! runner that has exited. A second stop in `OnTerminate` leads to `Rung::Kill`.
 
+mod heartbeats;
+
 use std::time::Duration;
 
 use super::{
-    Action, AfterTerminate, Cause, CommandName, Event, Exit, LAST_WAIT, Outcome, Policy, Random,
-    Rung, RunnerKind, Schedule, State, Time,
+    Action, AfterTerminate, Cause, CommandName, Event, Exit, LAST_WAIT, Outcome, Policy, Rung,
+    RunnerKind, Schedule, State, Time,
 };
 
 /// Stops that arrive within this time of the first one are the same stop: timeout(1) signals twice,
@@ -50,6 +52,10 @@ pub struct Agent {
     leader_exit: Option<Exit>,
     /// True while no process of the runner exists.
     gone: bool,
+    /// True while the leader is stopped by a signal.
+    stopped: bool,
+    /// When `on-contact-change` is killed; `None` while it does not run.
+    contact_command: Option<Time>,
     /// When the runner was last started or found.
     runner_since: Option<Time>,
     /// When the operator first asked for a stop.
@@ -67,6 +73,8 @@ impl Agent {
             schedule: Schedule::new(),
             leader_exit: None,
             gone: true,
+            stopped: false,
+            contact_command: None,
             runner_since: None,
             first_stop: None,
         }
@@ -108,6 +116,12 @@ impl Agent {
         self.runner_since
     }
 
+    /// True while the leader is stopped by a signal, as far as events have told.
+    #[must_use]
+    pub fn is_stopped(&self) -> bool {
+        self.stopped
+    }
+
     /// True if the account seems to have more runners than its limit has room for.
     #[must_use]
     pub fn over_limit(&self, now: Time) -> bool {
@@ -117,21 +131,27 @@ impl Agent {
     /// When [`Event::Due`] is to come, if no other event comes first.
     #[must_use]
     pub fn deadline(&self) -> Option<Time> {
-        let (heartbeat, contact) = (self.schedule.due(), self.schedule.contact_deadline());
-        match self.state {
+        let (heartbeat, contact) = (self.schedule.deadline(), self.schedule.contact_deadline());
+        let of_state = match self.state {
             State::Starting => Some(Time::ZERO),
             State::Waiting => contact,
             State::Running => earliest([heartbeat, contact, self.policy_deadline()]),
             State::OnTerminate { until } => Some(until),
             State::Ladder { until, .. } => earliest([heartbeat, contact, Some(until)]),
-            State::Idle | State::Stopped => None,
-        }
+            State::Idle => None,
+            State::Stopped => return None,
+        };
+        earliest([of_state, self.contact_command])
     }
 
     /// Decides what follows from `event` at `now`.
     pub fn handle(&mut self, now: Time, event: Event) -> Vec<Action> {
+        if let Event::LeaderStopped(stopped) = event {
+            self.stopped = stopped;
+        }
         let before = self.schedule.contact();
-        let actions = match self.state {
+        let mut actions = self.end_contact_command(now, event);
+        let of_state = match self.state {
             State::Starting => self.starting(event),
             State::Waiting => self.waiting(now, event),
             State::Running => self.running(now, event),
@@ -142,7 +162,12 @@ impl Agent {
         };
         self.schedule.check_contact(now);
         let change = self.schedule.contact().change_from(before);
-        change.into_iter().chain(actions).collect()
+        actions.extend(change);
+        if change.is_some() && self.policy.on_contact_change && self.state != State::Stopped {
+            actions.extend(self.start_contact_command(now));
+        }
+        actions.extend(of_state);
+        actions
     }
 
     fn starting(&mut self, event: Event) -> Vec<Action> {
@@ -156,6 +181,7 @@ impl Agent {
             Event::RunnerStarted
             | Event::StartFailed(_)
             | Event::LeaderExited(_)
+            | Event::LeaderStopped(_)
             | Event::RunnerGone
             | Event::HeartbeatEnded(..)
             | Event::CommandEnded(..)
@@ -179,6 +205,7 @@ impl Agent {
                 self.reload(policy)
             }
             Event::Resumed(gap) => self.resumed(gap),
+            Event::LeaderStopped(stopped) => self.leader_stopped(now, stopped),
             Event::Due | Event::LeaderExited(_) | Event::RunnerGone | Event::CommandEnded(..) => {
                 vec![]
             }
@@ -200,7 +227,7 @@ impl Agent {
                 RunnerKind::Followed => {
                     self.gone = true;
                     self.state = State::Waiting;
-                    vec![]
+                    self.schedule.cancel_check(now).into_iter().collect()
                 }
                 RunnerKind::Attached | RunnerKind::None => {
                     [self.leader_exited(exit), self.exit(exit)].concat()
@@ -221,10 +248,9 @@ impl Agent {
                 self.reload(policy)
             }
             Event::Resumed(gap) => self.resumed(gap),
-            Event::RunnerStarted
-            | Event::StartFailed(_)
-            | Event::RunnerGone
-            | Event::CommandEnded(..) => vec![],
+            Event::LeaderStopped(stopped) => self.leader_stopped(now, stopped),
+            Event::CommandEnded(name, result) => self.command_ended(now, name, result),
+            Event::RunnerStarted | Event::StartFailed(_) | Event::RunnerGone => vec![],
         }
     }
 
@@ -251,7 +277,9 @@ impl Agent {
             }
             Event::Due
             | Event::StartFailed(_)
+            | Event::LeaderStopped(_)
             | Event::HeartbeatEnded(..)
+            | Event::CommandEnded(..)
             | Event::Reloaded(_)
             | Event::Resumed(_) => vec![],
         }
@@ -283,17 +311,15 @@ impl Agent {
             Event::RunnerGone => self.finish(cause),
             Event::HeartbeatEnded(outcome @ Outcome::Acknowledged { terminate: true }, random) => {
                 self.record(now, outcome, random);
-                self.schedule.end();
                 let cause = cause.or_terminate();
                 self.state = State::Ladder { rung, cause, until };
-                vec![]
+                self.schedule.end().into_iter().collect()
             }
             Event::HeartbeatEnded(outcome, random) => self.heartbeat_ended(now, outcome, random),
             Event::Resumed(gap) => self.resumed(gap),
-            Event::RunnerStarted
-            | Event::StartFailed(_)
-            | Event::CommandEnded(..)
-            | Event::Reloaded(_) => vec![],
+            Event::LeaderStopped(stopped) => self.leader_stopped(now, stopped),
+            Event::CommandEnded(name, result) => self.command_ended(now, name, result),
+            Event::RunnerStarted | Event::StartFailed(_) | Event::Reloaded(_) => vec![],
         }
     }
 
@@ -304,6 +330,7 @@ impl Agent {
             | Event::RunnerStarted
             | Event::StartFailed(_)
             | Event::LeaderExited(_)
+            | Event::LeaderStopped(_)
             | Event::RunnerGone
             | Event::HeartbeatEnded(..)
             | Event::CommandEnded(..)
@@ -322,35 +349,7 @@ impl Agent {
     fn leader_exited(&mut self, exit: Exit) -> Vec<Action> {
         self.leader_exit = Some(exit);
         self.gone = self.kind != RunnerKind::Child;
-        if self.schedule.end() { vec![Action::Abandon] } else { vec![] }
-    }
-
-    fn heartbeat(&mut self, now: Time) -> Vec<Action> {
-        if is_past(self.schedule.due(), now) {
-            let renew = self.schedule.start(now);
-            vec![Action::Send { renew }]
-        } else {
-            vec![]
-        }
-    }
-
-    fn heartbeat_ended(&mut self, now: Time, outcome: Outcome, random: Random) -> Vec<Action> {
-        self.record(now, outcome, random);
-        if outcome == (Outcome::Acknowledged { terminate: true }) {
-            self.terminate(now)
-        } else {
-            vec![]
-        }
-    }
-
-    fn record(&mut self, now: Time, outcome: Outcome, random: Random) {
-        if !self.schedule.in_flight() {
-            return;
-        }
-        match outcome {
-            Outcome::Acknowledged { .. } => self.schedule.acknowledged(now, &self.policy, random),
-            Outcome::Failed(failure) => self.schedule.failed(now, &self.policy, failure, random),
-        }
+        self.schedule.end().into_iter().collect()
     }
 
     fn resumed(&mut self, gap: Duration) -> Vec<Action> {
@@ -385,14 +384,15 @@ impl Agent {
     }
 
     fn terminate(&mut self, now: Time) -> Vec<Action> {
-        self.schedule.end();
+        let mut actions: Vec<_> = self.schedule.end().into_iter().collect();
         if self.policy.on_terminate {
             let until = now + self.policy.grace;
             self.state = State::OnTerminate { until };
-            vec![Action::StartCommand(CommandName::OnTerminate)]
+            actions.push(Action::StartCommand(CommandName::OnTerminate));
         } else {
-            self.stop(now, Cause::Terminate)
+            actions.extend(self.stop(now, Cause::Terminate));
         }
+        actions
     }
 
     fn stop(&mut self, now: Time, cause: Cause) -> Vec<Action> {
