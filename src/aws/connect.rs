@@ -2,6 +2,7 @@
 //! same places; the settings of taskbeat come first.
 
 use std::error::Error;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
@@ -9,15 +10,13 @@ use std::time::Duration;
 use aws_config::default_provider::use_fips::use_fips_provider;
 use aws_config::identity::IdentityCache;
 use aws_config::imds::region::ImdsRegionProvider;
-use aws_config::meta::region::ProvideRegion;
-use aws_config::profile::ProfileFileRegionProvider;
 use aws_config::provider_config::ProviderConfig;
 use aws_config::retry::RetryConfig;
 use aws_config::timeout::TimeoutConfig;
-use aws_config::{AppName, BehaviorVersion, ConfigLoader, Region, SdkConfig};
+use aws_config::{AppName, BehaviorVersion, Region};
+use aws_sdk_datapipeline::Client;
+use aws_sdk_datapipeline::config::Config;
 use aws_sdk_datapipeline::config::endpoint::{DefaultResolver, Params, ResolveEndpoint};
-use aws_sdk_datapipeline::config::{Builder, Config, Credentials};
-use tracing::info;
 
 use super::access::Access;
 use super::attempt::{self, stage};
@@ -38,12 +37,6 @@ const SHORTEST_ATTEMPT: Duration = Duration::from_secs(1);
 const NO_REGION: &str =
     "no region: set region, AWS_REGION or one in the profile; the EC2 metadata names none";
 
-const NO_FIPS: &str = "AWS documents no FIPS endpoint of Data Pipeline: \
-    unset AWS_USE_FIPS_ENDPOINT or the profile's use_fips_endpoint";
-
-const NO_DUAL_STACK: &str = "AWS documents no dual-stack endpoint of Data Pipeline: \
-    unset AWS_USE_DUALSTACK_ENDPOINT or the profile's use_dualstack_endpoint";
-
 /// How heartbeats reach the service.
 #[derive(Clone, Debug)]
 pub(crate) struct Connection {
@@ -55,24 +48,15 @@ pub(crate) struct Connection {
     unanswered: Arc<AtomicUsize>,
 }
 
-/// A client of the service. Cheap to clone. It keeps credentials and what it learned about the
-/// service's clock, but no connection.
-#[derive(Clone, Debug)]
-pub(super) struct Client {
-    pub(super) sdk: aws_sdk_datapipeline::Client,
-    /// What to do if there is no such endpoint.
-    pub(super) advice: Option<&'static str>,
-}
-
 /// What the settings, the environment and the profile files lead to.
 struct Found {
-    shared: SdkConfig,
     region: Region,
-    credentials: Chain,
+    fips: bool,
+    dual_stack: bool,
     /// The endpoint, if the user chose it.
     endpoint_url: Option<String>,
-    endpoint: String,
-    advice: Option<&'static str>,
+    credentials: Chain,
+    http: Http,
 }
 
 impl Connection {
@@ -98,38 +82,30 @@ impl Connection {
     }
 
     /// A client for what the files, the environment and the metadata service say now. A client
-    /// never reads them again, so a change takes effect with the next client.
+    /// never reads them again, so a change takes effect with the next client. It keeps credentials
+    /// and what it learned about the service's clock, but no connection.
     ///
     /// # Errors
     ///
     /// A file cannot be used, or there is no such profile, no region or no endpoint.
     pub(super) async fn client(&self) -> Result<Client, String> {
-        if self.rehearsal {
-            return Ok(self.rehearsal_client());
-        }
         let found = self.find().await?;
-        let mut config = Builder::from(&found.shared).credentials_provider(found.credentials);
-        // Here and not in what is shared, because STS and SSO would use it, too.
-        config.set_endpoint_url(found.endpoint_url);
-        Ok(Client {
-            sdk: aws_sdk_datapipeline::Client::from_conf(config.build()),
-            advice: found.advice,
-        })
-    }
-
-    fn rehearsal_client(&self) -> Client {
-        let region = self.aws.region.clone();
-        let region = region.unwrap_or_else(|| "us-east-1".to_owned());
-        let credentials = Credentials::new("REHEARSAL", "any", None, None, "rehearsal");
+        found.endpoint().await?;
         let mut config = Config::builder()
             .behavior_version(BehaviorVersion::v2026_01_12())
-            .region(Region::new(region))
-            .credentials_provider(credentials)
+            .region(found.region)
+            .use_fips(found.fips)
+            .use_dual_stack(found.dual_stack)
+            .credentials_provider(found.credentials)
+            .http_client(found.http)
+            // The attempt has a limit, and there is one retry policy, the core's.
             .retry_config(RetryConfig::disabled())
             .timeout_config(TimeoutConfig::disabled())
-            .http_client(Http::direct());
-        config.set_endpoint_url(self.aws.endpoint_url.clone());
-        Client { sdk: aws_sdk_datapipeline::Client::from_conf(config.build()), advice: None }
+            // Longer than the attempt's limit, which names what took the time.
+            .identity_cache(IdentityCache::lazy().load_timeout(self.limit * 2).build());
+        config.set_app_name(AppName::new("taskbeat").ok());
+        config.set_endpoint_url(found.endpoint_url);
+        Ok(Client::from_conf(config.build()))
     }
 
     /// The identity without placeholders and the access that a heartbeat would have. Sends
@@ -143,10 +119,9 @@ impl Connection {
         attempt::run(self.limit, async move || {
             let identity = connection.identify(&identity).await?;
             let found = connection.find().await?;
-            let searched = found.credentials.find().await;
-            let (source, credentials) = searched.map_err(|error| error.to_string())?;
-            let region = found.region.to_string();
-            let access = Access::new(region, found.endpoint, source, &credentials);
+            let endpoint = found.endpoint().await?;
+            let (source, credentials) = found.credentials.find().await?;
+            let access = Access::new(found.region.to_string(), endpoint, source, &credentials);
             Ok((identity, access))
         })
         .await
@@ -160,111 +135,72 @@ impl Connection {
     pub(super) async fn identify(&self, identity: &Identity) -> Result<Identity, String> {
         stage("asking the EC2 metadata service");
         let config = ProviderConfig::default().with_http_client(Http::direct());
-        let complete = metadata::complete(identity, &config).await?;
-        if metadata::is_needed(identity) {
-            info!("the EC2 metadata service names {complete}");
-        }
-        Ok(complete)
+        metadata::complete(identity, &config).await
     }
 
     async fn find(&self) -> Result<Found, String> {
+        let endpoint_url = self.aws.endpoint_url.clone();
+        if self.rehearsal {
+            let region = self.aws.region.clone().unwrap_or_else(|| "us-east-1".to_owned());
+            let (region, credentials) = (Region::new(region), Chain::rehearsal());
+            let (fips, dual_stack, http) = (false, false, Http::direct());
+            return Ok(Found { region, fips, dual_stack, endpoint_url, credentials, http });
+        }
         let profiles = Profiles::read(self.aws.profile.as_deref()).await?;
-        let bundle = profiles.setting("AWS_CA_BUNDLE", "ca_bundle");
-        let trust_store = bundle.map_or(TrustStore::Host, |file| TrustStore::Bundle(file.into()));
-        let http = Http::new(trust_store, Arc::clone(&self.unanswered));
+        let bundle = profiles.setting("AWS_CA_BUNDLE", "ca_bundle").map(PathBuf::from);
+        let http = Http::new(TrustStore(bundle), Arc::clone(&self.unanswered));
         let config = ProviderConfig::without_region()
             .with_behavior_version(Some(BehaviorVersion::v2026_01_12()))
-            // The attempt has a limit, and there is one retry policy, the core's.
             .with_retry_config(RetryConfig::disabled())
             .with_timeout_config(TimeoutConfig::disabled());
         let direct = config.clone().with_http_client(Http::direct());
         let region = self.region(&profiles, &direct).await?;
-        let shared = self.loader(&profiles, &http, &region).load().await;
-        let config = config.with_region(Some(region.clone()));
-        let config = config.with_http_client(http);
-        // Makes it read the profile as well, from which the client of STS takes its endpoint.
-        let fips = use_fips_provider(&config).await;
-        let config = config.with_use_fips(fips.or(shared.use_fips()));
-        let config = config.with_use_dual_stack(shared.use_dual_stack());
-        let credentials = if self.aws.profile_is_pinned {
-            Chain::pinned(&profiles, &config, &direct)
-        } else {
-            Chain::new(&profiles, &config, &direct)
-        };
-        let endpoint_url = self.aws.endpoint_url.clone();
-        let endpoint_url = endpoint_url.or_else(|| profiles.endpoint_url());
-        let advice = match (shared.use_fips(), shared.use_dual_stack()) {
-            (Some(true), _) => Some(NO_FIPS),
-            (_, Some(true)) => Some(NO_DUAL_STACK),
-            _ => None,
-        };
-        let endpoint = endpoint(&shared, endpoint_url.as_deref()).await;
+        let fips = profiles.is_true("AWS_USE_FIPS_ENDPOINT", "use_fips_endpoint");
+        let dual_stack = profiles.is_true("AWS_USE_DUALSTACK_ENDPOINT", "use_dualstack_endpoint");
+        let config = config
+            .with_region(Some(region.clone()))
+            .with_http_client(http.clone())
+            .with_use_fips(Some(fips))
+            .with_use_dual_stack(Some(dual_stack));
+        // Makes it read the profile, from which the client of STS takes its endpoint.
+        use_fips_provider(&config).await;
         Ok(Found {
-            endpoint: endpoint.map_err(|reason| advised(reason, advice))?,
-            shared,
             region,
-            credentials,
-            endpoint_url,
-            advice,
+            fips,
+            dual_stack,
+            endpoint_url: endpoint_url.or_else(|| profiles.endpoint_url()),
+            credentials: Chain::new(&profiles, self.aws.profile_is_pinned, &config, &direct),
+            http,
         })
     }
 
     async fn region(&self, profiles: &Profiles, direct: &ProviderConfig) -> Result<Region, String> {
-        if let Some(region) = &self.aws.region {
-            return Ok(Region::new(region.clone()));
-        }
-        let of_profile = ProfileFileRegionProvider::builder()
-            .profile_files(profiles.files(""))
-            .profile_name(&profiles.name)
-            .build();
-        if let Some(region) = of_profile.region().await {
-            return Ok(region);
+        let region = self.aws.region.clone().or_else(|| profiles.inherited("region"));
+        if let Some(region) = region {
+            return Ok(Region::new(region));
         }
         stage("asking the EC2 metadata service for the region");
         let of_instance = ImdsRegionProvider::builder().configure(direct).build();
         of_instance.region().await.ok_or_else(|| NO_REGION.to_owned())
     }
+}
 
-    fn loader(&self, profiles: &Profiles, http: &Http, region: &Region) -> ConfigLoader {
-        let mut loader = aws_config::defaults(BehaviorVersion::v2026_01_12())
-            .region(region.clone())
-            .profile_files(profiles.files(""))
-            .profile_name(&profiles.name)
-            .no_credentials()
-            .http_client(http.clone())
-            .retry_config(RetryConfig::disabled())
-            .timeout_config(TimeoutConfig::disabled())
-            // Longer than the attempt's limit, which names what took the time.
-            .identity_cache(IdentityCache::lazy().load_timeout(self.limit * 2).build());
-        if let Ok(name) = AppName::new("taskbeat") {
-            loader = loader.app_name(name);
+impl Found {
+    /// The URL that the SDK makes of the configuration.
+    async fn endpoint(&self) -> Result<String, String> {
+        if self.endpoint_url.as_ref().is_some_and(|url| url.contains('@')) {
+            // The URL of a profile; the settings refuse such, too.
+            return Err("no endpoint: endpoint_url must not contain credentials".to_owned());
         }
-        loader
+        let none = |error: &(dyn Error + 'static)| format!("no endpoint: {}", chain(error));
+        let params = Params::builder()
+            .region(self.region.to_string())
+            .use_fips(self.fips)
+            .use_dual_stack(self.dual_stack)
+            .set_endpoint(self.endpoint_url.clone())
+            .build()
+            .map_err(|error| none(&error))?;
+        let endpoint = DefaultResolver::new().resolve_endpoint(&params).await;
+        endpoint.map(|endpoint| endpoint.url().to_owned()).map_err(|error| none(&*error))
     }
-}
-
-/// The message of a failure that `advice` may mend.
-pub(super) fn advised(message: String, advice: Option<&str>) -> String {
-    match advice {
-        Some(advice) => format!("{message}; {advice}"),
-        None => message,
-    }
-}
-
-/// The URL that the SDK makes of the configuration.
-async fn endpoint(shared: &SdkConfig, chosen: Option<&str>) -> Result<String, String> {
-    let params = Params::builder()
-        .set_region(shared.region().map(ToString::to_string))
-        .use_fips(shared.use_fips().unwrap_or_default())
-        .use_dual_stack(shared.use_dual_stack().unwrap_or_default())
-        .set_endpoint(chosen.map(str::to_owned))
-        .build();
-    if chosen.is_some_and(|url| url.contains('@')) {
-        // The URL of a profile; the settings refuse such, too.
-        return Err("no endpoint: endpoint_url must not contain credentials".to_owned());
-    }
-    let none = |error: &(dyn Error + 'static)| format!("no endpoint: {}", chain(error));
-    let params = params.map_err(|error| none(&error))?;
-    let endpoint = DefaultResolver::new().resolve_endpoint(&params).await;
-    endpoint.map(|endpoint| endpoint.url().to_owned()).map_err(|error| none(&*error))
 }

@@ -20,9 +20,9 @@ use serde::Serialize;
 
 use super::attempt::stage;
 use super::messages::chain;
-use super::process::CredentialProcess;
+use super::process;
 use super::profiles::Profiles;
-use super::resolve::Lookup;
+use crate::text;
 
 /// A place that credentials can come from.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -58,21 +58,7 @@ impl fmt::Display for Source {
     }
 }
 
-/// Why there are no credentials.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum NoCredentials {
-    /// A place should have some.
-    #[error("no credentials from {0}: {1}")]
-    Failed(Source, String),
-    /// No place has any.
-    #[error("no credentials found: none in {0}; EC2 metadata: {1}")]
-    Nowhere(String, String),
-    #[error(
-        "no credentials in profile {0}, and an explicit profile excludes all other sources; \
-         AWS_PROFILE does not"
-    )]
-    NotInProfile(String),
-}
+const PINNED: &str = "and an explicit profile excludes all other sources; AWS_PROFILE does not";
 
 const LOGIN_SESSION: &str = "it uses `aws login`, which taskbeat does not have; use a profile \
     with credential_process = aws configure export-credentials --profile NAME --format process";
@@ -86,20 +72,26 @@ const BEFORE_PROCESS: [&str; 5] =
 pub(super) struct Chain(Arc<[Place]>);
 
 impl Chain {
-    /// The places of every AWS SDK. `direct` uses no proxies; containers and instances are asked
-    /// by it, because their endpoints are local to the host.
+    /// The places of every AWS SDK, or the profile alone if it `is_pinned`. `direct` uses no
+    /// proxies; containers and instances are asked by it, because their endpoints are local to the
+    /// host.
     pub(super) fn new(
         profiles: &Profiles,
+        is_pinned: bool,
         config: &ProviderConfig,
         direct: &ProviderConfig,
     ) -> Self {
+        let of_profile = of_profile(profiles, config, direct);
+        if is_pinned {
+            return Self([of_profile].into());
+        }
         let environment = EnvironmentVariableCredentialsProvider::new();
         let web_identity = WebIdentityTokenCredentialsProvider::builder().configure(config);
         let token = Some("AWS_WEB_IDENTITY_TOKEN_FILE");
         let agent_token = Some("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE");
         let places = [
             place(Source::new("environment", None), environment),
-            of_profile(profiles, config, direct),
+            of_profile,
             place(Source::new("web identity", token), web_identity.build()),
             place(Source::new("container", agent_token), of_container(direct)),
             place(Source::new("EC2 metadata", None), of_instance(direct)),
@@ -107,32 +99,36 @@ impl Chain {
         Self(places.into())
     }
 
-    /// The profile and nothing else.
-    pub(super) fn pinned(
-        profiles: &Profiles,
-        config: &ProviderConfig,
-        direct: &ProviderConfig,
-    ) -> Self {
-        Self([of_profile(profiles, config, direct)].into())
+    /// Credentials that every endpoint of a rehearsal accepts.
+    pub(super) fn rehearsal() -> Self {
+        let any = Credentials::new("REHEARSAL", "any", None, None, "rehearsal");
+        Self([place(Source::new("rehearsal", None), any)].into())
     }
 
     /// Searches for credentials.
-    pub(super) async fn find(&self) -> Result<(Source, Credentials), NoCredentials> {
+    ///
+    /// # Errors
+    ///
+    /// A place should have some and fails, or no place has any.
+    pub(super) async fn find(&self) -> Result<(Source, Credentials), String> {
         let mut absent = Vec::new();
         for (source, provider) in &*self.0 {
             stage(format!("getting credentials from {source}"));
-            match provider.provide_credentials().await {
+            let error = match provider.provide_credentials().await {
                 Ok(credentials) => return Ok((source.clone(), credentials)),
-                Err(error) if is_absent(source, &error) => absent.push((source, chain(&error))),
-                Err(error) => return Err(NoCredentials::Failed(source.clone(), chain(&error))),
+                Err(error) => error,
+            };
+            let reason = chain(&error);
+            if !is_absent(source, &error) {
+                return Err(format!("no credentials from {source}: {reason}"));
             }
+            absent.push((source.to_string(), reason));
         }
-        let (last, reason) = absent.pop().unzip();
-        let places: Vec<_> = absent.iter().map(|(source, _)| source.to_string()).collect();
-        Err(match last.and_then(|source| source.profile.clone()) {
-            Some(pinned) => NoCredentials::NotInProfile(pinned),
-            None => NoCredentials::Nowhere(places.join(", "), reason.unwrap_or_default()),
-        })
+        let Some((last, reason)) = absent.pop().filter(|_| self.0.len() > 1) else {
+            return Err(format!("no credentials in {}, {PINNED}", self.0[0].0));
+        };
+        let others = text::list(absent.into_iter().map(|(place, _)| place));
+        Err(format!("no credentials found: none in {others}; {last}: {reason}"))
     }
 }
 
@@ -161,8 +157,7 @@ fn place(source: Source, provider: impl ProvideCredentials + 'static) -> Place {
 }
 
 fn of_container(direct: &ProviderConfig) -> EcsCredentialsProvider {
-    let provider = EcsCredentialsProvider::builder().configure(direct);
-    provider.dns(Lookup).build()
+    EcsCredentialsProvider::builder().configure(direct).build()
 }
 
 fn of_instance(direct: &ProviderConfig) -> ImdsCredentialsProvider {
@@ -170,15 +165,14 @@ fn of_instance(direct: &ProviderConfig) -> ImdsCredentialsProvider {
 }
 
 fn of_profile(profiles: &Profiles, config: &ProviderConfig, direct: &ProviderConfig) -> Place {
-    let lineage = profiles.lineage();
-    let get = |key| lineage.iter().find_map(|profile| profile.get(key));
     let source = Source {
         place: "profile",
         profile: Some(profiles.name.clone()),
-        token_file: get("web_identity_token_file").map(str::to_owned),
+        token_file: profiles.inherited("web_identity_token_file"),
     };
-    if get("login_session").is_some() {
-        return place(source, provide_credentials_fn(login_session));
+    if profiles.inherited("login_session").is_some() {
+        let unknown = || async { Err(CredentialsError::provider_error(LOGIN_SESSION)) };
+        return place(source, provide_credentials_fn(unknown));
     }
     let mut provider = ProfileFileCredentialsProvider::builder()
         .configure(config)
@@ -186,7 +180,7 @@ fn of_profile(profiles: &Profiles, config: &ProviderConfig, direct: &ProviderCon
         .with_custom_provider("EcsContainer", of_container(direct))
         .with_custom_provider("Ec2InstanceMetadata", of_instance(direct));
     let mut overlay = Vec::new();
-    for (index, profile) in lineage.iter().enumerate() {
+    for (index, profile) in profiles.lineage().into_iter().enumerate() {
         if let Some(process) = credential_process(profile) {
             let (name, source) = (profile.name(), format!("taskbeat-process-{index}"));
             overlay.push(format!("[profile {name}]\ncredential_source = {source}"));
@@ -199,16 +193,11 @@ fn of_profile(profiles: &Profiles, config: &ProviderConfig, direct: &ProviderCon
 
 /// The profile's `credential_process`, if no other key of it comes first. The SDK's own repeats in
 /// its errors what the command wrote to stderr, and does not kill it.
-fn credential_process(profile: &Profile) -> Option<CredentialProcess> {
+fn credential_process(profile: &Profile) -> Option<impl ProvideCredentials + 'static> {
     if BEFORE_PROCESS.iter().any(|key| profile.get(key).is_some()) {
         return None;
     }
-    Some(CredentialProcess {
-        profile: profile.name().to_owned(),
-        command: profile.get("credential_process")?.to_owned(),
-    })
-}
-
-async fn login_session() -> Result<Credentials, CredentialsError> {
-    Err(CredentialsError::provider_error(LOGIN_SESSION))
+    let (name, command) =
+        (profile.name().to_owned(), profile.get("credential_process")?.to_owned());
+    Some(provide_credentials_fn(move || process::credentials(name.clone(), command.clone())))
 }

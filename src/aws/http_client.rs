@@ -8,8 +8,8 @@
 //!                            └─ https: CONNECT, then TLS in the tunnel ─┘
 //! ```
 
-use std::fmt;
 use std::io;
+use std::net::ToSocketAddrs;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -22,10 +22,11 @@ use aws_smithy_runtime_api::client::result::ConnectorError;
 use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
 use aws_smithy_runtime_api::http::HttpError as InvalidMessage;
 use aws_smithy_types::body::SdkBody;
-use http::header::{HOST, HeaderValue, PROXY_AUTHORIZATION};
-use http::{Request, Response, StatusCode, Uri};
+use futures_util::future::select_ok;
+use http::header::{HOST, HeaderMap, HeaderValue, PROXY_AUTHORIZATION};
+use http::{Request, Response, Uri};
 use http_body_util::{BodyExt, Limited};
-use humantime::{FormattedDuration, format_duration};
+use humantime::format_duration;
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper_util::client::proxy::matcher::{Intercept, Matcher};
@@ -33,53 +34,25 @@ use hyper_util::rt::TokioIo;
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::time::timeout;
+use tokio::net::TcpStream;
+use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsConnector;
 
 use super::attempt::stage;
 use super::messages::chain;
-use super::resolve::{self, Peer, Unreachable};
+use super::peer::{HttpError, Peer};
 use super::trust::TrustStore;
+use crate::text;
+
+/// Wait for an address before the next one is tried beside it, as RFC 8305 recommends.
+const STAGGER: Duration = Duration::from_millis(250);
 
 /// Maximum length of a response's body, in bytes; it is kept in memory. The response to a
 /// heartbeat has some twenty, credentials have some thousand.
 const LONGEST_BODY: usize = 64 * 1024;
 
-/// Why there is no response.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum HttpError {
-    #[error("{0} is neither an http nor an https URL")]
-    Url(Uri),
-    #[error(transparent)]
-    Unreachable(#[from] Unreachable),
-    /// The only error that a change of the trust store can mend.
-    #[error("{0}")]
-    Untrusted(String),
-    #[error("TLS handshake with {0} failed: {1}")]
-    Tls(Peer, io::Error),
-    #[error("{proxy} refused to connect to {target}: HTTP {status}")]
-    Refused { proxy: Peer, target: Peer, status: StatusCode },
-    #[error("connection to {0} broke: {1}")]
-    Broken(Peer, String),
-    #[error("no answer from {0} within {1}")]
-    Timeout(String, FormattedDuration),
-}
-
-impl From<HttpError> for ConnectorError {
-    fn from(error: HttpError) -> Self {
-        match error {
-            HttpError::Timeout(..) => Self::timeout(error.into()),
-            HttpError::Unreachable(_) | HttpError::Broken(..) => Self::io(error.into()),
-            HttpError::Url(_)
-            | HttpError::Untrusted(_)
-            | HttpError::Tls(..)
-            | HttpError::Refused { .. } => Self::other(error.into(), None),
-        }
-    }
-}
-
 /// A client for one trust store and one set of proxies. Cheap to clone.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Http {
     proxies: Option<Arc<Matcher>>,
     trust_store: TrustStore,
@@ -87,83 +60,72 @@ pub(super) struct Http {
     tls: Arc<OnceLock<Arc<ClientConfig>>>,
     /// Requests without a response so far. They decide at which address of a name to begin.
     unanswered: Arc<AtomicUsize>,
-    /// The time limits of the caller.
-    limits: HttpConnectorSettings,
+    /// The caller's limit for a request.
+    limit: Option<Duration>,
 }
 
 impl Http {
     /// A client that uses the proxies of the environment, as curl does.
     pub(super) fn new(trust_store: TrustStore, unanswered: Arc<AtomicUsize>) -> Self {
-        Self {
-            proxies: Some(Arc::new(Matcher::from_env())),
-            trust_store,
-            unanswered,
-            ..Self::direct()
-        }
+        let proxies = Some(Arc::new(Matcher::from_env()));
+        Self { proxies, trust_store, unanswered, ..Self::direct() }
     }
 
     /// A client that uses no proxies.
     pub(super) fn direct() -> Self {
-        Self {
-            proxies: None,
-            trust_store: TrustStore::Host,
-            tls: Arc::default(),
-            unanswered: Arc::default(),
-            limits: HttpConnectorSettings::default(),
-        }
+        Self::default()
     }
 
     async fn request(&self, mut request: Request<SdkBody>) -> Result<Response<SdkBody>, HttpError> {
-        let host = request.uri().host().unwrap_or_default().to_owned();
         let turn = self.unanswered.fetch_add(1, Ordering::Relaxed);
-        let connecting = self.connect(request.uri(), turn);
-        let link = within(self.limits.connect_timeout(), &host, connecting).await?;
-        link.prepare(&mut request);
-        let exchange = link.exchange(request);
-        let response = within(self.limits.read_timeout(), &host, exchange).await?;
-        self.unanswered.fetch_sub(1, Ordering::Relaxed);
-        Ok(response)
-    }
-
-    /// A connection over which requests to `uri` can be sent.
-    async fn connect(&self, uri: &Uri, turn: usize) -> Result<Link, HttpError> {
-        let target = Peer::of(uri, false).ok_or_else(|| HttpError::Url(uri.clone()))?;
-        let proxies = self.proxies.as_ref();
-        let Some(proxy) = proxies.and_then(|proxies| proxies.intercept(uri)) else {
-            return self.reach(target, turn).await;
-        };
-        let peer = Peer::of(proxy.uri(), true);
-        let peer = peer.ok_or_else(|| HttpError::Url(proxy.uri().clone()))?;
-        let mut link = self.reach(peer, turn).await?;
-        if target.tls {
-            let stream = tunnel(&link.peer, link.stream, &target, &proxy).await?;
-            link.stream = self.encrypt(&target, stream).await?;
-            link.peer = target;
-        } else {
-            link.proxy = Some(proxy);
+        let uri = request.uri().clone();
+        let target = Peer::of(&uri, false)?;
+        if let Ok(host) = HeaderValue::from_str(&target.host_header()) {
+            request.headers_mut().entry(HOST).or_insert(host);
         }
-        Ok(link)
+        let proxy = self.proxies.as_ref().and_then(|proxies| proxies.intercept(&uri));
+        let (peer, stream) = match proxy {
+            None => {
+                let stream = self.reach(&target, turn).await?;
+                (target, stream)
+            }
+            Some(proxy) => {
+                let peer = Peer::of(proxy.uri(), true)?;
+                let stream = self.reach(&peer, turn).await?;
+                if target.tls {
+                    let stream = tunnel(&peer, stream, &target, &proxy).await?;
+                    let stream = self.encrypt(&target, stream).await?;
+                    (target, stream)
+                } else {
+                    authorize(request.headers_mut(), &proxy);
+                    (peer, stream)
+                }
+            }
+        };
+        if !peer.is_proxy {
+            let path = uri.into_parts().path_and_query;
+            *request.uri_mut() = path.map_or_else(Uri::default, Uri::from);
+        }
+        stage(format!("waiting for the answer of {peer}"));
+        let (head, body) = send(&peer, stream, request).await?.into_parts();
+        let body = Limited::new(body, LONGEST_BODY).collect().await;
+        let body = body.map_err(|error| HttpError::Broken(peer, chain(&*error)))?;
+        self.unanswered.fetch_sub(1, Ordering::Relaxed);
+        Ok(Response::from_parts(head, SdkBody::from(body.to_bytes())))
     }
 
     /// A connection to `peer` itself, over TLS if its URL says so.
-    async fn reach(&self, peer: Peer, turn: usize) -> Result<Link, HttpError> {
-        let mut stream: Box<dyn Stream> = Box::new(resolve::connect(&peer, turn).await?);
-        if peer.tls {
-            stream = self.encrypt(&peer, stream).await?;
-        }
-        Ok(Link { peer, stream, proxy: None })
+    async fn reach(&self, peer: &Peer, turn: usize) -> Result<Stream, HttpError> {
+        let stream = Box::new(connect(peer, turn).await?);
+        if peer.tls { self.encrypt(peer, stream).await } else { Ok(stream) }
     }
 
-    async fn encrypt(
-        &self,
-        peer: &Peer,
-        stream: Box<dyn Stream>,
-    ) -> Result<Box<dyn Stream>, HttpError> {
+    async fn encrypt(&self, peer: &Peer, stream: Stream) -> Result<Stream, HttpError> {
         let config = if let Some(config) = self.tls.get() {
             config
         } else {
             stage("reading the trust store");
-            let config = self.trust_store.load().map_err(HttpError::Untrusted)?;
+            let config = self.trust_store.load().map_err(HttpError::TrustStore)?;
             self.tls.get_or_init(|| config)
         };
         stage(format!("in the TLS handshake with {peer}"));
@@ -172,107 +134,62 @@ impl Http {
             Ok(name) => connector.connect(name, stream).await,
             Err(error) => Err(io::Error::other(error)),
         };
-        match connected {
-            Ok(stream) => Ok(Box::new(stream)),
-            Err(error) if is_untrusted(&error) => {
-                Err(HttpError::Untrusted(format!("TLS handshake with {peer} failed: {error}")))
-            }
-            Err(error) => Err(HttpError::Tls(peer.clone(), error)),
-        }
+        Ok(Box::new(connected.map_err(|error| HttpError::Tls(peer.clone(), error))?))
     }
 }
 
-/// True if the certificate of the other side is the reason.
-fn is_untrusted(error: &io::Error) -> bool {
-    let inner = error.get_ref().and_then(|inner| inner.downcast_ref());
-    matches!(inner, Some(rustls::Error::InvalidCertificate(_)))
-}
+type Stream = Box<dyn ReadWrite>;
 
-async fn within<T>(
-    limit: Option<Duration>,
-    host: &str,
-    work: impl Future<Output = Result<T, HttpError>>,
-) -> Result<T, HttpError> {
-    let Some(limit) = limit else {
-        return work.await;
-    };
-    let late = |_| HttpError::Timeout(host.to_owned(), format_duration(limit));
-    timeout(limit, work).await.map_err(late)?
-}
+trait ReadWrite: AsyncRead + AsyncWrite + Send + Unpin {}
 
-/// A connection that takes one request.
-struct Link {
-    peer: Peer,
-    stream: Box<dyn Stream>,
-    /// The peer, if it is a proxy that forwards requests.
-    proxy: Option<Intercept>,
-}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> ReadWrite for T {}
 
-trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
-
-impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
-
-impl Link {
-    /// Gives the request the form that the peer expects.
-    fn prepare<B>(&self, request: &mut Request<B>) {
-        let uri = request.uri().clone();
-        // As the SDK signed it: without the default port.
-        let default = [("http", 80), ("https", 443)];
-        let host = match (uri.scheme_str(), uri.port_u16()) {
-            (Some(scheme), Some(port)) if !default.contains(&(scheme, port)) => {
-                format!("{}:{port}", uri.host().unwrap_or_default())
-            }
-            _ => uri.host().unwrap_or_default().to_owned(),
-        };
-        let headers = request.headers_mut();
-        if let Ok(host) = HeaderValue::from_str(&host) {
-            headers.entry(HOST).or_insert(host);
-        }
-        if let Some(proxy) = &self.proxy {
-            authorize(headers, proxy);
-        } else {
-            let path = uri.path_and_query().cloned();
-            *request.uri_mut() = path.map_or_else(Uri::default, Uri::from);
-        }
-    }
-
-    async fn exchange(self, request: Request<SdkBody>) -> Result<Response<SdkBody>, HttpError> {
-        stage(format!("waiting for the answer of {}", self.peer));
-        let (head, body) = send(&self.peer, self.stream, request).await?.into_parts();
-        let body = Limited::new(body, LONGEST_BODY).collect().await;
-        let body = body.map_err(|error| HttpError::Broken(self.peer, chain(&*error)))?;
-        Ok(Response::from_parts(head, SdkBody::from(body.to_bytes())))
-    }
+/// Connects to the first address of `peer` that accepts. An address that drops packets costs
+/// [`STAGGER`], and is waited for without limit. The order begins at another address with each
+/// `turn`. Blocks the thread while the name is looked up.
+async fn connect(peer: &Peer, turn: usize) -> Result<TcpStream, HttpError> {
+    stage(format!("looking up {}", peer.host));
+    let found = (peer.host.as_str(), peer.port).to_socket_addrs();
+    let mut addresses: Vec<_> =
+        found.map_err(|error| HttpError::Name(peer.clone(), error))?.collect();
+    let first = turn.checked_rem(addresses.len()).unwrap_or(0);
+    addresses.rotate_left(first);
+    let list = text::list(addresses.iter().map(|address| address.ip()));
+    stage(format!("connecting to {peer} ({list})"));
+    let connecting = (0..).zip(addresses).map(|(place, address)| {
+        Box::pin(async move {
+            sleep(STAGGER * place).await;
+            TcpStream::connect(address).await
+        })
+    });
+    let connected = select_ok(connecting).await;
+    connected.map(|(stream, _)| stream).map_err(|error| HttpError::Address(peer.clone(), error))
 }
 
 /// Makes the proxy at the other end of `stream` connect to `target`.
 async fn tunnel(
     peer: &Peer,
-    stream: Box<dyn Stream>,
+    stream: Stream,
     target: &Peer,
     proxy: &Intercept,
-) -> Result<Box<dyn Stream>, HttpError> {
+) -> Result<Stream, HttpError> {
     stage(format!("waiting for {peer} to connect to {target}"));
-    let broken = |error: &dyn fmt::Display| HttpError::Broken(peer.clone(), error.to_string());
+    let broken = |error: String| HttpError::Broken(peer.clone(), error);
     let authority = target.authority();
-    let request = Request::connect(&authority).header(HOST, &authority);
-    let request = request.body(SdkBody::empty());
-    let mut request = request.map_err(|error| broken(&error))?;
+    let request = Request::connect(&authority).header(HOST, &authority).body(SdkBody::empty());
+    let mut request = request.map_err(|error| broken(error.to_string()))?;
     authorize(request.headers_mut(), proxy);
     let response = send(peer, stream, request).await?;
-    if !response.status().is_success() {
-        return Err(HttpError::Refused {
-            proxy: peer.clone(),
-            target: target.clone(),
-            status: response.status(),
-        });
+    let status = response.status();
+    if !status.is_success() {
+        let (proxy, target) = (peer.clone(), target.clone());
+        return Err(HttpError::Refused { proxy, target, status });
     }
-    let upgraded = hyper::upgrade::on(response).await;
-    let upgraded = upgraded.map_err(|error| broken(&error))?;
+    let upgraded = hyper::upgrade::on(response).await.map_err(|error| broken(chain(&error)))?;
     Ok(Box::new(TokioIo::new(upgraded)))
 }
 
-fn authorize(headers: &mut http::HeaderMap, proxy: &Intercept) {
+fn authorize(headers: &mut HeaderMap, proxy: &Intercept) {
     if let Some(authorization) = proxy.basic_auth() {
         headers.insert(PROXY_AUTHORIZATION, authorization.clone());
     }
@@ -281,7 +198,7 @@ fn authorize(headers: &mut http::HeaderMap, proxy: &Intercept) {
 /// Sends the only request of a connection.
 async fn send(
     peer: &Peer,
-    stream: Box<dyn Stream>,
+    stream: Stream,
     request: Request<SdkBody>,
 ) -> Result<Response<Incoming>, HttpError> {
     let sending = async {
@@ -300,8 +217,10 @@ impl HttpClient for Http {
         limits: &HttpConnectorSettings,
         _: &RuntimeComponents,
     ) -> SharedHttpConnector {
-        let (limits, http) = (limits.clone(), self.clone());
-        SharedHttpConnector::new(Self { limits, ..http })
+        // The client of the EC2 metadata has both.
+        let limits = limits.connect_timeout().zip(limits.read_timeout());
+        let limit = limits.map(|(connect, read)| connect + read);
+        SharedHttpConnector::new(Self { limit, ..self.clone() })
     }
 }
 
@@ -311,7 +230,11 @@ impl HttpConnector for Http {
         HttpConnectorFuture::new(async move {
             let invalid = |error: InvalidMessage| ConnectorError::user(error.into());
             let request = request.try_into_http1x().map_err(invalid)?;
-            let response = http.request(request).await?;
+            let host = request.uri().host().unwrap_or_default().to_owned();
+            let limit = http.limit.unwrap_or(Duration::MAX);
+            let response = timeout(limit, http.request(request)).await;
+            let response =
+                response.map_err(|_| HttpError::Timeout(host, format_duration(limit)))??;
             HttpResponse::try_from(response).map_err(invalid)
         })
     }

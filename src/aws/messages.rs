@@ -8,20 +8,20 @@ use aws_smithy_runtime_api::http::Response;
 use aws_smithy_types::error::ErrorMetadata;
 use http::StatusCode;
 
-/// Texts of the SDK, and what they mean to an operator; an empty one only names a layer.
-const LAYERS: [(&str, &str); 12] = [
-    ("dispatch failure", ""),
-    ("other", ""),
-    ("io error", ""),
-    ("timeout", ""),
-    ("service error", ""),
-    ("response error", ""),
-    ("unhandled error", ""),
-    ("connection error", ""),
-    ("the credential provider was not enabled", ""),
-    ("an error occurred while loading credentials", ""),
-    ("the credentials provider was not properly configured", ""),
-    ("Acknowledgement read_after_deserialization interceptor encountered an error", ""),
+/// Texts of the SDK that only name a layer.
+const LAYERS: [&str; 12] = [
+    "dispatch failure",
+    "other",
+    "io error",
+    "timeout",
+    "service error",
+    "response error",
+    "unhandled error",
+    "connection error",
+    "the credential provider was not enabled",
+    "an error occurred while loading credentials",
+    "the credentials provider was not properly configured",
+    "Acknowledgement read_after_deserialization interceptor encountered an error",
 ];
 
 /// Where the useful part of a text ends: what follows is a list of JSON tokens or a dump.
@@ -75,37 +75,25 @@ fn foreign(response: &Response) -> String {
 
 /// The error and its causes, outermost first, without repetitions and layers.
 pub(super) fn chain(error: &(dyn Error + 'static)) -> String {
-    if let Some(refusal) = cause::<ErrorMetadata>(error)
-        && let (Some(code), Some(message)) = (refusal.code(), refusal.message())
-    {
+    let causes = || std::iter::successors(Some(error), |&error| error.source());
+    let refusal = causes().find_map(|error| error.downcast_ref::<ErrorMetadata>());
+    if let Some((code, message)) = refusal.and_then(|it| it.code().zip(it.message())) {
         return one_line(&format!("{code}: {message}"));
     }
     let mut parts: Vec<String> = Vec::new();
-    for error in causes(error) {
+    for error in causes() {
         // Some of the SDK's texts have several lines.
         let text = one_line(&error.to_string());
         let end = ENDS.iter().filter_map(|end| text.find(end)).min();
         let text = &text[..end.unwrap_or(text.len())];
-        let layer = LAYERS.iter().find(|(layer, _)| *layer == text);
-        let text = layer.map_or(text, |(_, meaning)| meaning);
-        if !parts.iter().any(|part| part.contains(text)) {
+        if !LAYERS.contains(&text) && !parts.iter().any(|part| part.contains(text)) {
             parts.push(text.to_owned());
         }
     }
-    parts.retain(|part| !part.is_empty());
     if parts.is_empty() {
         return one_line(&error.to_string());
     }
     one_line(&parts.join(": "))
-}
-
-/// The cause of type `T`, if there is one.
-pub(super) fn cause<'a, T: Error + 'static>(error: &'a (dyn Error + 'static)) -> Option<&'a T> {
-    causes(error).find_map(|error| error.downcast_ref())
-}
-
-fn causes<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
-    std::iter::successors(Some(error), |&error| error.source())
 }
 
 /// The text of a panic: a defect, or a kernel that refuses what a library expects to have.

@@ -6,94 +6,69 @@ use std::env;
 use aws_config::imds::client::Client;
 use aws_config::imds::client::error::ImdsError;
 use aws_config::provider_config::ProviderConfig;
+use tracing::info;
 
 use super::messages;
-use crate::config::{Identity, Part, Placeholder, parts};
+use crate::config::{Identity, Part, parts};
 
 /// Maximum length of a domain name (RFC 1035), in bytes; an instance id is shorter.
 const LONGEST: usize = 255;
 
-/// The identity without placeholders. The service is asked only if there are some.
+/// The identity without placeholders. The service is asked once for each, and only if there are
+/// some.
 ///
 /// # Errors
 ///
-/// A placeholder has no value.
+/// Which placeholder has no value, and why, in one line.
 pub(super) async fn complete(
     identity: &Identity,
     config: &ProviderConfig,
 ) -> Result<Identity, String> {
-    let mut metadata = Metadata::new(config);
-    Ok(Identity {
-        taskrunner_id: metadata.fill(&identity.taskrunner_id).await?,
-        worker_group: match &identity.worker_group {
-            Some(text) => Some(metadata.fill(text).await?),
-            None => None,
-        },
-        hostname: metadata.fill(&identity.hostname).await?,
-    })
-}
-
-/// True if the identity has placeholders of the metadata service.
-pub(super) fn is_needed(identity: &Identity) -> bool {
-    let texts = [&identity.taskrunner_id, &identity.hostname].into_iter();
-    let texts = texts.chain(&identity.worker_group);
-    let parts = texts.filter_map(|text| parts(text).ok()).flatten();
-    parts.into_iter().any(|part| matches!(part, Part::Placeholder(_)))
-}
-
-/// Asks for each placeholder once.
-struct Metadata {
-    client: Client,
-    known: BTreeMap<&'static str, String>,
-}
-
-impl Metadata {
-    fn new(config: &ProviderConfig) -> Self {
-        // The next heartbeat tries again, with a new token: the SDK would keep a refused one.
-        let client = Client::builder().configure(config).max_attempts(1);
-        Self { client: client.build(), known: BTreeMap::new() }
-    }
-
-    async fn fill(&mut self, text: &str) -> Result<String, String> {
+    // The next heartbeat tries again, with a new token: the SDK would keep a refused one.
+    let client = Client::builder().configure(config).max_attempts(1).build();
+    let mut known = BTreeMap::new();
+    let mut complete = identity.clone();
+    let Identity { taskrunner_id, worker_group, hostname } = &mut complete;
+    for text in [Some(taskrunner_id), worker_group.as_mut(), Some(hostname)].into_iter().flatten() {
         let mut filled = String::new();
         for part in parts(text)? {
             match part {
                 Part::Text(text) => filled.push_str(text),
-                Part::Placeholder(placeholder) => filled.push_str(self.get(placeholder).await?),
+                Part::Placeholder(placeholder) => {
+                    let name = placeholder.name();
+                    if !known.contains_key(name) {
+                        let value = ask(&client, name).await;
+                        let none = |reason| format!("no {placeholder}: {reason}");
+                        known.insert(name, value.map_err(none)?);
+                    }
+                    filled.push_str(&known[name]);
+                }
             }
         }
-        Ok(filled)
+        *text = filled;
     }
-
-    async fn get(&mut self, placeholder: Placeholder) -> Result<&str, String> {
-        let name = placeholder.name();
-        if !self.known.contains_key(name) {
-            let value = self.ask(name).await;
-            let value = value.map_err(|reason| format!("no {placeholder}: {reason}"))?;
-            self.known.insert(name, value);
-        }
-        Ok(&self.known[name])
+    if !known.is_empty() {
+        info!("the EC2 metadata service names {complete}");
     }
+    Ok(complete)
+}
 
-    async fn ask(&self, name: &str) -> Result<String, String> {
-        if env::var("AWS_EC2_METADATA_DISABLED")
-            .is_ok_and(|value| value.eq_ignore_ascii_case("true"))
-        {
-            return Err("AWS_EC2_METADATA_DISABLED is true".to_owned());
+async fn ask(client: &Client, name: &str) -> Result<String, String> {
+    let disabled = env::var("AWS_EC2_METADATA_DISABLED");
+    if disabled.is_ok_and(|value| value.eq_ignore_ascii_case("true")) {
+        return Err("AWS_EC2_METADATA_DISABLED is true".to_owned());
+    }
+    match client.get(format!("/latest/meta-data/{name}")).await {
+        Ok(value) if is_name(value.as_ref()) => Ok(value.into()),
+        // A captive portal, for instance, whose page must not become the identity.
+        Ok(_) => Err("not an answer of a metadata service".to_owned()),
+        Err(ImdsError::ErrorResponse(response)) => {
+            Err(match response.response().status().as_u16() {
+                404 => "the instance has none (HTTP 404)".to_owned(),
+                status => format!("the metadata service refuses (HTTP {status})"),
+            })
         }
-        let path = format!("/latest/meta-data/{name}");
-        match self.client.get(path).await {
-            Ok(value) if is_name(value.as_ref()) => Ok(value.into()),
-            // A captive portal, for instance, whose page must not become the identity.
-            Ok(_) => Err("not an answer of a metadata service".to_owned()),
-            Err(ImdsError::ErrorResponse(response)) => {
-                Err(match response.response().status().as_u16() {
-                    404 => "the instance has none (HTTP 404)".to_owned(),
-                    status => format!("the metadata service refuses (HTTP {status})"),
-                })
-            }
-            Err(error) => Err(messages::chain(&error)),
-        }
+        Err(error) => Err(messages::chain(&error)),
     }
 }
 

@@ -1,8 +1,8 @@
 //! AWS Data Pipeline: one heartbeat at a time, by the AWS SDK.
 //!
 //! ```text
-//!   DataPipeline ──▶ attempt (a thread) ──▶ connect ──▶ profiles, credentials, trust, resolve
-//!                                       └─▶ SDK ──▶ http_client ──▶ resolve ──▶ service
+//!   DataPipeline ──▶ attempt (a thread) ──▶ connect ──▶ profiles, credentials, trust
+//!                                       └─▶ SDK ──▶ http_client ──▶ peer ──▶ service
 //!                                       └─▶ validate, classify, messages ──▶ Response
 //! ```
 
@@ -14,9 +14,9 @@ mod credentials;
 mod http_client;
 pub(crate) mod messages;
 mod metadata;
+mod peer;
 mod process;
 mod profiles;
-mod resolve;
 mod trust;
 mod validate;
 
@@ -24,15 +24,11 @@ use std::future;
 use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
 
-use aws_sdk_datapipeline::error::SdkError;
+use aws_sdk_datapipeline::Client;
 use aws_sdk_datapipeline::operation::RequestId;
-use aws_sdk_datapipeline::operation::report_task_runner_heartbeat::ReportTaskRunnerHeartbeatError;
 
 pub(crate) use connect::Connection;
 
-use self::connect::{Client, advised};
-use self::http_client::HttpError;
-use self::resolve::Unreachable;
 use self::validate::Acknowledgement;
 use crate::config::Identity;
 use crate::core::{Failure, FailureClass, Outcome};
@@ -56,14 +52,7 @@ struct Kept {
     client: Arc<OnceLock<Client>>,
 }
 
-type InFlight = Pin<Box<dyn Future<Output = Result<Report, String>>>>;
-
-/// What the thread of a heartbeat reports.
-struct Report {
-    response: Response,
-    /// True if another trust store might help.
-    untrusted: bool,
-}
+type InFlight = Pin<Box<dyn Future<Output = Result<Response, String>>>>;
 
 impl DataPipeline {
     /// Reads and asks nothing before the first heartbeat.
@@ -100,13 +89,14 @@ impl Service for DataPipeline {
         let Some(in_flight) = &mut self.in_flight else {
             return future::pending().await;
         };
-        let report = in_flight.await;
+        let response = in_flight.await;
         self.in_flight = None;
-        let report = report.unwrap_or_else(Report::no_response);
-        if report.untrusted {
-            self.kept.client = Arc::default();
-        }
-        report.response
+        // Without one, the service may or may not have received the heartbeat.
+        response.unwrap_or_else(|message| Response {
+            outcome: Outcome::Failed(Failure { class: FailureClass::Transient, retry_after: None }),
+            message,
+            request_id: None,
+        })
     }
 }
 
@@ -116,61 +106,14 @@ impl Drop for DataPipeline {
     }
 }
 
-impl Report {
-    /// No response arrived. The service may or may not have received the heartbeat.
-    fn no_response(message: String) -> Self {
-        let failure = Failure { class: FailureClass::Transient, retry_after: None };
-        Self {
-            response: Response { outcome: Outcome::Failed(failure), message, request_id: None },
-            untrusted: false,
-        }
-    }
-
-    fn failed(error: &SdkError<ReportTaskRunnerHeartbeatError>, advice: Option<&str>) -> Self {
-        let cause = messages::cause::<HttpError>(error);
-        let has_no_address = matches!(cause, Some(HttpError::Unreachable(Unreachable::Name(..))));
-        Self {
-            untrusted: matches!(cause, Some(HttpError::Untrusted(_))),
-            response: Response {
-                outcome: Outcome::Failed(classify::classify(error)),
-                message: advised(messages::describe(error), advice.filter(|_| has_no_address)),
-                request_id: error.request_id().map(str::to_owned),
-            },
-        }
-    }
-}
-
-impl Kept {
-    async fn identity(
-        &self,
-        connection: &Connection,
-        given: &Identity,
-    ) -> Result<Identity, String> {
-        if let Some(identity) = self.identity.get() {
-            return Ok(identity.clone());
-        }
-        let identity = connection.identify(given).await?;
-        Ok(self.identity.get_or_init(|| identity).clone())
-    }
-
-    async fn client(&self, connection: &Connection) -> Result<Client, String> {
-        if let Some(client) = self.client.get() {
-            return Ok(client.clone());
-        }
-        let client = connection.client().await?;
-        Ok(self.client.get_or_init(|| client).clone())
-    }
-}
-
 async fn heartbeat(
     connection: &Connection,
     identity: &Identity,
     kept: &Kept,
-) -> Result<Report, String> {
-    let identity = kept.identity(connection, identity).await?;
-    let client = kept.client(connection).await?;
+) -> Result<Response, String> {
+    let identity = keep(&kept.identity, async || connection.identify(identity).await).await?;
+    let client = keep(&kept.client, async || connection.client().await).await?;
     let sent = client
-        .sdk
         .report_task_runner_heartbeat()
         .taskrunner_id(identity.taskrunner_id)
         .set_worker_group(identity.worker_group)
@@ -180,14 +123,27 @@ async fn heartbeat(
         .send()
         .await;
     Ok(match sent {
-        Ok(output) => Report {
-            response: Response {
-                outcome: Outcome::Acknowledged { terminate: output.terminate() },
-                message: String::new(),
-                request_id: output.request_id().map(str::to_owned),
-            },
-            untrusted: false,
+        Ok(output) => Response {
+            outcome: Outcome::Acknowledged { terminate: output.terminate() },
+            message: String::new(),
+            request_id: output.request_id().map(str::to_owned),
         },
-        Err(error) => Report::failed(&error, client.advice),
+        Err(error) => Response {
+            outcome: Outcome::Failed(classify::classify(&error)),
+            message: messages::describe(&error),
+            request_id: error.request_id().map(str::to_owned),
+        },
     })
+}
+
+/// What `kept` holds, else what `make` makes for it.
+async fn keep<T: Clone>(
+    kept: &OnceLock<T>,
+    make: impl AsyncFnOnce() -> Result<T, String>,
+) -> Result<T, String> {
+    if let Some(known) = kept.get() {
+        return Ok(known.clone());
+    }
+    let made = make().await?;
+    Ok(kept.get_or_init(|| made).clone())
 }

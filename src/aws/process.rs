@@ -5,7 +5,6 @@ use std::process::Stdio;
 
 use aws_credential_types::Credentials;
 use aws_credential_types::provider::error::CredentialsError;
-use aws_credential_types::provider::{ProvideCredentials, future};
 use aws_smithy_types::DateTime;
 use aws_smithy_types::date_time::Format;
 use serde::Deserialize;
@@ -18,13 +17,6 @@ use crate::helpers::Helper;
 /// Maximum length of the command's output, in bytes.
 const LONGEST_OUTPUT: u64 = 64 * 1024;
 
-/// The command, and the profile that has it.
-#[derive(Debug)]
-pub(super) struct CredentialProcess {
-    pub(super) profile: String,
-    pub(super) command: String,
-}
-
 /// The output, as the AWS CLI documents it.
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
@@ -36,43 +28,35 @@ struct Output {
     expiration: Option<String>,
 }
 
-impl CredentialProcess {
-    async fn credentials(&self) -> Result<Credentials, String> {
-        stage(format!("running credential_process of profile {}", self.profile));
-        let mut command = Command::new("/bin/sh");
-        command.args(["-c", &self.command]).stdin(Stdio::null());
-        // What it writes to stderr may hold secrets, and taskbeat's stderr is the log.
-        command.stdout(Stdio::piped()).stderr(Stdio::null());
-        let refused = |error: io::Error| format!("cannot be run: {error}");
-        let mut child = Helper::spawn(&mut command).map_err(refused)?;
-        let mut output = Vec::new();
-        if let Some(stdout) = child.stdout() {
-            let read = stdout.take(LONGEST_OUTPUT).read_to_end(&mut output).await;
-            read.map_err(refused)?;
-        }
-        if u64::try_from(output.len()).is_ok_and(|length| length < LONGEST_OUTPUT) {
-            let status = child.wait().await.map_err(refused)?;
-            if !status.success() {
-                return Err(format!("failed ({status})"));
-            }
-        }
-        parse(&output).ok_or_else(|| "printed no credentials of version 1".to_owned())
-    }
+/// The credentials that `command` of `profile` prints.
+pub(super) async fn credentials(
+    profile: String,
+    command: String,
+) -> Result<Credentials, CredentialsError> {
+    let process = format!("credential_process of profile {profile}");
+    stage(format!("running {process}"));
+    let failed = |reason| CredentialsError::provider_error(format!("{process} {reason}"));
+    run(&command).await.map_err(failed)
 }
 
-impl ProvideCredentials for CredentialProcess {
-    fn provide_credentials<'a>(&'a self) -> future::ProvideCredentials<'a>
-    where
-        Self: 'a,
-    {
-        future::ProvideCredentials::new(async {
-            let credentials = self.credentials().await;
-            credentials.map_err(|reason| {
-                let process = format!("credential_process of profile {}", self.profile);
-                CredentialsError::provider_error(format!("{process} {reason}"))
-            })
-        })
+async fn run(command: &str) -> Result<Credentials, String> {
+    let mut shell = Command::new("/bin/sh");
+    // What it writes to stderr may hold secrets, and taskbeat's stderr is the log.
+    shell.args(["-c", command]).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+    let refused = |error: io::Error| format!("cannot be run: {error}");
+    let mut child = Helper::spawn(&mut shell).map_err(refused)?;
+    let mut output = Vec::new();
+    if let Some(stdout) = child.stdout() {
+        let read = stdout.take(LONGEST_OUTPUT).read_to_end(&mut output).await;
+        read.map_err(refused)?;
     }
+    if u64::try_from(output.len()).is_ok_and(|length| length < LONGEST_OUTPUT) {
+        let status = child.wait().await.map_err(refused)?;
+        if !status.success() {
+            return Err(format!("failed ({status})"));
+        }
+    }
+    parse(&output).ok_or_else(|| "printed no credentials of version 1".to_owned())
 }
 
 fn parse(output: &[u8]) -> Option<Credentials> {

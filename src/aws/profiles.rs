@@ -14,8 +14,8 @@ use super::messages::chain;
 
 /// The files, their default paths below the home directory, and the variables that name others.
 const FILES: [(EnvConfigFileKind, &str, &str); 2] = [
-    (EnvConfigFileKind::Config, "config", "AWS_CONFIG_FILE"),
-    (EnvConfigFileKind::Credentials, "credentials", "AWS_SHARED_CREDENTIALS_FILE"),
+    (EnvConfigFileKind::Config, ".aws/config", "AWS_CONFIG_FILE"),
+    (EnvConfigFileKind::Credentials, ".aws/credentials", "AWS_SHARED_CREDENTIALS_FILE"),
 ];
 
 /// The contents of both files, and the profile that is in force.
@@ -36,23 +36,24 @@ impl Profiles {
         let mut paths = Vec::new();
         for (kind, file, variable) in FILES {
             let path = path(file, variable);
-            stage(format!("reading {}", path.display()));
+            let shown = path.display().to_string();
+            stage(format!("reading {shown}"));
             match fs::read_to_string(&path) {
                 Ok(_) => files = files.with_file(kind, &path),
                 // Without access to its directory (ProtectHome=) there is no file either.
                 Err(_) if fs::metadata(&path).is_err() => {}
-                Err(error) => return Err(format!("cannot read {}: {error}", path.display())),
+                Err(error) => return Err(format!("cannot read {shown}: {error}")),
             }
-            paths.push(path.display().to_string());
+            paths.push(shown);
         }
-        let set = load(&with(&files, ""), name).await?;
-        if let Some(name) = name
-            && set.get_profile(name).is_none()
-        {
-            let paths = paths.join(" or ");
-            return Err(format!("profile {name} is not defined in {paths}"));
+        let chosen = name.unwrap_or("default").to_owned();
+        let (all, override_name) = (with(&files, ""), Some(chosen.clone().into()));
+        let set = profile::load(&Fs::real(), &Env::real(), &all, override_name).await;
+        let set = set.map_err(|error| chain(&error))?;
+        if name.is_some() && set.get_profile(&chosen).is_none() {
+            return Err(format!("profile {chosen} is not defined in {}", paths.join(" or ")));
         }
-        Ok(Self { name: name.unwrap_or("default").to_owned(), set, files })
+        Ok(Self { name: chosen, set, files })
     }
 
     /// The files, for the parts of the SDK that read them again, and `more` of a config file after
@@ -67,12 +68,20 @@ impl Profiles {
         value.or_else(|| self.set.get(key).map(str::to_owned))
     }
 
+    /// True if the [`setting`](Self::setting) is.
+    pub(super) fn is_true(&self, variable: &str, key: &str) -> bool {
+        self.setting(variable, key).is_some_and(|value| value.eq_ignore_ascii_case("true"))
+    }
+
+    /// The value of `key` in the first profile of the [`lineage`](Self::lineage) that has it.
+    pub(super) fn inherited(&self, key: &str) -> Option<String> {
+        self.lineage().iter().find_map(|profile| profile.get(key)).map(str::to_owned)
+    }
+
     /// The endpoint of Data Pipeline in the profile's `[services]` section, else the profile's for
     /// all services. The key is `data_pipeline`; the Rust SDK looks for `data-pipeline`.
     pub(super) fn endpoint_url(&self) -> Option<String> {
-        let ignore = "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS";
-        let ignored = self.setting(ignore, "ignore_configured_endpoint_urls");
-        if ignored.is_some_and(|ignored| ignored.eq_ignore_ascii_case("true")) {
+        if self.is_true("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS", "ignore_configured_endpoint_urls") {
             return None;
         }
         let global = self.set.get("endpoint_url").map(str::to_owned);
@@ -108,12 +117,6 @@ fn with(files: &Builder, more: &str) -> EnvConfigFiles {
     files.with_contents(EnvConfigFileKind::Config, more).build()
 }
 
-async fn load(files: &EnvConfigFiles, name: Option<&str>) -> Result<ProfileSet, String> {
-    let name = name.unwrap_or("default").to_owned();
-    let loaded = profile::load(&Fs::real(), &Env::real(), files, Some(name.into())).await;
-    loaded.map_err(|error| chain(&error))
-}
-
 /// Where a file is. The variable may begin with the home directory as `~`.
 fn path(file: &str, variable: &str) -> PathBuf {
     let home = env::var_os("HOME").unwrap_or_default();
@@ -123,6 +126,6 @@ fn path(file: &str, variable: &str) -> PathBuf {
             Ok(below) => home.join(below),
             Err(_) => path.into(),
         },
-        None => home.join(".aws").join(file),
+        None => home.join(file),
     }
 }

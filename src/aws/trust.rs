@@ -1,20 +1,16 @@
 //! The trust store: the certificate authorities that vouch for a server.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use rustls::crypto::aws_lc_rs::default_provider;
 use rustls::{ClientConfig, RootCertStore};
 use rustls_native_certs::{load_certs_from_paths, load_native_certs};
 
-/// Where the trust store is.
-#[derive(Clone, Debug)]
-pub(super) enum TrustStore {
-    /// `SSL_CERT_FILE` and `SSL_CERT_DIR`, or where the distribution keeps it.
-    Host,
-    /// The file that `AWS_CA_BUNDLE` or the profile's `ca_bundle` names, in place of the host's.
-    Bundle(PathBuf),
-}
+/// Where the trust store is: in the file that `AWS_CA_BUNDLE` or the profile's `ca_bundle` names,
+/// else in `SSL_CERT_FILE` and `SSL_CERT_DIR`, or where the distribution keeps it.
+#[derive(Clone, Debug, Default)]
+pub(super) struct TrustStore(pub(super) Option<PathBuf>);
 
 impl TrustStore {
     /// TLS with the certificates that the trust store holds now.
@@ -23,16 +19,15 @@ impl TrustStore {
     ///
     /// There is no usable certificate in it.
     pub(super) fn load(&self) -> Result<Arc<ClientConfig>, String> {
-        let (loaded, place) = match self {
-            Self::Host => (load_native_certs(), Path::new("the host's trust store")),
-            Self::Bundle(file) => (load_certs_from_paths(Some(file), None), file.as_path()),
+        let (loaded, place) = match &self.0 {
+            None => (load_native_certs(), "the host's trust store".to_owned()),
+            Some(file) => (load_certs_from_paths(Some(file), None), file.display().to_string()),
         };
         let mut roots = RootCertStore::empty();
         let (added, _) = roots.add_parsable_certificates(loaded.certs);
         if added == 0 {
             let reason = loaded.errors.first().map(|error| format!(": {error}"));
-            let reason = reason.unwrap_or_default();
-            return Err(format!("no certificate in {}{reason}", place.display()));
+            return Err(format!("no certificate in {place}{}", reason.unwrap_or_default()));
         }
         let mut config = ClientConfig::builder_with_provider(Arc::new(default_provider()))
             .with_safe_default_protocol_versions()

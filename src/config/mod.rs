@@ -33,7 +33,7 @@ use self::errors::Errors;
 use self::sources::Inputs;
 
 pub(crate) use self::listing::Listing;
-pub(crate) use self::placeholders::{Part, Placeholder, parts};
+pub(crate) use self::placeholders::{Part, parts};
 pub use self::settings::{AwsSettings, Identity, LogSettings, RunnerSettings, Target};
 pub(crate) use self::settings::{CommandSettings, Settings};
 pub(crate) use self::show::escaped;

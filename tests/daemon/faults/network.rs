@@ -77,28 +77,16 @@ fn fips_and_dual_stack_endpoints_that_do_not_exist() {
     if !Taskbeat::can_start_via(&unshare, Path::new("/")) {
         return skip_without("a network namespace: this user may create no user namespaces");
     }
-    for (variable, host, words) in [
-        (
-            "AWS_USE_FIPS_ENDPOINT",
-            "datapipeline-fips.eu-west-1.amazonaws.com",
-            "; AWS documents no FIPS endpoint of Data Pipeline: unset AWS_USE_FIPS_ENDPOINT or \
-             the profile's use_fips_endpoint",
-        ),
-        (
-            "AWS_USE_DUALSTACK_ENDPOINT",
-            "datapipeline.eu-west-1.api.aws",
-            "; AWS documents no dual-stack endpoint of Data Pipeline: unset \
-             AWS_USE_DUALSTACK_ENDPOINT or the profile's use_dualstack_endpoint",
-        ),
+    for (variable, host) in [
+        ("AWS_USE_FIPS_ENDPOINT", "datapipeline-fips.eu-west-1.amazonaws.com"),
+        ("AWS_USE_DUALSTACK_ENDPOINT", "datapipeline.eu-west-1.api.aws"),
     ] {
         let program = || Taskbeat::new("once").env(variable, "true").via(&unshare);
         let message = once_fails(program(), 69);
         let lookup = format!("taskbeat: cannot look up {host}: ");
         assert!(message.starts_with(&lookup), "{message}");
-        assert!(message.ends_with(words), "{message}");
         let message = once_fails(program().to("http://127.0.0.1:9"), 69);
         assert!(message.starts_with("taskbeat: no endpoint: "), "{message}");
-        assert!(message.ends_with(words), "{message}");
     }
 }
 
