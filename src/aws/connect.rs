@@ -3,8 +3,8 @@
 
 use std::error::Error;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use aws_config::default_provider::use_fips::use_fips_provider;
@@ -17,6 +17,8 @@ use aws_config::{AppName, BehaviorVersion, Region};
 use aws_sdk_datapipeline::Client;
 use aws_sdk_datapipeline::config::Config;
 use aws_sdk_datapipeline::config::endpoint::{DefaultResolver, Params, ResolveEndpoint};
+
+use tracing::warn;
 
 use super::access::Access;
 use super::attempt::{self, stage};
@@ -37,6 +39,17 @@ const SHORTEST_ATTEMPT: Duration = Duration::from_secs(1);
 const NO_REGION: &str =
     "no region: set region, AWS_REGION or one in the profile; the EC2 metadata names none";
 
+/// Endpoints that Data Pipeline does not have: the variable and the key of the profile that demand
+/// them, and how a warning shows the key.
+const VARIANTS: [[&str; 3]; 2] = [
+    ["AWS_USE_FIPS_ENDPOINT", "use_fips_endpoint", "use_fips_endpoint of the profile"],
+    [
+        "AWS_USE_DUALSTACK_ENDPOINT",
+        "use_dualstack_endpoint",
+        "use_dualstack_endpoint of the profile",
+    ],
+];
+
 /// How heartbeats reach the service.
 #[derive(Clone, Debug)]
 pub(crate) struct Connection {
@@ -46,15 +59,17 @@ pub(crate) struct Connection {
     rehearsal: bool,
     /// Outlives the clients; see [`Http`].
     unanswered: Arc<AtomicUsize>,
+    /// The warnings so far, because each is logged once.
+    warned: Arc<Mutex<Vec<String>>>,
 }
 
 /// What the settings, the environment and the profile files lead to.
 struct Found {
-    region: Region,
+    /// The settings, less what the SDK decides: the region is there, and the endpoint if the user
+    /// chose it.
+    aws: AwsSettings,
     fips: bool,
     dual_stack: bool,
-    /// The endpoint, if the user chose it.
-    endpoint_url: Option<String>,
     credentials: Chain,
     http: Http,
 }
@@ -63,6 +78,7 @@ impl Connection {
     /// The connection that the settings and the environment describe.
     pub(crate) fn new(aws: AwsSettings, interval: Duration) -> Self {
         Self {
+            warned: Arc::new(Mutex::new(aws.warnings())),
             aws,
             limit: interval.clamp(SHORTEST_ATTEMPT, LONGEST_ATTEMPT),
             rehearsal: false,
@@ -90,10 +106,13 @@ impl Connection {
     /// A file cannot be used, or there is no such profile, no region or no endpoint.
     pub(super) async fn client(&self) -> Result<Client, String> {
         let found = self.find().await?;
+        for warning in self.new_warnings(&found) {
+            warn!("{warning}");
+        }
         found.endpoint().await?;
         let mut config = Config::builder()
             .behavior_version(BehaviorVersion::v2026_01_12())
-            .region(found.region)
+            .region(found.aws.region.map(Region::new))
             .use_fips(found.fips)
             .use_dual_stack(found.dual_stack)
             .credentials_provider(found.credentials)
@@ -104,7 +123,7 @@ impl Connection {
             // Longer than the attempt's limit, which names what took the time.
             .identity_cache(IdentityCache::lazy().load_timeout(self.limit * 2).build());
         config.set_app_name(AppName::new("taskbeat").ok());
-        config.set_endpoint_url(found.endpoint_url);
+        config.set_endpoint_url(found.aws.endpoint_url);
         Ok(Client::from_conf(config.build()))
     }
 
@@ -121,7 +140,8 @@ impl Connection {
             let found = connection.find().await?;
             let endpoint = found.endpoint().await?;
             let (source, credentials) = found.credentials.find().await?;
-            let access = Access::new(found.region.to_string(), endpoint, source, &credentials);
+            let region = found.aws.region.unwrap_or_default();
+            let access = Access::new(region, endpoint, source, &credentials);
             Ok((identity, access))
         })
         .await
@@ -139,14 +159,13 @@ impl Connection {
     }
 
     async fn find(&self) -> Result<Found, String> {
-        let endpoint_url = self.aws.endpoint_url.clone();
+        let mut aws = self.aws.clone();
         if self.rehearsal {
-            let region = self.aws.region.clone().unwrap_or_else(|| "us-east-1".to_owned());
-            let (region, credentials) = (Region::new(region), Chain::rehearsal());
-            let (fips, dual_stack, http) = (false, false, Http::direct());
-            return Ok(Found { region, fips, dual_stack, endpoint_url, credentials, http });
+            aws.region.get_or_insert_with(|| "us-east-1".to_owned());
+            let (credentials, http) = (Chain::rehearsal(), Http::direct());
+            return Ok(Found { aws, fips: false, dual_stack: false, credentials, http });
         }
-        let profiles = Profiles::read(self.aws.profile.as_deref()).await?;
+        let profiles = Profiles::read(aws.profile.as_deref()).await?;
         let bundle = profiles.setting("AWS_CA_BUNDLE", "ca_bundle").map(PathBuf::from);
         let http = Http::new(TrustStore(bundle), Arc::clone(&self.unanswered));
         let config = ProviderConfig::without_region()
@@ -154,50 +173,55 @@ impl Connection {
             .with_retry_config(RetryConfig::disabled())
             .with_timeout_config(TimeoutConfig::disabled());
         let direct = config.clone().with_http_client(Http::direct());
-        let region = self.region(&profiles, &direct).await?;
-        let fips = profiles.is_true("AWS_USE_FIPS_ENDPOINT", "use_fips_endpoint");
-        let dual_stack = profiles.is_true("AWS_USE_DUALSTACK_ENDPOINT", "use_dualstack_endpoint");
+        aws.endpoint_url = aws.endpoint_url.or_else(|| profiles.endpoint_url());
+        if aws.endpoint_url.as_ref().is_some_and(|url| url.contains('@')) {
+            // The URL of a profile; the settings refuse such, too.
+            return Err("no endpoint: endpoint_url must not contain credentials".to_owned());
+        }
+        aws.region = aws.region.or_else(|| profiles.inherited("region"));
+        if aws.region.is_none() {
+            stage("asking the EC2 metadata service for the region");
+            let of_instance = ImdsRegionProvider::builder().configure(&direct).build();
+            let region = of_instance.region().await.ok_or(NO_REGION)?;
+            aws.region = Some(region.to_string());
+        }
+        let [fips, dual_stack] = VARIANTS.map(|[variable, key, shown]| {
+            let is_true = profiles.is_true(variable, key);
+            if is_true && !aws.endpoint_variants.contains(&variable) {
+                aws.endpoint_variants.push(shown);
+            }
+            is_true
+        });
         let config = config
-            .with_region(Some(region.clone()))
+            .with_region(aws.region.clone().map(Region::new))
             .with_http_client(http.clone())
             .with_use_fips(Some(fips))
             .with_use_dual_stack(Some(dual_stack));
         // Makes it read the profile, from which the client of STS takes its endpoint.
         use_fips_provider(&config).await;
-        Ok(Found {
-            region,
-            fips,
-            dual_stack,
-            endpoint_url: endpoint_url.or_else(|| profiles.endpoint_url()),
-            credentials: Chain::new(&profiles, self.aws.profile_is_pinned, &config, &direct),
-            http,
-        })
+        let credentials = Chain::new(&profiles, aws.profile_is_pinned, &config, &direct);
+        Ok(Found { aws, fips, dual_stack, credentials, http })
     }
 
-    async fn region(&self, profiles: &Profiles, direct: &ProviderConfig) -> Result<Region, String> {
-        let region = self.aws.region.clone().or_else(|| profiles.inherited("region"));
-        if let Some(region) = region {
-            return Ok(Region::new(region));
-        }
-        stage("asking the EC2 metadata service for the region");
-        let of_instance = ImdsRegionProvider::builder().configure(direct).build();
-        of_instance.region().await.ok_or_else(|| NO_REGION.to_owned())
+    /// Probable mistakes that profiles and the metadata service add to those of the settings.
+    fn new_warnings(&self, found: &Found) -> Vec<String> {
+        let mut warnings = found.aws.warnings();
+        let mut warned = self.warned.lock().unwrap_or_else(PoisonError::into_inner);
+        warnings.retain(|warning| !warned.contains(warning));
+        warned.extend_from_slice(&warnings);
+        warnings
     }
 }
 
 impl Found {
     /// The URL that the SDK makes of the configuration.
     async fn endpoint(&self) -> Result<String, String> {
-        if self.endpoint_url.as_ref().is_some_and(|url| url.contains('@')) {
-            // The URL of a profile; the settings refuse such, too.
-            return Err("no endpoint: endpoint_url must not contain credentials".to_owned());
-        }
         let none = |error: &(dyn Error + 'static)| format!("no endpoint: {}", chain(error));
         let params = Params::builder()
-            .region(self.region.to_string())
+            .set_region(self.aws.region.clone())
             .use_fips(self.fips)
             .use_dual_stack(self.dual_stack)
-            .set_endpoint(self.endpoint_url.clone())
+            .set_endpoint(self.aws.endpoint_url.clone())
             .build()
             .map_err(|error| none(&error))?;
         let endpoint = DefaultResolver::new().resolve_endpoint(&params).await;

@@ -9,7 +9,7 @@
 //! ```
 
 use std::io;
-use std::net::ToSocketAddrs;
+use std::net::{SocketAddr, ToSocketAddrs};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -154,7 +154,7 @@ async fn connect(peer: &Peer, turn: usize) -> Result<TcpStream, HttpError> {
         found.map_err(|error| HttpError::Name(peer.clone(), error))?.collect();
     let first = turn.checked_rem(addresses.len()).unwrap_or(0);
     addresses.rotate_left(first);
-    let list = text::list(addresses.iter().map(|address| address.ip()));
+    let list = text::list(addresses.iter().map(SocketAddr::ip));
     stage(format!("connecting to {peer} ({list})"));
     let connecting = (0..).zip(addresses).map(|(place, address)| {
         Box::pin(async move {

@@ -144,6 +144,6 @@ async fn keep<T: Clone>(
     if let Some(known) = kept.get() {
         return Ok(known.clone());
     }
-    let made = make().await?;
-    Ok(kept.get_or_init(|| made).clone())
+    let new = make().await?;
+    Ok(kept.get_or_init(|| new).clone())
 }

@@ -63,7 +63,7 @@ pub struct AwsSettings {
     pub profile_is_pinned: bool,
     /// The endpoint of Data Pipeline alone: the SDK's STS and SSO clients must not get it.
     pub endpoint_url: Option<String>,
-    /// Variables that are true and demand an endpoint which Data Pipeline does not have.
+    /// Variables and keys that are true and demand an endpoint which Data Pipeline does not have.
     pub endpoint_variants: Vec<&'static str>,
 }
 
@@ -145,38 +145,46 @@ impl Settings {
 
     /// Probable mistakes, on one line each.
     pub(crate) fn warnings(&self) -> Vec<String> {
-        let mut warnings = Vec::new();
-        let (region, endpoint) = (&self.aws.region, self.aws.endpoint_url.as_deref());
-        if let (Some(region), None) = (region, endpoint)
-            && !REGIONS.contains(&region.as_str())
-        {
-            let regions = REGIONS.join(", ");
-            warnings.push(format!(
-                "region {region} has no known Data Pipeline endpoint; these have one: {regions}"
-            ));
-        }
-        for variable in &self.aws.endpoint_variants {
-            warnings.push(format!(
-                "{variable} is true, but Data Pipeline has no such endpoint: \
-                 no heartbeat will arrive"
-            ));
-        }
-        let is_loopback = endpoint.is_some_and(values::is_loopback);
-        if let Some(url) = endpoint
-            && values::is_plain_http(url)
-            && !is_loopback
-        {
-            warnings.push(format!(
-                "endpoint {} is plain http: on the way, heartbeats can be read and answers forged",
-                show::escaped(url)
-            ));
-        }
+        let mut warnings = self.aws.warnings();
         let interval = self.policy.interval;
+        let is_loopback = self.aws.endpoint_url.as_deref().is_some_and(values::is_loopback);
         if interval < SENSIBLE_INTERVAL && !is_loopback {
             let interval = humantime::format_duration(interval);
             warnings.push(format!(
                 "interval {interval} is short: all runners of an AWS account share one heartbeat \
                  per second"
+            ));
+        }
+        warnings
+    }
+}
+
+impl AwsSettings {
+    /// Probable mistakes, on one line each, with what to do.
+    pub(crate) fn warnings(&self) -> Vec<String> {
+        let mut warnings = Vec::new();
+        if let (Some(region), None) = (&self.region, &self.endpoint_url)
+            && !REGIONS.contains(&region.as_str())
+        {
+            let (region, regions) = (show::escaped(region), REGIONS.join(", "));
+            warnings.push(format!(
+                "region {region} has no known Data Pipeline endpoint; these have one: {regions}"
+            ));
+        }
+        for name in &self.endpoint_variants {
+            warnings.push(format!(
+                "{name} is true, but Data Pipeline has no such endpoint: no heartbeat will arrive \
+                 until it is unset"
+            ));
+        }
+        if let Some(url) = &self.endpoint_url
+            && values::is_plain_http(url)
+            && !values::is_loopback(url)
+        {
+            warnings.push(format!(
+                "endpoint {} is plain http: on the way, heartbeats can be read and answers forged; \
+                 use https",
+                show::escaped(&show::redacted(url))
             ));
         }
         warnings

@@ -855,7 +855,7 @@ fn probable_mistakes_get_a_warning() {
                   these have one: us-east-1, us-west-2, eu-west-1, ap-northeast-1, \
                   ap-southeast-2";
     let plain = "endpoint http://localhost.example.com/ is plain http: \
-                 on the way, heartbeats can be read and answers forged";
+                 on the way, heartbeats can be read and answers forged; use https";
     let interval =
         "interval 59s is short: all runners of an AWS account share one heartbeat per second";
     for (given, warnings) in [
@@ -887,7 +887,10 @@ fn endpoint_variants_that_do_not_exist_get_a_warning() {
         config.settings.warnings()
     };
     let warning = |name| {
-        format!("{name} is true, but Data Pipeline has no such endpoint: no heartbeat will arrive")
+        format!(
+            "{name} is true, but Data Pipeline has no such endpoint: no heartbeat will arrive \
+             until it is unset"
+        )
     };
     let both = ["AWS_USE_FIPS_ENDPOINT", "AWS_USE_DUALSTACK_ENDPOINT"].map(warning);
     assert_eq!(warnings("TRUE"), both);

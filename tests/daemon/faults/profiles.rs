@@ -2,8 +2,10 @@
 
 use std::fs;
 
-use super::{key_of, keys, once_fails, survives_with, without_keys, write};
-use crate::harness::{Endpoint, Metadata, Request, Step, Taskbeat, runner};
+use rustix::process::Signal;
+
+use super::{FEW, key_of, keys, once_fails, survives_with, without_keys, write};
+use crate::harness::{Endpoint, Metadata, Request, Response, Server, Step, Taskbeat, runner};
 
 /// Writes the config file.
 fn config(program: Taskbeat, text: &str) -> Taskbeat {
@@ -298,4 +300,60 @@ fn check_shows_where_credentials_come_from() {
     let words = "; credentials from EC2 metadata: access key AKID…ROLE, expires at 2100-01-01T";
     assert!(line.contains(words), "{line}");
     assert!(endpoint.requests().is_empty());
+}
+
+/// A daemon behind a proxy at `url`, with this config file, whose heartbeats fail. So it makes new
+/// clients all the time.
+fn warns(url: &str, text: &str, prepare: impl Fn(Taskbeat) -> Taskbeat, warning: &str) {
+    let program = Taskbeat::new("run").flag("-v").env("HTTP_PROXY", url).env("HTTPS_PROXY", url);
+    let daemon = config(prepare(program), text).script(runner::OBEDIENT).start();
+    let line = daemon.wait_for_log(warning);
+    assert!(line.contains(&format!("WARN {warning}")), "{line}");
+    daemon.wait_for_lines("failed again", 2 * FEW);
+    assert_eq!(daemon.log().matches(warning).count(), 1, "{}", daemon.log());
+    daemon.signal(Signal::HUP);
+    daemon.wait_for_lines(warning, 2);
+    daemon.wait_for_lines("failed again", 4 * FEW);
+    daemon.signal(Signal::TERM);
+    let finished = daemon.finish();
+    assert_eq!(finished.stderr.matches(warning).count(), 2, "{finished:?}");
+}
+
+#[test]
+fn doubtful_endpoints_get_a_warning_at_start_and_at_reload() {
+    let proxy = Server::start(|_| Response::error(500, "InternalServiceError", "No"));
+    let plain = "endpoint http://service.test is plain http: on the way, heartbeats can be read \
+                 and answers forged; use https";
+    warns(&proxy.url(), SERVICES, |program| program, plain);
+    warns(
+        &proxy.url(),
+        "",
+        |program| program.env("AWS_ENDPOINT_URL", "http://service.test"),
+        plain,
+    );
+}
+
+#[test]
+fn endpoints_that_do_not_exist_get_a_warning_at_start_and_at_reload() {
+    let closed = Server::closed();
+    for (variable, key) in [
+        ("AWS_USE_FIPS_ENDPOINT", "use_fips_endpoint"),
+        ("AWS_USE_DUALSTACK_ENDPOINT", "use_dualstack_endpoint"),
+    ] {
+        let words = "is true, but Data Pipeline has no such endpoint: no heartbeat will arrive \
+                     until it is unset";
+        let text = format!("[default]\n{key} = true\n");
+        warns(&closed.url(), &text, |program| program, &format!("{key} of the profile {words}"));
+        let set = |program: Taskbeat| program.env(variable, "true");
+        warns(&closed.url(), &text, set, &format!("{variable} {words}"));
+    }
+}
+
+#[test]
+fn the_region_of_a_profile_without_an_endpoint_gets_a_warning() {
+    let closed = Server::closed();
+    let warning = "region eu-central-1 has no known Data Pipeline endpoint; these have one: \
+                   us-east-1, us-west-2, eu-west-1, ap-northeast-1, ap-southeast-2";
+    let text = "[default]\nregion = eu-central-1\n";
+    warns(&closed.url(), text, |program| program.without("AWS_REGION"), warning);
 }
