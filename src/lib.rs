@@ -51,7 +51,7 @@ mod commands;
 pub mod config;
 pub mod core;
 mod daemon;
-pub mod endpoint;
+mod endpoint;
 mod helpers;
 mod log;
 mod runner;

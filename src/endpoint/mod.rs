@@ -10,13 +10,15 @@
 //!
 //! ```text
 //! socket ──▶ server ──▶ protocol: a valid HeartbeatRequest? ──▶ script: the next Step
-//!        ◀────────────  protocol: Delivery of a Reply       ◀──┘
+//!        ◀────────────  protocol: its Reply                 ◀──┘
 //! ```
 
 mod protocol;
 mod script;
 mod server;
 
-pub use protocol::HeartbeatRequest;
-pub use script::{Script, ScriptError, Step};
-pub use server::{Endpoint, Played};
+#[cfg(test)]
+mod tests;
+
+pub(crate) use script::{Script, Step};
+pub(crate) use server::serve;

@@ -19,13 +19,10 @@ pub(super) const JSON: &str = "application/x-amz-json-1.1";
 
 /// A valid `ReportTaskRunnerHeartbeat` request.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct HeartbeatRequest {
-    /// `taskrunnerId`, 1 to 1024 characters.
-    pub taskrunner_id: String,
-    /// `workerGroup`, 0 to 1024 characters.
-    pub worker_group: Option<String>,
-    /// `hostname`, 1 to 1024 characters.
-    pub hostname: Option<String>,
+pub(crate) struct HeartbeatRequest {
+    pub(crate) taskrunner_id: String,
+    pub(crate) worker_group: Option<String>,
+    pub(crate) hostname: Option<String>,
 }
 
 impl HeartbeatRequest {
@@ -62,6 +59,29 @@ pub(super) struct Reply {
 }
 
 impl Reply {
+    /// The reply of a step. The endpoint never sends that of [`Step::Hang`].
+    pub(super) fn to(step: Step) -> Self {
+        match step {
+            Step::Ok | Step::Reset | Step::Hang => Self::acknowledged(false),
+            Step::Terminate => Self::acknowledged(true),
+            Step::Throttle => Self::error("ThrottlingException", "Rate exceeded"),
+            Step::Error => Self {
+                status: StatusCode::INTERNAL_SERVER_ERROR,
+                ..Self::error("InternalServiceError", "An internal service error occurred.")
+            },
+            Step::Reject => Self::error(
+                "AccessDeniedException",
+                "User: arn:aws:sts::123456789012:assumed-role/rehearsal/i-0123456789abcdef0 is not \
+                 authorized to perform: datapipeline:ReportTaskRunnerHeartbeat",
+            ),
+            Step::Html => Self {
+                status: StatusCode::OK,
+                content_type: "text/html; charset=utf-8",
+                body: "<!DOCTYPE html><title>Guest network</title><p>Please sign in.".to_owned(),
+            },
+        }
+    }
+
     fn acknowledged(terminate: bool) -> Self {
         let body = json!({ "terminate": terminate }).to_string();
         Self { status: StatusCode::OK, content_type: JSON, body }
@@ -73,10 +93,6 @@ impl Reply {
         Self { status: StatusCode::BAD_REQUEST, content_type: JSON, body }
     }
 
-    pub(super) fn throttled() -> Self {
-        Self::error("ThrottlingException", "Rate exceeded")
-    }
-
     pub(super) fn too_large() -> Self {
         Self {
             status: StatusCode::PAYLOAD_TOO_LARGE,
@@ -85,52 +101,10 @@ impl Reply {
     }
 }
 
-/// How much of a reply the client receives.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Delivery {
-    /// All of it.
-    Full(Reply),
-    /// The first half; then the connection is reset.
-    Half(Reply),
-    /// Nothing: the request hangs.
-    Never,
-}
-
-/// The reply that a step of the script stands for, and how much of it is sent.
-pub(super) fn delivery(step: Step) -> Delivery {
-    match step {
-        Step::Ok => Delivery::Full(Reply::acknowledged(false)),
-        Step::Terminate => Delivery::Full(Reply::acknowledged(true)),
-        Step::Throttle => Delivery::Full(Reply::throttled()),
-        Step::Error => Delivery::Full(Reply {
-            status: StatusCode::INTERNAL_SERVER_ERROR,
-            ..Reply::error("InternalServiceError", "An internal service error occurred.")
-        }),
-        Step::Reject => Delivery::Full(Reply::error(
-            "AccessDeniedException",
-            "User: arn:aws:sts::123456789012:assumed-role/rehearsal/i-0123456789abcdef0 is not \
-             authorized to perform: datapipeline:ReportTaskRunnerHeartbeat",
-        )),
-        Step::Html => Delivery::Full(Reply {
-            status: StatusCode::OK,
-            content_type: "text/html; charset=utf-8",
-            body: "<!DOCTYPE html><title>Guest network</title><p>Please sign in.".to_owned(),
-        }),
-        Step::Reset => Delivery::Half(Reply::acknowledged(false)),
-        Step::Hang => Delivery::Never,
-    }
-}
-
 /// A request id: a version 4 UUID made from `random`.
 pub(super) fn request_id(random: u128) -> String {
-    format!(
-        "{:08x}-{:04x}-4{:03x}-8{:03x}-{:012x}",
-        random >> 96,
-        (random >> 80) & 0xffff,
-        (random >> 64) & 0xfff,
-        (random >> 48) & 0xfff,
-        random & 0xffff_ffff_ffff,
-    )
+    let hex = format!("{random:032x}");
+    format!("{}-{}-4{}-8{}-{}", &hex[..8], &hex[8..12], &hex[13..16], &hex[17..20], &hex[20..])
 }
 
 fn check_operation(head: &Parts) -> Result<(), Reply> {
@@ -152,43 +126,37 @@ fn check_operation(head: &Parts) -> Result<(), Reply> {
 /// Signature Version 4: `AWS4-HMAC-SHA256 Credential=KEY/DATE/REGION/datapipeline/aws4_request,
 /// SignedHeaders=…, Signature=…`.
 fn check_authorization(headers: &HeaderMap) -> Result<(), Reply> {
-    let incomplete = |message: &str| Reply::error("IncompleteSignatureException", message);
     let Some(value) = headers.get(AUTHORIZATION) else {
         let message = "Missing Authentication Token";
         return Err(Reply::error("MissingAuthenticationTokenException", message));
     };
-    let parameters = value
-        .to_str()
-        .ok()
-        .and_then(|value| value.strip_prefix("AWS4-HMAC-SHA256 "))
-        .ok_or_else(|| incomplete("Authorization header requires AWS4-HMAC-SHA256."))?;
+    let value = value.to_str().unwrap_or_default();
+    let parameters = value.strip_prefix("AWS4-HMAC-SHA256 ").unwrap_or_default();
     let parameter = |name: &str| {
-        parameters
-            .split(',')
-            .filter_map(|parameter| parameter.trim().split_once('='))
-            .find_map(|(key, value)| (key == name && !value.is_empty()).then_some(value))
-            .ok_or_else(|| {
-                incomplete(&format!("Authorization header requires '{name}' parameter."))
-            })
+        let mut pairs = parameters.split(',').filter_map(|pair| pair.trim().split_once('='));
+        pairs.find(|(key, value)| *key == name && !value.is_empty()).map(|(_, value)| value)
     };
-    let credential = parameter("Credential")?;
-    parameter("SignedHeaders")?;
-    parameter("Signature")?;
-
+    let is_signed =
+        ["SignedHeaders", "Signature"].into_iter().all(|name| parameter(name).is_some());
     let is_date = |text: &str| text.len() == 8 && text.bytes().all(|b| b.is_ascii_digit());
-    let scope: Vec<_> = credential.split('/').collect();
-    match scope[..] {
+    let scope: Vec<_> = parameter("Credential").unwrap_or_default().split('/').collect();
+    let (kind, message) = match scope[..] {
         [key, date, region, service, "aws4_request"]
-            if !key.is_empty() && is_date(date) && !region.is_empty() =>
+            if is_signed && !key.is_empty() && is_date(date) && !region.is_empty() =>
         {
             if service == "datapipeline" {
                 return Ok(());
             }
             let message = "Credential should be scoped to correct service: 'datapipeline'.";
-            Err(Reply::error("InvalidSignatureException", message))
+            ("InvalidSignatureException", message)
         }
-        _ => Err(incomplete("Credential must be KEY/YYYYMMDD/REGION/SERVICE/aws4_request.")),
-    }
+        _ => (
+            "IncompleteSignatureException",
+            "Authorization header requires AWS4-HMAC-SHA256 with 'Credential' (KEY/YYYYMMDD/REGION/\
+             datapipeline/aws4_request), 'SignedHeaders' and 'Signature'.",
+        ),
+    };
+    Err(Reply::error(kind, message))
 }
 
 /// The member `name`: a string of `shortest` to 1024 characters that match [`PATTERN`].
@@ -203,17 +171,12 @@ fn member(
     let Some(text) = value.as_str() else {
         return Err(invalid(name, "be a string"));
     };
-    let length = text.chars().count();
-    if length < shortest {
-        return Err(invalid(name, "have length greater than or equal to 1"));
+    match text.chars().count() {
+        length if length < shortest => Err(invalid(name, "have length greater than or equal to 1")),
+        1025.. => Err(invalid(name, "have length less than or equal to 1024")),
+        _ if text.chars().all(in_pattern) => Ok(Some(text.to_owned())),
+        _ => Err(invalid(name, &format!("satisfy regular expression pattern: {PATTERN}"))),
     }
-    if length > 1024 {
-        return Err(invalid(name, "have length less than or equal to 1024"));
-    }
-    if !text.chars().all(in_pattern) {
-        return Err(invalid(name, &format!("satisfy regular expression pattern: {PATTERN}")));
-    }
-    Ok(Some(text.to_owned()))
 }
 
 /// The pattern as the model writes it, in UTF-16 units. The surrogates stand for all characters

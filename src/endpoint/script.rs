@@ -8,50 +8,32 @@ const MAX_STEPS: usize = 10_000;
 
 /// How the endpoint answers one heartbeat.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Step {
-    /// Acknowledges it: `terminate` is false.
+pub(crate) enum Step {
     Ok,
-    /// Refuses it because of the account's rate: `ThrottlingException`.
     Throttle,
-    /// Fails: `InternalServiceError`, status 500.
     Error,
-    /// Never replies; the connection stays open until the client closes it.
     Hang,
-    /// Refuses it because a permission is missing: `AccessDeniedException`.
     Reject,
-    /// Resets the connection after half of the reply.
     Reset,
-    /// Replies like a captive portal: status 200 and a page of HTML.
     Html,
-    /// Acknowledges it with `terminate` true.
     Terminate,
 }
 
 impl Step {
-    const ALL: [Self; 8] = [
-        Self::Ok,
-        Self::Throttle,
-        Self::Error,
-        Self::Hang,
-        Self::Reject,
-        Self::Reset,
-        Self::Html,
-        Self::Terminate,
+    /// The steps in the order of their definition: the word in a script, and the answer.
+    pub(crate) const ALL: [(Self, &'static str, &'static str); 8] = [
+        (Self::Ok, "ok", "acknowledged"),
+        (Self::Throttle, "throttle", "ThrottlingException: the account is over its limit"),
+        (Self::Error, "error", "InternalServiceError, status 500"),
+        (Self::Hang, "hang", "none, until the client closes the connection"),
+        (Self::Reject, "reject", "AccessDeniedException: a permission is missing"),
+        (Self::Reset, "reset", "the connection breaks after half of the reply"),
+        (Self::Html, "html", "status 200 and a page of HTML, as from a captive portal"),
+        (Self::Terminate, "terminate", "acknowledged with terminate, from here on"),
     ];
 
-    /// The word for it in a script.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Ok => "ok",
-            Self::Throttle => "throttle",
-            Self::Error => "error",
-            Self::Hang => "hang",
-            Self::Reject => "reject",
-            Self::Reset => "reset",
-            Self::Html => "html",
-            Self::Terminate => "terminate",
-        }
+    pub(crate) const fn name(self) -> &'static str {
+        Self::ALL[self as usize].1
     }
 }
 
@@ -67,21 +49,19 @@ impl fmt::Display for Step {
 /// `terminate` comes last and once, because the service repeats it for every later heartbeat.
 /// `Display` prints the canonical form: no whitespace, equal neighbours joined.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Script {
+pub(crate) struct Script {
     steps: Vec<Step>,
 }
 
 impl Script {
-    /// The steps in order, repetitions expanded.
-    #[must_use]
-    pub fn steps(&self) -> &[Step] {
-        &self.steps
+    /// The number of steps.
+    pub(crate) fn len(&self) -> usize {
+        self.steps.len()
     }
 
     /// The step at `position`, counted from 0. Beyond the end this is [`Step::Terminate`] if the
     /// script ends with it, and otherwise [`Step::Ok`].
-    #[must_use]
-    pub fn step(&self, position: usize) -> Step {
+    pub(crate) fn step(&self, position: usize) -> Step {
         match (self.steps.get(position), self.steps.last()) {
             (Some(step), _) => *step,
             (None, Some(Step::Terminate)) => Step::Terminate,
@@ -90,37 +70,31 @@ impl Script {
     }
 }
 
-/// The reason why a text is not a [`Script`]: names the word and the allowed values.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub struct ScriptError(String);
-
 impl FromStr for Script {
-    type Err = ScriptError;
+    /// Names the word and the allowed values.
+    type Err = String;
 
-    fn from_str(text: &str) -> Result<Self, ScriptError> {
+    fn from_str(text: &str) -> Result<Self, String> {
         let mut steps = Vec::new();
         for word in text.split(',').map(str::trim) {
             let (name, count) = match word.split_once('*') {
                 Some((name, digits)) => (name, repetitions(word, digits)?),
                 None => (word, 1),
             };
-            let Some(step) = Step::ALL.into_iter().find(|step| step.name() == name) else {
-                let all = Step::ALL.map(Step::name).join(", ");
-                let message = format!("`{name}` is not a step; allowed are {all}");
-                return Err(ScriptError(message));
+            let Some((step, ..)) = Step::ALL.into_iter().find(|(_, word, _)| *word == name) else {
+                let all = Step::ALL.map(|(_, word, _)| word).join(", ");
+                return Err(format!("`{name}` is not a step; allowed are {all}"));
             };
             let repeats_terminate = step == Step::Terminate && count > 1;
             if repeats_terminate || steps.last() == Some(&Step::Terminate) {
-                let message =
-                    format!("`{word}` cannot follow `terminate`, which the service repeats");
-                return Err(ScriptError(message));
+                return Err(format!(
+                    "`{word}` cannot follow `terminate`, which the service repeats"
+                ));
             }
             if steps.len() + count > MAX_STEPS {
-                let message = format!(
+                return Err(format!(
                     "`{word}` makes the script too long; allowed are {MAX_STEPS} steps in all"
-                );
-                return Err(ScriptError(message));
+                ));
             }
             steps.extend(std::iter::repeat_n(step, count));
         }
@@ -129,16 +103,13 @@ impl FromStr for Script {
 }
 
 /// The number after `*` in `word`. Digits only: `usize` itself accepts a sign as well.
-fn repetitions(word: &str, digits: &str) -> Result<usize, ScriptError> {
-    let count = digits.parse().ok();
-    count
-        .filter(|n| (1..=MAX_STEPS).contains(n) && digits.bytes().all(|b| b.is_ascii_digit()))
-        .ok_or_else(|| {
-            ScriptError(format!(
-                "`{word}`: a step is repeated by `*` and a number from 1 to {MAX_STEPS}, \
-                 as in `ok*3`"
-            ))
-        })
+fn repetitions(word: &str, digits: &str) -> Result<usize, String> {
+    let count = digits.parse().ok().filter(|_| digits.bytes().all(|b| b.is_ascii_digit()));
+    count.filter(|n| (1..=MAX_STEPS).contains(n)).ok_or_else(|| {
+        format!(
+            "`{word}`: a step is repeated by `*` and a number from 1 to {MAX_STEPS}, as in `ok*3`"
+        )
+    })
 }
 
 impl fmt::Display for Script {
@@ -169,7 +140,7 @@ mod tests {
         use Step::{Error, Hang, Ok, Reject, Terminate, Throttle};
         let script = script("ok*3,throttle,error,hang,reject,terminate");
         let expected = [Ok, Ok, Ok, Throttle, Error, Hang, Reject, Terminate];
-        assert_eq!(script.steps(), expected);
+        assert_eq!(script.steps, expected);
     }
 
     #[test]
@@ -218,15 +189,16 @@ mod tests {
             ("terminate*2", format!("`terminate*2` {last}")),
         ];
         for (text, message) in cases {
-            assert_eq!(text.parse::<Script>().unwrap_err().to_string(), message, "{text:?}");
+            assert_eq!(text.parse::<Script>().unwrap_err(), message, "{text:?}");
         }
     }
 
     prop_compose! {
         fn any_script()(
-            mut steps in prop::collection::vec(prop::sample::select(&Step::ALL[..7]), 1..50),
+            words in prop::collection::vec(prop::sample::select(&Step::ALL[..7]), 1..50),
             terminate: bool,
         ) -> Script {
+            let mut steps: Vec<Step> = words.into_iter().map(|(step, ..)| step).collect();
             steps.extend(terminate.then_some(Step::Terminate));
             Script { steps }
         }

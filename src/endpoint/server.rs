@@ -1,10 +1,10 @@
 //! The sockets: connections, their bounds, and the delivery of replies.
 
 use std::collections::HashMap;
+use std::convert::Infallible;
 use std::error::Error;
 use std::future::{pending, ready};
 use std::io;
-use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -20,7 +20,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{JoinSet, yield_now};
 use tokio::time::{sleep, timeout};
 
-use super::protocol::{self, Delivery, HeartbeatRequest, Reply};
+use super::protocol::{self, HeartbeatRequest, Reply};
 use super::script::{Script, Step};
 
 /// The largest request body, in bytes. The longest valid heartbeat, escaped throughout, has 37 kB.
@@ -36,59 +36,35 @@ const READ_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A heartbeat and the step of the script that answers it.
 #[derive(Clone, Debug)]
-pub struct Played {
-    /// The request.
-    pub heartbeat: HeartbeatRequest,
-    /// The step that answers it.
-    pub step: Step,
+pub(crate) struct Played {
+    pub(crate) heartbeat: HeartbeatRequest,
+    pub(crate) step: Step,
 }
 
-/// A listening endpoint and its script.
-#[derive(Debug)]
-pub struct Endpoint {
+/// Answers all clients of `listener`, and calls `observe` for each heartbeat before its reply is
+/// sent.
+///
+/// The future never completes. Dropping it closes the listener and all connections. `observe`
+/// delays every reply while it runs, so it should only pass the value on.
+pub(crate) async fn serve(
     listener: TcpListener,
-    addr: SocketAddr,
     script: Script,
-}
-
-impl Endpoint {
-    /// Listens on `addr`. Port 0 stands for any free port.
-    ///
-    /// # Errors
-    ///
-    /// Those of `bind(2)`: the port is in use, or the host does not have this address.
-    pub async fn bind(addr: SocketAddr, script: Script) -> io::Result<Self> {
-        let listener = TcpListener::bind(addr).await?;
-        let addr = listener.local_addr()?;
-        Ok(Self { listener, addr, script })
-    }
-
-    /// The address that it listens on, with the actual port.
-    #[must_use]
-    pub const fn addr(&self) -> SocketAddr {
-        self.addr
-    }
-
-    /// Answers all clients, and calls `observe` for each heartbeat before its reply is sent.
-    ///
-    /// The future never completes. Dropping it closes the listener and all connections. `observe`
-    /// delays every reply while it runs, so it should only pass the value on.
-    pub async fn serve(self, observe: impl FnMut(Played) + Send + 'static) {
-        let player = Arc::new(Mutex::new(Player::new(self.script, observe)));
-        let mut connections = JoinSet::new();
-        loop {
-            let has_room = connections.len() < MAX_CONNECTIONS;
-            tokio::select! {
-                accepted = self.listener.accept(), if has_room => match accepted {
-                    Ok((stream, _)) => {
-                        connections.spawn(serve_connection(stream, Arc::clone(&player)));
-                    }
-                    // The client has gone already, or no descriptors are left. Neither is a reason
-                    // to end, but the latter must not spin.
-                    Err(_) => sleep(Duration::from_millis(100)).await,
-                },
-                Some(_) = connections.join_next() => {}
-            }
+    observe: impl FnMut(Played) + Send + 'static,
+) -> Infallible {
+    let player = Arc::new(Mutex::new(Player::new(script, observe)));
+    let mut connections = JoinSet::new();
+    loop {
+        let has_room = connections.len() < MAX_CONNECTIONS;
+        tokio::select! {
+            accepted = listener.accept(), if has_room => match accepted {
+                Ok((stream, _)) => {
+                    connections.spawn(serve_connection(stream, Arc::clone(&player)));
+                }
+                // The client has gone already, or no descriptors are left. Neither is a reason to
+                // end, but the latter must not spin.
+                Err(_) => sleep(Duration::from_millis(100)).await,
+            },
+            Some(_) = connections.join_next() => {}
         }
     }
 }
@@ -107,16 +83,16 @@ impl Player {
         Self { script, positions: HashMap::new(), observe: Box::new(observe) }
     }
 
-    fn play(&mut self, heartbeat: HeartbeatRequest) -> Delivery {
+    fn play(&mut self, heartbeat: HeartbeatRequest) -> Step {
         let id = &heartbeat.taskrunner_id;
         if self.positions.len() >= MAX_RUNNERS && !self.positions.contains_key(id) {
-            return Delivery::Full(Reply::throttled());
+            return Step::Throttle;
         }
         let position = self.positions.entry(id.clone()).or_default();
         let step = self.script.step(*position);
         *position += 1;
         (self.observe)(Played { heartbeat, step });
-        protocol::delivery(step)
+        step
     }
 }
 
@@ -127,16 +103,16 @@ async fn serve_connection(stream: TcpStream, player: Arc<Mutex<Player>>) {
         .timer(TokioTimer::new())
         .header_read_timeout(READ_TIMEOUT)
         .serve_connection(TokioIo::new(stream), service);
-    // All other errors come from the client: it has gone, or does not speak HTTP.
+    // The others come from a client that does not speak HTTP.
     if let Err(error) = (&mut connection).await
-        && error.source().is_some_and(<dyn Error>::is::<Reset>)
+        && error.source().is_some_and(<dyn Error>::is::<io::Error>)
     {
         // On close, a socket with zero linger sends RST in place of FIN.
         let _ = connection.into_parts().io.into_inner().set_zero_linger();
     }
 }
 
-type Body = UnsyncBoxBody<Bytes, Reset>;
+type Body = UnsyncBoxBody<Bytes, io::Error>;
 type BoxError = Box<dyn Error + Send + Sync>;
 
 /// Answers one request. An error closes the connection.
@@ -146,22 +122,17 @@ async fn respond(
 ) -> Result<http::Response<Body>, BoxError> {
     let (head, body) = request.into_parts();
     let body = Limited::new(body, MAX_BODY).collect();
-    let delivery = match timeout(READ_TIMEOUT, body).await? {
-        Ok(body) => match HeartbeatRequest::from_request(&head, &body.to_bytes()) {
-            Ok(heartbeat) => player.lock().unwrap_or_else(PoisonError::into_inner).play(heartbeat),
-            Err(refusal) => Delivery::Full(refusal),
-        },
-        Err(error) if error.is::<LengthLimitError>() => Delivery::Full(Reply::too_large()),
+    let step = match timeout(READ_TIMEOUT, body).await? {
+        Ok(body) => HeartbeatRequest::from_request(&head, &body.to_bytes())
+            .map(|heartbeat| player.lock().unwrap_or_else(PoisonError::into_inner).play(heartbeat)),
+        Err(error) if error.is::<LengthLimitError>() => Err(Reply::too_large()),
         Err(error) => return Err(error),
     };
-    match delivery {
-        Delivery::Full(reply) => response(&reply, full_body(&reply)),
-        Delivery::Half(reply) => response(&reply, half_body(&reply)),
-        Delivery::Never => pending().await,
+    if step == Ok(Step::Hang) {
+        pending::<()>().await;
     }
-}
-
-fn response(reply: &Reply, body: Body) -> Result<http::Response<Body>, BoxError> {
+    let resets = step == Ok(Step::Reset);
+    let reply = step.map_or_else(|refusal| refusal, Reply::to);
     let mut response = http::Response::builder()
         .status(reply.status)
         .header(CONTENT_TYPE, reply.content_type)
@@ -170,29 +141,24 @@ fn response(reply: &Reply, body: Body) -> Result<http::Response<Body>, BoxError>
     if reply.content_type == protocol::JSON {
         response = response.header("x-amzn-RequestId", protocol::request_id(fastrand::u128(..)));
     }
-    Ok(response.body(body)?)
+    Ok(response.body(if resets { half(&reply.body) } else { full(reply.body) })?)
 }
 
-fn full_body(reply: &Reply) -> Body {
-    Full::from(reply.body.clone()).map_err(|never| match never {}).boxed_unsync()
+fn full(text: String) -> Body {
+    Full::from(text).map_err(|never| match never {}).boxed_unsync()
 }
 
-/// The first half of the body, then the error that makes [`serve_connection`] reset the connection.
-fn half_body(reply: &Reply) -> Body {
-    let half = Bytes::copy_from_slice(&reply.body.as_bytes()[..reply.body.len() / 2]);
+/// The first half of a body, then the error that makes [`serve_connection`] reset the connection.
+fn half(text: &str) -> Body {
+    let half = Bytes::copy_from_slice(&text.as_bytes()[..text.len() / 2]);
     let reset = async {
         // A body that is not ready makes hyper send the bytes that it has so far.
         yield_now().await;
-        Err(Reset)
+        Err(io::ErrorKind::ConnectionReset.into())
     };
     let frames = stream::once(ready(Ok(Frame::data(half)))).chain(stream::once(reset));
     StreamBody::new(frames).boxed_unsync()
 }
-
-/// The step `reset`, as the error that passes through hyper.
-#[derive(Debug, thiserror::Error)]
-#[error("the script resets the connection")]
-struct Reset;
 
 #[cfg(test)]
 mod tests {

@@ -5,11 +5,13 @@ use std::time::Duration;
 
 use humantime::format_duration;
 use serde::Serialize;
-use tokio::sync::mpsc::UnboundedReceiver;
+use signal_hook::consts::SIGTERM;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
 
 use crate::core::{Action, Event, Exit, FailureClass, Outcome, Time};
 use crate::daemon::{Observer, Turn};
 use crate::endpoint::Step;
+use crate::signals::Stop;
 
 /// The result of a rehearsal. Times are seconds since its start.
 #[derive(Debug, Serialize)]
@@ -70,10 +72,17 @@ pub(super) struct Reporter {
     report: Report,
     /// The steps as the endpoint plays them.
     steps: UnboundedReceiver<Step>,
+    /// Stops the daemon, as an operator would.
+    stop: UnboundedSender<Stop>,
 }
 
 impl Reporter {
-    pub(super) fn new(steps: usize, grace: Duration, played: UnboundedReceiver<Step>) -> Self {
+    pub(super) fn new(
+        steps: usize,
+        grace: Duration,
+        played: UnboundedReceiver<Step>,
+        stop: UnboundedSender<Stop>,
+    ) -> Self {
         Self {
             report: Report {
                 passed: false,
@@ -86,8 +95,8 @@ impl Reporter {
                 terminate_at: None,
                 runner: Vec::new(),
             },
-
             steps: played,
+            stop,
         }
     }
 
@@ -118,6 +127,15 @@ impl Observer for Reporter {
                     step: self.steps.try_recv().ok().map(Step::name),
                     result,
                 });
+                // The end of a script without `terminate`.
+                let ended = self.report.heartbeats.len() >= self.report.steps;
+                if ended && turn.agent.state().cause().is_none() {
+                    // It fails only when the loop has ended.
+                    let _ = self.stop.send(Stop {
+                        signal: u8::try_from(SIGTERM).unwrap_or_default(),
+                        from_terminal: false,
+                    });
+                }
             }
             Event::RunnerStarted => {
                 if let Some(pid) = turn.runner.pid() {

@@ -1,7 +1,5 @@
 //! The built-in endpoint over loopback sockets, called by the AWS SDK or with raw requests.
 
-#![expect(clippy::unwrap_used, reason = "helpers of tests fail by panicking, as tests do")]
-
 use std::io;
 use std::net::SocketAddr;
 use std::sync::mpsc::{Receiver, channel};
@@ -14,19 +12,21 @@ use aws_sdk_datapipeline::config::{BehaviorVersion, Config, Credentials, Region}
 use aws_sdk_datapipeline::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_datapipeline::operation::RequestId;
 use aws_sdk_datapipeline::operation::report_task_runner_heartbeat::ReportTaskRunnerHeartbeatError;
-use taskbeat::endpoint::{Endpoint, Played, Step};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpListener, TcpStream};
+
+use super::server::Played;
+use super::{Step, serve};
 
 type HeartbeatError = SdkError<ReportTaskRunnerHeartbeatError>;
 
 /// Starts an endpoint on a free port; it ends with the test's runtime.
 async fn start(script: &str) -> (SocketAddr, Receiver<Played>) {
-    let any_port = SocketAddr::from(([127, 0, 0, 1], 0));
-    let endpoint = Endpoint::bind(any_port, script.parse().unwrap()).await.unwrap();
-    let addr = endpoint.addr();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let addr = listener.local_addr().unwrap();
     let (sender, played) = channel();
-    tokio::spawn(endpoint.serve(move |played| sender.send(played).unwrap()));
+    let observe = move |played| sender.send(played).unwrap();
+    tokio::spawn(serve(listener, script.parse().unwrap(), observe));
     (addr, played)
 }
 
