@@ -14,7 +14,7 @@ use rustix::process::Pid;
 use rustix::time::{ClockId, clock_gettime};
 use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval, timeout_at};
-use tracing::{error, info, warn};
+use tracing::{info, warn};
 
 use super::attached::Attached;
 use super::tree::Process;
@@ -43,8 +43,6 @@ pub(super) struct PidFile {
     last: Option<String>,
     /// Why the runner did not run when the file was read last, so that it is logged once.
     absence: Option<String>,
-    /// True before the file was read for the first time.
-    first: bool,
 }
 
 /// The file is read on a thread of its own, because a file system may hang.
@@ -81,6 +79,8 @@ enum Absence {
     NotRunning(Pid),
     #[error("names process {0}: {1}")]
     Unattachable(Pid, io::Error),
+    #[error("names process {0} of another user, which taskbeat may not signal")]
+    NotPermitted(Pid),
 }
 
 impl Absence {
@@ -92,7 +92,8 @@ impl Absence {
             | Self::Hangs
             | Self::Malformed
             | Self::Stale(_)
-            | Self::Unattachable(..) => false,
+            | Self::Unattachable(..)
+            | Self::NotPermitted(_) => false,
         }
     }
 }
@@ -101,7 +102,7 @@ impl PidFile {
     pub(super) fn new(path: PathBuf) -> Self {
         let mut poll = interval(POLL);
         poll.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        Self { path, poll, reading: None, attached: None, last: None, absence: None, first: true }
+        Self { path, poll, reading: None, attached: None, last: None, absence: None }
     }
 
     /// The runner, while it runs.
@@ -110,9 +111,6 @@ impl PidFile {
     }
 
     /// Waits for the runner's start or exit. Cancel safe.
-    ///
-    /// A process that taskbeat may not signal when the file is first read is a failed start,
-    /// because waiting would not help.
     pub(super) async fn next(&mut self) -> Event {
         if let Some(attached) = &self.attached {
             attached.exited().await;
@@ -124,19 +122,11 @@ impl PidFile {
                 self.poll.tick().await;
             }
             let content = self.read().await;
-            let first = std::mem::take(&mut self.first);
             match content.and_then(|content| self.attach(&content)) {
                 Ok(attached) => {
                     self.attached = Some(attached);
                     self.absence = None;
                     return Event::RunnerStarted;
-                }
-                Err(Absence::Unattachable(pid, reason))
-                    if first && reason.kind() == io::ErrorKind::PermissionDenied =>
-                {
-                    let path = self.path.display();
-                    error!("cannot attach to process {pid}, which {path} names: {reason}");
-                    return Event::StartFailed(Exit::CONFIG);
                 }
                 Err(absence) => self.log(&absence),
             }
@@ -190,8 +180,7 @@ impl PidFile {
         if age(&attached.process) + TOLERANCE < content.age {
             return Err(Absence::Stale(pid));
         }
-        let permitted = attached.check_permission();
-        permitted.map_err(|error| Absence::Unattachable(pid, error))?;
+        attached.check_permission().map_err(|_| Absence::NotPermitted(pid))?;
         Ok(attached)
     }
 

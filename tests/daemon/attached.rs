@@ -110,30 +110,50 @@ fn an_attached_runner_is_signalled_alone() {
     signal(child, Signal::KILL);
 }
 
+/// `program` and a process that it may not signal. `None` if there is none.
+fn with_foreign_process(program: Taskbeat) -> Option<(Taskbeat, u32)> {
+    if geteuid().is_root() {
+        return Some((program.by_other_user(), std::process::id()));
+    }
+    let init = procfs::process::Process::new(1).and_then(|init| init.uid());
+    if init.is_ok_and(|uid| uid != geteuid().as_raw()) {
+        return Some((program, 1));
+    }
+    skip_without("a process of another user");
+    None
+}
+
 #[test]
 fn a_process_that_taskbeat_may_not_signal_makes_the_status_78() {
     let endpoint = Endpoint::ok();
-    let pid = if geteuid().is_root() {
-        std::process::id()
-    } else if procfs::process::Process::new(1)
-        .is_ok_and(|init| init.uid().is_ok_and(|uid| uid != geteuid().as_raw()))
-    {
-        1
-    } else {
-        return skip_without("a process of another user");
+    let Some((program, pid)) = with_foreign_process(Taskbeat::run(&endpoint)) else {
+        return;
     };
-    let by_pid = Taskbeat::run(&endpoint).set("--pid", pid.to_string());
-    let (by_file, file) = following(&endpoint);
-    fs::write(&file, format!("{pid}\n")).unwrap();
-    for mut program in [by_pid, by_file] {
-        if geteuid().is_root() {
-            program = program.by_other_user();
-        }
-        let finished = program.finish();
-        assert_eq!(finished.status, 78, "{finished:?}");
-        assert!(finished.stderr.contains("not permitted"), "{finished:?}");
-    }
+    let finished = program.set("--pid", pid.to_string()).finish();
+    assert_eq!(finished.status, 78, "{finished:?}");
+    assert!(finished.stderr.contains("not permitted"), "{finished:?}");
     assert!(endpoint.requests().is_empty());
+}
+
+/// Its id may have been reused, so the file may name the runner again later.
+#[test]
+fn a_file_that_names_a_process_of_another_user_is_waited_on() {
+    let endpoint = Endpoint::ok();
+    let (program, file) = following(&endpoint);
+    let Some((program, pid)) = with_foreign_process(program) else {
+        return;
+    };
+    fs::write(&file, format!("{pid}\n")).unwrap();
+    let daemon = program.start();
+    let line = daemon.wait_for_log(&format!(
+        "names process {pid} of another user, which taskbeat may not signal"
+    ));
+    assert!(line.contains("WARN"), "{line}");
+    replace(&file, "");
+    daemon.wait_for_log("is empty");
+    assert!(endpoint.requests().is_empty());
+    daemon.signal(Signal::TERM);
+    assert_eq!(daemon.finish().status, 0);
 }
 
 #[test]

@@ -250,6 +250,28 @@ fn a_child_from_before_taskbeats_exec_is_not_the_runners() {
     }
 }
 
+/// In qemu-user and in some sandboxes.
+#[test]
+fn a_kernel_that_refuses_a_subreaper_gets_a_warning_and_runs_the_runner() {
+    if Command::new("strace").arg("-V").output().is_err() {
+        return skip_without("strace");
+    }
+    let endpoint = Endpoint::ok();
+    // Of the main thread, which alone is traced.
+    let inject = ["strace", "-o", "strace", "-e", "inject=prctl:error=EINVAL"];
+    let program = Taskbeat::run(&endpoint).via(&inject);
+    let calls = program.home().join("strace");
+    let mut daemon = program.script("read -r line; exit 3").with_stdin().start();
+    endpoint.wait_for(2);
+    let calls = fs::read_to_string(calls).unwrap();
+    daemon.write_stdin(b"go\n");
+    assert!(calls.contains("prctl(PR_SET_CHILD_SUBREAPER, "), "{calls}");
+    let finished = daemon.finish();
+    assert_eq!(finished.status, 3, "{finished:?}");
+    let warning = "WARN the kernel does not let taskbeat adopt the runner's orphans: ";
+    assert!(finished.stderr.contains(warning), "{finished:?}");
+}
+
 #[test]
 fn a_kernel_without_pidfds_is_named() {
     if Command::new("strace").arg("-V").output().is_err() {
