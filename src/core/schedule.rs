@@ -39,7 +39,7 @@ pub struct Schedule {
     acknowledged: Option<Time>,
     contact: Contact,
     unhealthy: Option<Unhealthy>,
-    /// Failures since the last acknowledgement or reload.
+    /// Failures since the last acknowledgement.
     failures: u32,
     last_failure: Option<Failure>,
     /// How many failures in a row were of the last one's class.
@@ -71,7 +71,7 @@ enum Next {
 #[derive(Clone, Copy, Debug)]
 struct Unhealthy {
     since: Time,
-    /// How often the heartbeat was withheld since the last reload.
+    /// How often the heartbeat was withheld.
     withheld: usize,
 }
 
@@ -296,17 +296,16 @@ impl Schedule {
         self.throttling = None;
         let too_soon = self.reloaded.is_some_and(|reloaded| now - reloaded < RELOAD_PACE);
         let retry = (self.failures > 0 || self.unhealthy.is_some()) && !too_soon;
+        if retry {
+            self.reloaded = Some(now);
+            // The whole fleet may have been reloaded, so the next throttle spreads it. Other
+            // failures go on with their backoff, so that reloads in a row cannot speed them up.
+            self.last_failure =
+                self.last_failure.filter(|failure| failure.class != FailureClass::Throttled);
+        }
         if let Next::At(time) = self.next {
             let latest = if retry { now } else { self.started + policy.interval };
             self.next = Next::At(time.min(latest));
-        }
-        if retry {
-            self.reloaded = Some(now);
-            self.failures = 0;
-            self.last_failure = None;
-            if let Some(unhealthy) = &mut self.unhealthy {
-                unhealthy.withheld = 0;
-            }
         }
     }
 

@@ -117,7 +117,7 @@ fn waiting_with_a_heartbeat_due() {
     unhealthy: = -> - | 1790s
     stopped: = -> - | 1790s | stopped
     stop: Stopped -> Exit 0 | never
-    reload: = -> - | 1790s | new policy, 0 failed
+    reload: = -> - | 1790s | new policy
     resumed: = -> - | 1790s
     ");
 }
@@ -183,7 +183,7 @@ fn running_in_backoff() {
     unhealthy: = -> - | -9.5s
     stopped: = -> - | -9.5s | stopped
     stop: Ladder Stop Operator 30s -> StopRunner | -9.5s
-    reload: = -> - | -9.5s | new policy, 0 failed
+    reload: = -> - | -9.5s | new policy
     resumed: = -> - | -10s
     ");
 }
@@ -226,9 +226,9 @@ fn running_out_of_contact() {
     start-failed: = -> - | never
     leader-exited: Ladder Stop Ended 30s -> Abandon, StopRunner | 30s | ended
     gone: = -> - | never
-    ack: = -> ContactRegained 2s | 3s | in contact
-    terminate: Ladder Stop Terminate 30s -> ContactRegained 2s, StopRunner | 30s | in contact, ended
-    failed: = -> - | 0.002s | 1 failed
+    ack: = -> ContactRegained 2s | 3s | in contact, 0 failed
+    terminate: Ladder Stop Terminate 30s -> ContactRegained 2s, StopRunner | 30s | in contact, ended, 0 failed
+    failed: = -> - | 0.004s | 2 failed
     command-ended: = -> - | never
     healthy: = -> - | never
     unhealthy: = -> - | never

@@ -25,10 +25,11 @@ pub(super) struct Pace {
     suspended: Duration,
     /// The class of the newest failure, and how many of it came in a row.
     failed: Option<(FailureClass, i32)>,
+    /// The newest heartbeat failed.
+    failing: bool,
     /// When a reload last brought a failed heartbeat forward.
     reloaded: Option<Time>,
-    /// How often the heartbeat was withheld since the last one, or since a reload; `None` if it was
-    /// not.
+    /// How often the heartbeat was withheld since the last one; `None` if it was not.
     withheld: Option<i32>,
 }
 
@@ -41,6 +42,7 @@ impl Pace {
             in_flight: false,
             suspended: Duration::ZERO,
             failed: None,
+            failing: false,
             reloaded: None,
             withheld: None,
         }
@@ -110,6 +112,7 @@ impl Pace {
         let latest = match outcome {
             Outcome::Acknowledged { .. } => {
                 self.failed = None;
+                self.failing = false;
                 let check = policy.health_check.unwrap_or_default();
                 let shortest = policy.interval.mul_f64(1.0 - policy.jitter);
                 let shortest = shortest.min(policy.interval.saturating_sub(check));
@@ -122,6 +125,7 @@ impl Pace {
                     Some(_) | None => 1,
                 };
                 self.failed = Some((failure.class, in_a_row));
+                self.failing = true;
                 self.earliest = now + shortest_backoff(failure, in_a_row, policy.interval);
                 now + policy.interval
             }
@@ -130,13 +134,12 @@ impl Pace {
     }
 
     fn reloaded(&mut self, now: Time, policy: &Policy) {
-        let failing = self.failed.is_some() || self.withheld.is_some();
+        let failing = self.failing || self.withheld.is_some();
         let retries = failing && self.reloaded.is_none_or(|last| now - last >= RELOAD_PACE);
         let bound = if retries { now } else { self.started + policy.interval };
         if retries {
             self.reloaded = Some(now);
-            self.failed = None;
-            self.withheld = self.withheld.map(|_| 0);
+            self.failed = self.failed.filter(|(class, _)| *class != FailureClass::Throttled);
         }
         if !self.in_flight {
             self.earliest = self.earliest.min(bound);
