@@ -9,8 +9,11 @@ use std::error::Error;
 use std::fs;
 use std::path::PathBuf;
 
+use clap::builder::PossibleValuesParser;
+use clap::{Arg, ValueHint};
 use clap_complete::Shell;
 use taskbeat::cli::args;
+use taskbeat::config::SETTINGS;
 
 fn main() -> Result<(), Box<dyn Error>> {
     let folder = std::env::args_os().nth(1);
@@ -21,8 +24,25 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
     let configuration = configuration::page()?.render();
     fs::write(folder.join("taskbeat.toml.5"), configuration)?;
+    let mut command = args::command().mut_subcommands(|subcommand| subcommand.mut_args(complete));
     for shell in [Shell::Bash, Shell::Zsh, Shell::Fish] {
-        clap_complete::generate_to(shell, &mut args::command(), "taskbeat", &folder)?;
+        clap_complete::generate_to(shell, &mut command, "taskbeat", &folder)?;
     }
     Ok(())
+}
+
+/// Lets shells offer the values of a closed list, and files only where a path is expected.
+fn complete(arg: Arg) -> Arg {
+    let setting = SETTINGS.iter().find(|setting| arg.get_id() == setting.key);
+    let takes = |placeholder| {
+        let names = arg.get_value_names().unwrap_or_default();
+        names.iter().any(|name| name.as_str() == placeholder)
+    };
+    match setting.map_or(&[][..], |setting| setting.choices) {
+        [] if takes("PATH") => arg.value_hint(ValueHint::FilePath),
+        [] if takes("ARG") => arg.value_hint(ValueHint::CommandWithArguments),
+        [] if arg.get_action().takes_values() => arg.value_hint(ValueHint::Other),
+        [] => arg,
+        choices => arg.value_parser(PossibleValuesParser::new(choices)),
+    }
 }

@@ -34,11 +34,10 @@ pub(super) async fn complete(
         for part in parts(text)? {
             match part {
                 Part::Text(text) => filled.push_str(text),
-                Part::Placeholder(placeholder) => {
-                    let name = placeholder.name();
+                Part::Placeholder(name) => {
                     if !known.contains_key(name) {
                         let value = ask(&client, name).await;
-                        let none = |reason| format!("no {placeholder}: {reason}");
+                        let none = |reason| format!("no {{{name}}}: {reason}");
                         known.insert(name, value.map_err(none)?);
                     }
                     filled.push_str(&known[name]);

@@ -11,11 +11,11 @@ mod status;
 use std::panic;
 use std::process::ExitCode;
 
-use self::args::Invocation;
+use self::args::Subcommand;
 use self::shared::{CliError, print_error, stdout_error};
 use crate::aws::messages;
 use crate::commands::remove_facts;
-use crate::config;
+use crate::config::{self, Options};
 use crate::core::Exit;
 
 /// Runs the subcommand that the command line names.
@@ -23,33 +23,28 @@ use crate::core::Exit;
 pub fn main() -> ExitCode {
     remove_facts();
     config::environment::remove_empty();
-    let invocation = match args::parse(std::env::args_os()) {
-        Ok(invocation) => invocation,
+    let (subcommand, options) = match args::parse(std::env::args_os()) {
+        Ok(parsed) => parsed,
         Err(error) => {
             let printed = stdout_error(error.print()).map(|()| args::exit(&error));
             return printed.unwrap_or_else(|error| report(&error)).into();
         }
     };
-    panic::catch_unwind(|| dispatch(invocation)).unwrap_or_else(|panic| {
+    panic::catch_unwind(|| dispatch(subcommand, options)).unwrap_or_else(|panic| {
         print_error(&format_args!("taskbeat: {}", messages::panicked(&*panic)));
         Exit::INTERNAL.into()
     })
 }
 
-fn dispatch(invocation: Invocation) -> ExitCode {
-    let outcome = match invocation {
-        Invocation::Run(options) => run::run(options),
-        Invocation::Once(options) => once::once(&options),
-        Invocation::Check { options, online } => check::check(&options, online),
-        Invocation::Status { options, json } => status::status(&options, json),
-        Invocation::Rehearse { options, script, listen } => {
-            rehearse::rehearse(&options, &script, listen)
-        }
+fn dispatch(subcommand: Subcommand, options: Options) -> ExitCode {
+    let outcome = match subcommand {
+        Subcommand::Run => run::run(options),
+        Subcommand::Once => once::once(&options),
+        Subcommand::Check { online } => check::check(&options, online),
+        Subcommand::Status { json } => status::status(&options, json),
+        Subcommand::Rehearse { script, listen } => rehearse::rehearse(&options, &script, listen),
     };
-    match outcome {
-        Ok(exit) => exit.into(),
-        Err(error) => report(&error).into(),
-    }
+    outcome.unwrap_or_else(|error| report(&error)).into()
 }
 
 fn report(error: &CliError) -> Exit {

@@ -6,7 +6,7 @@ use std::io::{self, ErrorKind, Write};
 use tokio::runtime::{Builder, Runtime};
 use tracing::warn;
 
-use crate::config::{self, Config, Options};
+use crate::config::{self, Config, Options, Settings};
 use crate::core::Exit;
 use crate::log::Log;
 use crate::runner::Terminal;
@@ -32,7 +32,7 @@ impl CliError {
 
 pub(super) fn load(options: &Options) -> Result<Config, CliError> {
     config::load(options, std::env::vars_os())
-        .map_err(|errors| CliError { message: errors.to_string(), exit: Exit::CONFIG })
+        .map_err(|errors| CliError { message: errors.join("\n"), exit: Exit::CONFIG })
 }
 
 /// Prints to stdout.
@@ -56,14 +56,18 @@ pub(super) fn print_error(text: &impl Display) {
     let _ = writeln!(io::stderr(), "{text}");
 }
 
-/// Starts the log, and logs the warnings.
+/// Starts the log, and logs the warnings about the settings.
 pub(super) fn start_log(config: &Config) -> Result<Log, CliError> {
     let log = Log::start(config.settings.log)
         .map_err(|error| CliError::internal(&format!("cannot start the log: {error}")))?;
-    for warning in config.settings.warnings() {
+    log_warnings(&config.settings);
+    Ok(log)
+}
+
+pub(super) fn log_warnings(settings: &Settings) {
+    for warning in settings.warnings() {
         warn!("{warning}");
     }
-    Ok(log)
 }
 
 /// The runtime of the main thread, on which children are started: the kernel kills a child when the

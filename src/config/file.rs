@@ -5,38 +5,31 @@ use std::io::{self, Read};
 use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 
 use rustix::fs::{OFlags, fcntl_setfl, fstatfs};
-use toml::de::{DeTable, DeValue};
+use toml::de::{DeString, DeTable, DeValue};
 
-use super::errors::Error;
 use super::input::{Input, Origin};
 use super::show;
-use super::table::Setting;
 
-/// A key of the file, and its value.
+/// A key of the file, and its value as in [`Input`].
 #[derive(Debug, PartialEq)]
 pub(super) struct Entry {
     pub(super) key: String,
-    pub(super) input: Input,
+    pub(super) value: Result<String, String>,
+    pub(super) origin: Origin,
 }
 
-/// The entries of the file whose path is `input`, the value of `setting`.
+/// The entries of the file whose path is `config`.
 ///
 /// # Errors
 ///
 /// The file cannot be read, or is not TOML: then every place where it is not.
-pub(super) fn read(setting: &'static Setting, input: &Input) -> Result<Vec<Entry>, Vec<Error>> {
-    let path = match &input.value {
-        Ok(path) => path,
-        Err(instead) => return Err(vec![Error::not_allowed(setting, instead, input)]),
-    };
-    match read_to_string(path) {
-        Ok(text) => parse(&text, &show::escaped(path)),
-        Err(error) => {
-            let problem = format!("must be {}: {error}", setting.allowed());
-            let path = show::quoted(setting, path);
-            Err(vec![Error::value(setting, &path, input, &problem)])
-        }
-    }
+pub(super) fn read(config: &Input) -> Result<Vec<Entry>, Vec<String>> {
+    let path = config.value.as_ref().map_err(|_| vec![config.not_allowed()])?;
+    let text = read_to_string(path).map_err(|error| {
+        let problem = format!("must be {}: {error}", config.setting.allowed());
+        vec![config.error(&problem)]
+    })?;
+    parse(&text, &show::escaped(path))
 }
 
 /// The text of a file that ends. A FIFO is refused, because opening or reading it could block for
@@ -60,31 +53,32 @@ fn read_to_string(path: &str) -> io::Result<String> {
 }
 
 /// The entries of a file of this text, in its order.
-pub(super) fn parse(text: &str, path: &str) -> Result<Vec<Entry>, Vec<Error>> {
-    let line_of = |offset| {
+pub(super) fn parse(text: &str, path: &str) -> Result<Vec<Entry>, Vec<String>> {
+    let origin = |offset| {
         let before = text.bytes().take(offset);
-        before.filter(|byte| *byte == b'\n').count() + 1
+        let line = before.filter(|byte| *byte == b'\n').count() + 1;
+        Origin::File { path: path.to_owned(), line }
     };
-    let origin = |line| Origin::File { path: path.to_owned(), line };
-    let (table, errors) = DeTable::parse_recoverable(text);
-    if !errors.is_empty() {
-        // Only the message: the error's own Display repeats the line, which may hold a secret.
-        let of_line = |error: &toml::de::Error| {
-            let line = line_of(error.span().map_or(0, |span| span.start));
-            (line, error.message().replace('\n', ", "))
-        };
-        let mut problems: Vec<_> = errors.iter().map(of_line).collect();
-        // Later errors on the same line mostly follow from the first.
-        problems.sort_by_key(|(line, _)| *line);
-        problems.dedup_by_key(|(line, _)| *line);
-        let problems = problems.iter();
-        return Err(problems.map(|(line, reason)| Error::syntax(&origin(*line), reason)).collect());
+    let (table, mut errors) = DeTable::parse_recoverable(text);
+    let start = |error: &toml::de::Error| error.span().map_or(0, |span| span.start);
+    errors.sort_by_key(start);
+    let mut problems: Vec<_> = errors.iter().map(|error| (origin(start(error)), error)).collect();
+    // Later errors on the same line mostly follow from the first.
+    problems.dedup_by(|(later, _), (first, _)| later == first);
+    // Only the message: the error's own Display repeats the line, which may hold a secret.
+    let message = |error: &toml::de::Error| error.message().replace('\n', ", ");
+    let problems = problems.into_iter();
+    let problems: Vec<_> =
+        problems.map(|(origin, error)| format!("{origin}: not TOML: {}", message(error))).collect();
+    if !problems.is_empty() {
+        return Err(problems);
     }
     let mut pairs: Vec<_> = table.into_inner().into_iter().collect();
     pairs.sort_by_key(|(key, _)| key.span().start);
-    let entry = |(key, value): (toml::Spanned<_>, toml::Spanned<_>)| Entry {
-        input: Input { value: as_text(value.get_ref()), origin: origin(line_of(key.span().start)) },
-        key: std::borrow::Cow::into_owned(key.into_inner()),
+    let entry = |(key, value): (toml::Spanned<DeString<'_>>, toml::Spanned<DeValue<'_>>)| Entry {
+        origin: origin(key.span().start),
+        value: as_text(value.get_ref()),
+        key: key.into_inner().into_owned(),
     };
     Ok(pairs.into_iter().map(entry).collect())
 }

@@ -1,5 +1,6 @@
 //! The raw value of one setting, and its origin.
 
+use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fmt;
 
@@ -44,17 +45,34 @@ impl fmt::Display for Origin {
 }
 
 /// The value of one setting, not yet parsed.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub(super) struct Input {
+    pub(super) setting: &'static Setting,
     /// The text. If the value is no text: how a message shows it.
     pub(super) value: Result<String, String>,
     pub(super) origin: Origin,
 }
 
+/// The values of all settings, by their keys.
+pub(super) type Inputs = BTreeMap<&'static str, Input>;
+
 impl Input {
-    pub(super) fn new(setting: &Setting, value: &OsStr, origin: Origin) -> Self {
+    pub(super) fn new(setting: &'static Setting, value: &OsStr, origin: Origin) -> Self {
         let not_utf8 = || show::quoted(setting, &value.to_string_lossy()) + " (not UTF-8)";
         let value = value.to_str().map(str::to_owned).ok_or_else(not_utf8);
-        Self { value, origin }
+        Self { setting, value, origin }
+    }
+
+    /// The message about a wrong value: the key, the value, where it came from, and the problem.
+    pub(super) fn error(&self, problem: &str) -> String {
+        let shown = match &self.value {
+            Ok(text) => &show::quoted(self.setting, text),
+            Err(instead) => instead,
+        };
+        format!("{} = {shown} ({}): {problem}", self.setting.key, self.origin)
+    }
+
+    pub(super) fn not_allowed(&self) -> String {
+        self.error(&format!("must be {}", self.setting.allowed()))
     }
 }

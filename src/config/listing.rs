@@ -4,9 +4,8 @@ use std::fmt;
 
 use serde::Serialize;
 
-use super::input::Origin;
+use super::input::{Inputs, Origin};
 use super::show;
-use super::sources::Inputs;
 use super::table::{Group, SETTINGS};
 
 /// The widest value that still moves the origins of all others to the right, in characters.
@@ -27,7 +26,7 @@ struct Row {
 impl Listing {
     pub(super) fn new(inputs: &Inputs) -> Self {
         let rows = SETTINGS.iter().map(|setting| {
-            let input = inputs.get(setting);
+            let input = inputs.get(setting.key);
             let text = input.and_then(|input| input.value.as_ref().ok());
             let unset = if setting.group == Group::Aws { Origin::Sdk } else { Origin::Unset };
             Row {

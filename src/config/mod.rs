@@ -1,9 +1,9 @@
 //! The configuration: which settings there are, where their values come from, and what is refused.
 //!
 //! ```text
-//!   command line ─┐                ┌──▶ settings   typed, or every error at once
-//!   environment ──┼──▶ sources ────┤    (values parses one text each)
-//!   file ─────────┤    one Input   └──▶ listing    what `check` prints
+//!   command line ─┐                 ┌──▶ settings   typed, or every error at once
+//!   environment ──┼──▶ sources ─────┤    (values parses one text each)
+//!   file ─────────┤    one Input    └──▶ listing    what `check` prints
 //!   defaults ─────┘    for each row of the table
 //! ```
 //!
@@ -12,9 +12,7 @@
 //! reader.
 
 pub(crate) mod environment;
-mod errors;
 mod file;
-mod host;
 mod input;
 mod listing;
 mod placeholders;
@@ -29,18 +27,17 @@ mod tests;
 
 use std::ffi::OsString;
 
-use self::errors::Errors;
-use self::sources::Inputs;
-
+pub(crate) use self::input::Origin;
 pub(crate) use self::listing::Listing;
 pub(crate) use self::placeholders::{Part, parts};
-pub use self::settings::{AwsSettings, Identity, LogSettings, RunnerSettings, Target};
-pub(crate) use self::settings::{CommandSettings, Settings};
+pub(crate) use self::settings::{
+    AwsSettings, CommandSettings, Identity, LogSettings, RunnerSettings, Settings, Target,
+};
 pub(crate) use self::show::escaped;
-pub(crate) use self::sources::{Flag, Options, Preset};
+pub(crate) use self::sources::{Given, Options};
 pub(crate) use self::table::Group;
 pub use self::table::{SETTINGS, Setting};
-pub use self::values::{LogFormat, StopScope};
+pub(crate) use self::values::{LogFormat, StopScope};
 
 /// The settings, and where each of them came from.
 #[derive(Clone, Debug, PartialEq)]
@@ -53,14 +50,17 @@ pub(crate) struct Config {
 ///
 /// # Errors
 ///
-/// Everything that is wrong, in whatever source. The exit status is [`crate::core::Exit::CONFIG`].
+/// Everything that is wrong, in whatever source, on one line each.
 pub(crate) fn load(
     options: &Options,
     environment: impl IntoIterator<Item = (OsString, OsString)>,
-) -> Result<Config, Errors> {
-    let mut inputs = Inputs::gather(options, &environment::without_empty(environment))?;
-    inputs.fill();
-    let settings = Settings::resolve(&inputs)?;
+) -> Result<Config, Vec<String>> {
+    let environment = environment.into_iter().collect();
+    let mut errors = environment::errors(&environment);
+    let inputs = sources::gather(options, &environment, &mut errors);
+    // An unusable file may hold the settings that are missing elsewhere, so they are no errors.
+    let Some(inputs) = inputs else { return Err(errors) };
+    let settings = Settings::read(&inputs, options, &environment, &mut errors);
     let listing = Listing::new(&inputs);
-    Ok(Config { settings, listing })
+    if errors.is_empty() { Ok(Config { settings, listing }) } else { Err(errors) }
 }

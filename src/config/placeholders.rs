@@ -1,54 +1,27 @@
 //! The placeholders of the identity: `{hostname}`, `{instance-id}` and the others.
 
-use std::fmt;
+use std::fs;
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Placeholder {
-    /// The system's host name.
-    Hostname,
-    /// The id in `/etc/machine-id`.
-    MachineId,
-    /// The EC2 instance's id.
-    InstanceId,
-    /// The EC2 instance's public DNS name, if it has one.
-    PublicHostname,
-    /// The EC2 instance's private DNS name.
-    LocalHostname,
-}
+/// The texts between the braces.
+const PLACEHOLDERS: [&str; 5] = [
+    "hostname",
+    "machine-id",
+    // Of the EC2 metadata service, under its own names. Not every instance has a public one.
+    "instance-id",
+    "public-hostname",
+    "local-hostname",
+];
 
-impl Placeholder {
-    const ALL: [Self; 5] = [
-        Self::Hostname,
-        Self::MachineId,
-        Self::InstanceId,
-        Self::PublicHostname,
-        Self::LocalHostname,
-    ];
-
-    /// The text between the braces. For EC2 it is also the metadata service's own name.
-    pub(crate) const fn name(self) -> &'static str {
-        match self {
-            Self::Hostname => "hostname",
-            Self::MachineId => "machine-id",
-            Self::InstanceId => "instance-id",
-            Self::PublicHostname => "public-hostname",
-            Self::LocalHostname => "local-hostname",
-        }
-    }
-}
-
-impl fmt::Display for Placeholder {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{{{}}}", self.name())
-    }
-}
+/// Written by the system at its first boot; see machine-id(5).
+const MACHINE_ID: &str = "/etc/machine-id";
 
 /// A part of a text that may hold placeholders.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Part<'a> {
     /// Literal text.
     Text(&'a str),
-    Placeholder(Placeholder),
+    /// The text between the braces.
+    Placeholder(&'static str),
 }
 
 /// Takes `text` apart. `{{` and `}}` are literal braces.
@@ -66,7 +39,7 @@ pub(crate) fn parts(text: &str) -> Result<Vec<Part<'_>>, String> {
             (Part::Text(&after[..1]), 2)
         } else {
             let end = after.find('}').map_or(after.len(), |end| end + 1);
-            (Part::Placeholder(placeholder(&after[..end])?), end)
+            (Part::Placeholder(name(&after[..end])?), end)
         };
         parts.push(part);
         rest = &after[end..];
@@ -76,17 +49,49 @@ pub(crate) fn parts(text: &str) -> Result<Vec<Part<'_>>, String> {
     Ok(parts)
 }
 
-fn placeholder(braced: &str) -> Result<Placeholder, String> {
-    let mut all = Placeholder::ALL.into_iter();
-    all.find(|one| one.to_string() == braced).ok_or_else(|| {
-        let all = Placeholder::ALL.map(|one| one.to_string()).join(", ");
+fn name(braced: &str) -> Result<&'static str, String> {
+    let mut names = PLACEHOLDERS.into_iter();
+    names.find(|name| braced == format!("{{{name}}}")).ok_or_else(|| {
+        let all = PLACEHOLDERS.map(|name| format!("{{{name}}}")).join(", ");
         format!("{braced:?} is no placeholder; use one of {all}, or {{{{ and }}}} as braces")
     })
 }
 
+/// The text with the placeholders replaced that the host itself can fill in. It is still a text of
+/// [`parts`]: the other placeholders stay, and literal braces stay doubled.
+///
+/// # Errors
+///
+/// A brace that belongs to no placeholder, or a name that the host does not have.
+pub(super) fn fill(text: &str) -> Result<String, String> {
+    let filled = parts(text)?.into_iter().map(|part| match part {
+        Part::Text(text) => Ok(escape(text)),
+        Part::Placeholder("hostname") => Ok(escape(&hostname()?)),
+        Part::Placeholder("machine-id") => machine_id(),
+        Part::Placeholder(name) => Ok(format!("{{{name}}}")),
+    });
+    filled.collect()
+}
+
 /// The text of which [`parts`] makes `literal`.
-pub(super) fn escape(literal: &str) -> String {
+fn escape(literal: &str) -> String {
     literal.replace('{', "{{").replace('}', "}}")
+}
+
+fn hostname() -> Result<String, String> {
+    let name = rustix::system::uname().nodename().to_str().map(str::to_owned);
+    name.map_err(|_| "the system's host name is not UTF-8".to_owned())
+}
+
+fn machine_id() -> Result<String, String> {
+    let text = fs::read_to_string(MACHINE_ID).map_err(|error| format!("{MACHINE_ID}: {error}"))?;
+    let id = text.trim_end();
+    // Before the first boot of an image it is empty or "uninitialized".
+    if id.len() == 32 && id.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        Ok(id.to_owned())
+    } else {
+        Err(format!("{MACHINE_ID} holds no machine id"))
+    }
 }
 
 #[cfg(test)]
@@ -99,23 +104,19 @@ mod tests {
         for (whole, cut) in [
             ("", vec![]),
             ("etl-1", vec![text("etl-1")]),
-            ("{hostname}", vec![placeholder(Placeholder::Hostname)]),
+            ("{hostname}", vec![placeholder("hostname")]),
             (
                 "etl@{machine-id}/{instance-id}",
                 vec![
                     text("etl@"),
-                    placeholder(Placeholder::MachineId),
+                    placeholder("machine-id"),
                     text("/"),
-                    placeholder(Placeholder::InstanceId),
+                    placeholder("instance-id"),
                 ],
             ),
             (
                 "{public-hostname}{local-hostname}é",
-                vec![
-                    placeholder(Placeholder::PublicHostname),
-                    placeholder(Placeholder::LocalHostname),
-                    text("é"),
-                ],
+                vec![placeholder("public-hostname"), placeholder("local-hostname"), text("é")],
             ),
         ] {
             assert_eq!(parts(whole), Ok(cut), "{whole}");
@@ -127,7 +128,7 @@ mod tests {
         let literal = |text: &str| -> String {
             let texts = parts(text).unwrap().into_iter().map(|part| match part {
                 Part::Text(text) => text.to_owned(),
-                Part::Placeholder(placeholder) => format!("<{}>", placeholder.name()),
+                Part::Placeholder(placeholder) => format!("<{placeholder}>"),
             });
             texts.collect()
         };
@@ -160,6 +161,19 @@ mod tests {
             let error = parts(text).unwrap_err();
             assert!(error.starts_with(named), "{text}: {error}");
             assert!(error.contains("{instance-id}"), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn the_host_fills_in_its_own_placeholders() {
+        let name = hostname().unwrap();
+        assert_eq!(fill("a {hostname} b"), Ok(format!("a {name} b")));
+        match machine_id() {
+            Ok(id) => assert_eq!(fill("{machine-id}"), Ok(id)),
+            Err(reason) => assert!(reason.starts_with(MACHINE_ID), "{reason}"),
+        }
+        for unchanged in ["{instance-id}/{public-hostname}", "{{hostname}}", "a{{}}b"] {
+            assert_eq!(fill(unchanged), Ok(unchanged.into()));
         }
     }
 }

@@ -8,12 +8,11 @@ use std::time::Duration;
 use rustix::process::{Pid, Signal};
 use tracing::level_filters::LevelFilter;
 
-use super::errors::{Error, Errors};
-use super::input::Origin;
+use super::environment::{self, Environment};
+use super::input::{Inputs, Origin};
 use super::show;
-use super::sources::Inputs;
-use super::table::Setting;
-use super::values::{self, LogFormat, StopScope, choice};
+use super::sources::Options;
+use super::values::{self, Choices, LogFormat, StopScope};
 use crate::core::{CommandName, Policy};
 
 /// Every setting, checked.
@@ -32,13 +31,13 @@ pub(crate) struct Settings {
 /// As part of the settings they are texts for `parts`: they may hold placeholders
 /// of the metadata service, and their literal braces are doubled.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Identity {
+pub(crate) struct Identity {
     /// `taskrunnerId`, at least one character, unique in the AWS account.
-    pub taskrunner_id: String,
+    pub(crate) taskrunner_id: String,
     /// `workerGroup`. Requests without one leave it out.
-    pub worker_group: Option<String>,
+    pub(crate) worker_group: Option<String>,
     /// `hostname`, at least one character.
-    pub hostname: String,
+    pub(crate) hostname: String,
 }
 
 impl fmt::Display for Identity {
@@ -53,29 +52,25 @@ impl fmt::Display for Identity {
 
 /// How to reach the service. The SDK decides about a field that is `None`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct AwsSettings {
+pub(crate) struct AwsSettings {
     /// A label of the endpoint's host name, such as `us-east-1`.
-    pub region: Option<String>,
-    /// A profile of the shared configuration files.
-    pub profile: Option<String>,
+    pub(crate) region: Option<String>,
+    pub(crate) profile: Option<String>,
     /// True if the profile was chosen for taskbeat: by flag, `TASKBEAT_PROFILE` or file. Then
     /// credentials come from it alone. `AWS_PROFILE` is for all programs and does not pin it.
-    pub profile_is_pinned: bool,
+    pub(crate) profile_is_pinned: bool,
     /// The endpoint of Data Pipeline alone: the SDK's STS and SSO clients must not get it.
-    pub endpoint_url: Option<String>,
+    pub(crate) endpoint_url: Option<String>,
     /// Variables and keys that are true and demand an endpoint which Data Pipeline does not have.
-    pub endpoint_variants: Vec<&'static str>,
+    pub(crate) endpoint_variants: Vec<&'static str>,
 }
 
 /// The runner, and how it is stopped.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RunnerSettings {
-    /// The process, or the command that starts it.
-    pub target: Target,
-    /// The first signal of a stop.
-    pub stop_signal: Signal,
-    /// The processes that get the stop signal.
-    pub stop_scope: StopScope,
+pub(crate) struct RunnerSettings {
+    pub(crate) target: Target,
+    pub(crate) stop_signal: Signal,
+    pub(crate) stop_scope: StopScope,
 }
 
 /// The commands beside the runner: program and arguments.
@@ -99,7 +94,7 @@ impl CommandSettings {
 
 /// The runner's process.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Target {
+pub(crate) enum Target {
     /// None that taskbeat knows: only heartbeats are sent.
     None,
     /// A child to start: program and arguments, at least the program.
@@ -110,13 +105,10 @@ pub enum Target {
     PidFile(PathBuf),
 }
 
-/// The log's format and level.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct LogSettings {
-    /// The format of a line.
-    pub format: LogFormat,
-    /// The least important level that is logged.
-    pub level: LevelFilter,
+pub(crate) struct LogSettings {
+    pub(crate) format: LogFormat,
+    pub(crate) level: LevelFilter,
 }
 
 /// The regions with an endpoint, as of the AWS General Reference.
@@ -130,16 +122,69 @@ const HEALTH_TIMEOUT: Duration = Duration::from_secs(30);
 const SENSIBLE_INTERVAL: Duration = Duration::from_mins(1);
 
 impl Settings {
-    /// Parses all inputs.
-    ///
-    /// # Errors
-    ///
-    /// Everything that is wrong with any of them.
-    pub(super) fn resolve(inputs: &Inputs) -> Result<Self, Errors> {
-        let mut reader = Reader { inputs, errors: inputs.errors.clone() };
-        match reader.settings() {
-            Ok(settings) if reader.errors.is_empty() => Ok(settings),
-            Ok(_) | Err(Refused) => Err(Errors(reader.errors)),
+    /// Parses all inputs. If it adds errors, some values are not those of the inputs, and the
+    /// settings must not be used.
+    pub(super) fn read(
+        inputs: &Inputs,
+        options: &Options,
+        environment: &Environment,
+        errors: &mut Vec<String>,
+    ) -> Self {
+        let mut reader = Reader { inputs, errors };
+        let identity = Identity {
+            taskrunner_id: reader.text("taskrunner-id", values::is_name).unwrap_or_default(),
+            worker_group: reader.text("worker-group", values::is_worker_group),
+            hostname: reader.text("hostname", values::is_name).unwrap_or_default(),
+        };
+        let aws = AwsSettings {
+            region: reader.text("region", values::is_region),
+            profile: reader.text("profile", values::is_profile),
+            profile_is_pinned: reader.is_pinned("profile"),
+            endpoint_url: reader.text("endpoint-url", values::is_http_url),
+            endpoint_variants: environment::endpoint_variants(environment),
+        };
+        let interval = reader.read("interval", |text| values::duration(text, &values::INTERVAL));
+        // So that a check does not delay the heartbeat that it precedes.
+        let longest = interval.map_or(Duration::MAX, |interval| interval / 2);
+        let health_timeout = reader.read("health-timeout", |text| {
+            let timeout = values::duration(text, &values::HEALTH_TIMEOUT)?;
+            (timeout <= longest).then_some(timeout)
+        });
+        let health_timeout = health_timeout.unwrap_or(HEALTH_TIMEOUT.min(longest));
+        Self {
+            identity,
+            aws,
+            policy: Policy {
+                interval: interval.unwrap_or_default(),
+                jitter: reader.read("jitter", values::jitter).unwrap_or_default(),
+                lost_contact_after: reader.read("lost-contact-after", |text| {
+                    let after = values::duration(text, &values::LOST_CONTACT)?;
+                    interval.is_none_or(|interval| after > interval * 2).then_some(after)
+                }),
+                grace: reader
+                    .read("grace", |text| values::duration(text, &values::GRACE))
+                    .unwrap_or_default(),
+                on_terminate: inputs.contains_key("on-terminate"),
+                health_check: inputs.contains_key("health-check").then_some(health_timeout),
+                on_contact_change: inputs.contains_key("on-contact-change"),
+                after_terminate: reader.choice("after-terminate", &values::AFTER_TERMINATE),
+            },
+            runner: RunnerSettings {
+                stop_signal: reader
+                    .read("stop-signal", values::stop_signal)
+                    .unwrap_or(Signal::TERM),
+                stop_scope: reader.choice("stop-scope", &values::STOP_SCOPES),
+                target: reader.target(&options.command),
+            },
+            commands: CommandSettings {
+                on_terminate: reader.read("on-terminate", values::command),
+                health_check: reader.read("health-check", values::command),
+                on_contact_change: reader.read("on-contact-change", values::command),
+            },
+            log: LogSettings {
+                format: reader.choice("log-format", &values::LOG_FORMATS),
+                level: reader.choice("log", &values::LOG_LEVELS),
+            },
         }
     }
 
@@ -191,176 +236,57 @@ impl AwsSettings {
     }
 }
 
-/// Marks a value whose error was noted already.
-struct Refused;
-
 /// Reads one input after the other. After an error it goes on, so that all errors are reported.
 struct Reader<'a> {
     inputs: &'a Inputs,
-    errors: Vec<Error>,
+    errors: &'a mut Vec<String>,
 }
 
 impl Reader<'_> {
-    fn settings(&mut self) -> Result<Settings, Refused> {
-        // All are read before the first `?` may return.
-        let taskrunner_id = self.required("taskrunner-id", values::name);
-        let worker_group = self.optional("worker-group", values::worker_group);
-        let hostname = self.required("hostname", values::name);
-        let region = self.optional("region", values::region);
-        let profile = self.optional("profile", values::profile);
-        let profile_is_pinned = self.is_pinned("profile");
-        let endpoint_url = self.optional("endpoint-url", values::endpoint_url);
-        let interval = self.required("interval", values::interval);
-        let jitter = self.required("jitter", values::jitter);
-        let grace = self.required("grace", values::grace);
-        let stop_signal = self.required("stop-signal", values::stop_signal);
-        let stop_scope = self.required("stop-scope", |text| choice(text, &values::STOP_SCOPES));
-        let lost_contact_after = self.lost_contact_after(interval.as_ref().ok().copied());
-        let target = self.target();
-        let on_terminate = self.optional("on-terminate", values::command);
-        let health_check = self.optional("health-check", values::command);
-        let health_timeout = self.health_timeout(interval.as_ref().ok().copied());
-        let on_contact_change = self.optional("on-contact-change", values::command);
-        let after_terminate =
-            self.required("after-terminate", |text| choice(text, &values::AFTER_TERMINATE));
-        let format = self.required("log-format", |text| choice(text, &values::LOG_FORMATS));
-        let level = self.required("log", |text| choice(text, &values::LOG_LEVELS));
-        let commands = CommandSettings {
-            on_terminate: on_terminate?,
-            health_check: health_check?,
-            on_contact_change: on_contact_change?,
-        };
-        Ok(Settings {
-            identity: Identity {
-                taskrunner_id: taskrunner_id?,
-                worker_group: worker_group?,
-                hostname: hostname?,
-            },
-            aws: AwsSettings {
-                region: region?,
-                profile: profile?,
-                profile_is_pinned,
-                endpoint_url: endpoint_url?,
-                endpoint_variants: self.inputs.endpoint_variants.clone(),
-            },
-            policy: Policy {
-                interval: interval?,
-                jitter: jitter?,
-                grace: grace?,
-                lost_contact_after: lost_contact_after?,
-                on_terminate: commands.on_terminate.is_some(),
-                health_check: health_timeout?.filter(|_| commands.health_check.is_some()),
-                on_contact_change: commands.on_contact_change.is_some(),
-                after_terminate: after_terminate?,
-            },
-            runner: RunnerSettings {
-                target: target?,
-                stop_signal: stop_signal?,
-                stop_scope: stop_scope?,
-            },
-            commands,
-            log: LogSettings { format: format?, level: level? },
-        })
-    }
-
     /// True if the value comes from anywhere but a variable of the AWS SDKs.
-    fn is_pinned(&self, key: &'static str) -> bool {
-        let input =
-            Setting::find(key).and_then(|setting| Some((setting, self.inputs.get(setting)?)));
-        input.is_some_and(|(setting, input)| {
-            setting.aws.iter().all(|name| input.origin != Origin::Environment((*name).to_owned()))
+    fn is_pinned(&self, key: &str) -> bool {
+        self.inputs.get(key).is_some_and(|input| {
+            let names = input.setting.aws;
+            names.iter().all(|name| input.origin != Origin::Environment((*name).to_owned()))
         })
     }
 
     /// At most one of command, pid and pid-file may be set.
-    fn target(&mut self) -> Result<Target, Refused> {
-        let command = self.command();
-        let pid = self.optional("pid", values::pid);
-        let file = self.optional("pid-file", values::path);
-        let mut set = ["command", "pid", "pid-file"]
-            .into_iter()
-            .filter_map(Setting::find)
-            .filter_map(|setting| Some((setting.key, &self.inputs.get(setting)?.origin)));
-        if let (Some(one), Some(other)) = (set.next(), set.next()) {
-            self.errors.push(Error::conflict(one, other));
-            return Err(Refused);
-        }
-        Ok(match (command?, pid?, file?) {
-            (Some(command), ..) => Target::Command(command),
-            (_, Some(pid), _) => Target::Pid(pid),
-            (.., Some(file)) => Target::PidFile(file),
-            (None, None, None) => Target::None,
-        })
-    }
-
-    fn lost_contact_after(
-        &mut self,
-        interval: Option<Duration>,
-    ) -> Result<Option<Duration>, Refused> {
-        let key = "lost-contact-after";
-        let after = self.optional(key, values::lost_contact_after)?;
-        let too_short = |after| interval.is_some_and(|interval| after <= interval * 2);
-        if after.is_none_or(|after| !too_short(after)) {
-            return Ok(after);
-        }
-        // The value alone may be allowed, so it can be refused only here.
-        self.optional(key, |_| None::<()>).map(|_| None)
-    }
-
-    /// At most half the interval, so that a check does not delay the heartbeat that it precedes.
-    fn health_timeout(&mut self, interval: Option<Duration>) -> Result<Option<Duration>, Refused> {
-        let key = "health-timeout";
-        let timeout = self.optional(key, values::health_timeout)?;
-        let longest = interval.map_or(Duration::MAX, |interval| interval / 2);
-        match timeout {
-            Some(timeout) if timeout > longest => {
-                // The value alone may be allowed, so it can be refused only here.
-                self.optional(key, |_| None::<()>).map(|_| None)
-            }
-            Some(timeout) => Ok(Some(timeout)),
-            None => Ok(Some(HEALTH_TIMEOUT.min(longest))),
-        }
-    }
-
-    /// The arguments after `--` reach the runner untouched, so only a shell command is checked.
-    fn command(&mut self) -> Result<Option<Vec<OsString>>, Refused> {
-        if self.inputs.command.is_empty() {
-            return self.optional("command", values::command);
-        }
-        Ok(Some(self.inputs.command.clone()))
-    }
-
-    fn required<T>(
-        &mut self,
-        key: &'static str,
-        parse: fn(&str) -> Option<T>,
-    ) -> Result<T, Refused> {
-        if let Some(value) = self.optional(key, parse)? {
-            return Ok(value);
-        }
-        self.errors.extend(Setting::find(key).map(Error::missing));
-        Err(Refused)
-    }
-
-    fn optional<T>(
-        &mut self,
-        key: &'static str,
-        parse: fn(&str) -> Option<T>,
-    ) -> Result<Option<T>, Refused> {
-        let Some(setting) = Setting::find(key) else {
-            return Ok(None);
+    fn target(&mut self, command: &[OsString]) -> Target {
+        // The words after `--` reach the runner untouched, so only a shell command is checked.
+        let command = if command.is_empty() {
+            self.read("command", values::command)
+        } else {
+            Some(command.to_vec())
         };
-        let Some(input) = self.inputs.get(setting) else {
-            return Ok(None);
-        };
-        let refused = match &input.value {
-            Ok(text) => match parse(text) {
-                Some(value) => return Ok(Some(value)),
-                None => show::quoted(setting, text),
-            },
-            Err(instead) => instead.clone(),
-        };
-        self.errors.push(Error::not_allowed(setting, &refused, input));
-        Err(Refused)
+        let pid = self.read("pid", values::pid).map(Target::Pid);
+        let pid_file = self.read("pid-file", values::path).map(Target::PidFile);
+        let keys = ["command", "pid", "pid-file"].into_iter();
+        let mut set = keys.filter_map(|key| Some((key, &self.inputs.get(key)?.origin)));
+        if let (Some((one, from)), Some((other, from_other))) = (set.next(), set.next()) {
+            self.errors.push(format!(
+                "{one} ({from}) and {other} ({from_other}): \
+                 set only one of command, pid and pid-file"
+            ));
+        }
+        command.map(Target::Command).or(pid).or(pid_file).unwrap_or(Target::None)
+    }
+
+    fn text(&mut self, key: &str, is_allowed: fn(&str) -> bool) -> Option<String> {
+        self.read(key, |text| is_allowed(text).then(|| text.to_owned()))
+    }
+
+    fn choice<T: Copy, const N: usize>(&mut self, key: &str, choices: &Choices<T, N>) -> T {
+        self.read(key, |text| values::choice(text, choices)).unwrap_or(choices[0].1)
+    }
+
+    /// The parsed value. `None` if it is not set, or after an error.
+    fn read<T>(&mut self, key: &str, parse: impl FnOnce(&str) -> Option<T>) -> Option<T> {
+        let input = self.inputs.get(key)?;
+        let value = input.value.as_deref().ok().and_then(parse);
+        if value.is_none() {
+            self.errors.push(input.not_allowed());
+        }
+        value
     }
 }

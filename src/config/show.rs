@@ -1,6 +1,6 @@
 //! How messages show a value: on one line, of bounded length, without credentials.
 
-use super::table::Setting;
+use super::table::{Setting, VARIABLE_PREFIX};
 
 /// The longest part of a value that a message repeats, in characters.
 const LONGEST: usize = 80;
@@ -43,6 +43,24 @@ pub(super) fn redacted(url: &str) -> String {
         head.rsplit_once('@').map_or_else(|| head.to_owned(), |(_, host)| format!("***@{host}"));
     let tail = tail.chars().next().map_or_else(String::new, |mark| format!("{mark}***"));
     format!("{scheme}{head}{tail}")
+}
+
+/// The error that the key or variable `name` is none of those in `known`.
+pub(super) fn unknown(name: &str, place: &str, known: &[String]) -> String {
+    /// The similarity, found by trying, from which a name is probably a typing error.
+    const SIMILAR: f64 = 0.85;
+    // The prefix that all names share makes none of them more similar.
+    let bare = |name| str::strip_prefix(name, VARIABLE_PREFIX).unwrap_or(name);
+    let similar = known
+        .iter()
+        .map(|other| (strsim::jaro_winkler(bare(name), bare(other)), other))
+        .filter(|(similarity, _)| *similarity >= SIMILAR)
+        .max_by(|(one, _), (other, _)| one.total_cmp(other));
+    let hint = match similar {
+        Some((_, other)) => format!("did you mean {other}?"),
+        None => format!("must be one of {}", known.join(", ")),
+    };
+    format!("{} ({place}): unknown, {hint}", name.escape_debug())
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@
 use super::values::{AFTER_TERMINATE, Choices, LOG_FORMATS, LOG_LEVELS, STOP_SCOPES, STOP_SIGNALS};
 
 /// A row of [`SETTINGS`].
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 pub struct Setting {
     /// The option without `--`, the key in the file, and in capitals the end of its variable.
     pub key: &'static str,
@@ -13,7 +13,7 @@ pub struct Setting {
     /// The value if no source has one. Without it there is none, or the system or the SDK finds it.
     pub default: Option<&'static str>,
     /// The allowed values, if they are a closed list; shells offer them.
-    pub(crate) choices: &'static [&'static str],
+    pub choices: &'static [&'static str],
     /// The other allowed values, or a remark on the list.
     allowed: &'static str,
     /// One line for `-h`; with the default it fits 45 columns.
@@ -77,10 +77,6 @@ impl Setting {
     pub(crate) fn variable(&self) -> String {
         let name = self.key.to_uppercase().replace('-', "_");
         format!("{VARIABLE_PREFIX}{name}")
-    }
-
-    pub(crate) fn find(key: &str) -> Option<&'static Self> {
-        SETTINGS.iter().find(|setting| setting.key == key)
     }
 }
 

@@ -16,17 +16,22 @@ use serde_json::json;
 use tempfile::TempDir;
 use tracing::level_filters::LevelFilter;
 
-use super::input::{Input, Origin};
-use super::sources::Inputs;
+use super::input::Input;
 use super::*;
 use crate::core::{AfterTerminate, Policy};
 
 const SAMPLE: &str = include_str!("../../config/taskbeat.toml");
 
 fn flags<const N: usize>(given: [(&'static str, &str); N]) -> Options {
-    let flags =
-        given.map(|(key, value)| Flag { key, option: format!("--{key}"), value: value.into() });
-    Options { flags: flags.into(), ..Options::default() }
+    Options { flags: given.map(|(key, value)| flag(key, value)).into(), ..Options::default() }
+}
+
+fn flag(key: &'static str, value: impl Into<OsString>) -> Given {
+    Given { key, value: value.into(), origin: Origin::Flag(format!("--{key}")) }
+}
+
+fn preset(key: &'static str, value: &str) -> Given {
+    Given { key, value: value.into(), origin: Origin::Default(Some("rehearse")) }
 }
 
 fn environment<const N: usize>(variables: [(&str, &str); N]) -> [(OsString, OsString); N] {
@@ -48,7 +53,7 @@ fn errors_of_file(text: &[u8]) -> String {
     let options = flags([("config", &path), ("hostname", "h")]);
     load(&options, environment([("TASKBEAT_TASKRUNNER_ID", "t")]))
         .unwrap_err()
-        .to_string()
+        .join("\n")
         .replace(&path, "t.toml")
 }
 
@@ -140,7 +145,7 @@ fn a_bad_value_is_refused_with_its_origin_and_what_is_allowed() {
     ] {
         let variables = environment([("TASKBEAT_TASKRUNNER_ID", "t")]);
         let error = load(&flags([(key, value)]), variables).unwrap_err();
-        assert_eq!(error.to_string(), format!("{key} = {quoted} (flag --{key}): {allowed}"));
+        assert_eq!(error, [format!("{key} = {quoted} (flag --{key}): {allowed}")]);
     }
 }
 
@@ -237,7 +242,7 @@ fn the_defaults_are_those_of_the_contract() {
 #[test]
 fn the_id_must_be_set() {
     assert_eq!(
-        load(&Options::default(), []).unwrap_err().to_string(),
+        load(&Options::default(), []).unwrap_err().join("\n"),
         "taskrunner-id is not set: \
          must be 1 to 1024 characters, no control characters, no spaces around them; \
          set --taskrunner-id, TASKBEAT_TASKRUNNER_ID or taskrunner-id in the configuration file"
@@ -255,7 +260,7 @@ fn all_errors_are_reported_at_once() {
     ]);
     let errors = load(&options, variables).unwrap_err();
     let keys: Vec<String> = errors
-        .to_string()
+        .join("\n")
         .replace(&path, "t.toml")
         .lines()
         .map(|line| line.split(": ").next().unwrap().to_owned())
@@ -297,7 +302,7 @@ fn the_host_fills_in_its_placeholders_in_the_identity_only() {
 fn an_unknown_placeholder_is_refused() {
     let options = flags([("taskrunner-id", "etl-{host}")]);
     assert_eq!(
-        load(&options, []).unwrap_err().to_string(),
+        load(&options, []).unwrap_err().join("\n"),
         "taskrunner-id = \"etl-{host}\" (flag --taskrunner-id): \"{host}\" is no placeholder; \
          use one of {hostname}, {machine-id}, {instance-id}, {public-hostname}, {local-hostname}, \
          or {{ and }} as braces"
@@ -380,13 +385,8 @@ fn an_unusable_file_is_refused() {
     ] {
         let path = path.to_str().unwrap();
         let error = load(&flags([("config", path)]), []).unwrap_err();
-        assert_eq!(
-            error.to_string(),
-            format!(
-                "config = {path:?} (flag --config): \
-                 must be the path of a readable TOML file: {reason}"
-            )
-        );
+        let problem = format!("must be the path of a readable TOML file: {reason}");
+        assert_eq!(error, [format!("config = {path:?} (flag --config): {problem}")]);
     }
 }
 
@@ -403,16 +403,15 @@ fn an_inherited_pipe_is_read_like_a_file() {
 #[test]
 fn a_value_that_is_not_utf8_is_refused() {
     let bytes = |text: &[u8]| OsString::from_vec(text.to_vec());
-    let flag =
-        Flag { key: "taskrunner-id", option: "--taskrunner-id".into(), value: bytes(b"caf\xE9") };
-    let options = Options { flags: vec![flag], ..Options::default() };
+    let options =
+        Options { flags: vec![flag("taskrunner-id", bytes(b"caf\xE9"))], ..Options::default() };
     let variables = [
         ("TASKBEAT_ENDPOINT_URL".into(), bytes(b"http://me:secret\xFF@example.com")),
         (bytes(b"TASKBEAT_\xFF"), "x".into()),
         // No variable of taskbeat.
         (bytes(b"\xFF"), bytes(b"\xFF")),
     ];
-    let message = load(&options, variables).unwrap_err().to_string();
+    let message = load(&options, variables).unwrap_err().join("\n");
     let lines: Vec<&str> = message.lines().collect();
     assert!(
         lines[0].starts_with(
@@ -429,12 +428,9 @@ fn a_value_that_is_not_utf8_is_refused() {
              must be an http or https URL with a host, without user, password, query or fragment",
         ]
     );
-    let options = Options {
-        flags: vec![Flag { key: "config", option: "--config".into(), value: bytes(b"\xFF") }],
-        ..options
-    };
+    let options = Options { flags: vec![flag("config", bytes(b"\xFF"))], ..options };
     assert_eq!(
-        load(&options, []).unwrap_err().to_string(),
+        load(&options, []).unwrap_err().join("\n"),
         "config = \"\u{FFFD}\" (not UTF-8) (flag --config): \
          must be the path of a readable TOML file"
     );
@@ -450,7 +446,7 @@ fn unknown_variables_are_refused() {
     ] {
         let error =
             load(&flags([("taskrunner-id", "t")]), environment([(name, "secret")])).unwrap_err();
-        assert_eq!(error.to_string(), format!("{name} (environment): unknown, {hint}"));
+        assert_eq!(error, [format!("{name} (environment): unknown, {hint}")]);
     }
     load(&flags([("taskrunner-id", "t")]), environment([("TASKBEATS", "x"), ("taskbeat_x", "x")]))
         .unwrap();
@@ -494,31 +490,6 @@ fn the_variables_of_a_kubernetes_service_are_ignored() {
 }
 
 #[test]
-fn an_empty_variable_counts_as_unset() {
-    let set = [("TASKBEAT_TASKRUNNER_ID", "t"), ("AWS_DEFAULT_REGION", "eu-west-1")];
-    let expected = load(&Options::default(), environment(set)).unwrap();
-    let names = SETTINGS.iter().filter(|setting| setting.key != "taskrunner-id");
-    let mut variables: Vec<(OsString, OsString)> =
-        names.map(|setting| (setting.variable().into(), "".into())).collect();
-    for name in [
-        "AWS_REGION",
-        "AWS_PROFILE",
-        "AWS_ENDPOINT_URL",
-        "AWS_ENDPOINT_URL_DATA_PIPELINE",
-        "AWS_MAX_ATTEMPTS",
-        "AWS_USE_FIPS_ENDPOINT",
-        "TASKBEAT_NO_SUCH_SETTING",
-    ] {
-        variables.push((name.into(), "".into()));
-    }
-    variables.extend(environment(set));
-    assert_eq!(load(&Options::default(), variables).unwrap(), expected);
-    let empty = environment([("TASKBEAT_TASKRUNNER_ID", "")]);
-    let error = load(&Options::default(), empty).unwrap_err().to_string();
-    assert!(error.starts_with("taskrunner-id is not set: "), "{error}");
-}
-
-#[test]
 fn doubled_braces_of_the_identity_are_literal() {
     let filled = settings([("taskrunner-id", "job{{1}}"), ("hostname", "{{hostname}}")]).identity;
     assert_eq!([&*filled.taskrunner_id, &*filled.hostname], ["job{{1}}", "{{hostname}}"]);
@@ -526,13 +497,13 @@ fn doubled_braces_of_the_identity_are_literal() {
     let id = "{{".repeat(1024);
     settings([("taskrunner-id", &id)]);
     let error = load(&flags([("taskrunner-id", &(id + "}}"))]), []).unwrap_err();
-    assert!(error.to_string().contains("1 to 1024 characters"));
+    assert!(error[0].contains("1 to 1024 characters"));
 }
 
 /// The errors of this variable alone.
 fn errors_of_variable(name: &str, value: &str) -> String {
     let result = load(&flags([("taskrunner-id", "t")]), environment([(name, value)]));
-    result.map_or_else(|errors| errors.to_string(), |_| String::new())
+    result.map_or_else(|errors| errors.join("\n"), |_| String::new())
 }
 
 #[test]
@@ -597,7 +568,7 @@ fn a_usable_or_unused_proxy_is_accepted() {
     }
     let partly = [("http_proxy", good), ("all_proxy", bad)];
     let error = load(&flags([("taskrunner-id", "t")]), environment(partly)).unwrap_err();
-    assert!(error.to_string().starts_with("all_proxy = "));
+    assert!(error[0].starts_with("all_proxy = "));
 }
 
 #[test]
@@ -659,7 +630,7 @@ fn the_variables_of_the_aws_sdk_take_the_place_of_missing_values() {
              must be plain ASCII, with no spaces or line breaks in or around it",
         ),
     ] {
-        assert_eq!(load(&options, environment([(name, value)])).unwrap_err().to_string(), message);
+        assert_eq!(load(&options, environment([(name, value)])).unwrap_err().join("\n"), message);
     }
 }
 
@@ -669,65 +640,48 @@ fn flag_wins_over_environment_over_file_over_preset_over_default() {
         let (_directory, _, path) = file(format!("{} = 'file'", setting.key).as_bytes());
         let mut options = Options::default();
         if setting.file {
-            options.flags.push(Flag {
-                key: "config",
-                option: "--config".into(),
-                value: path.clone().into(),
-            });
+            options.flags.push(flag("config", &path));
         }
-        options.presets.push(Preset {
-            key: setting.key,
-            value: "preset".into(),
-            subcommand: "test",
-        });
+        options.presets.push(preset(setting.key, "preset"));
         let mut variables = environment([(&setting.variable(), "environment")]).to_vec();
         let input = |options: &Options, variables: &[(OsString, OsString)]| {
-            Inputs::gather(options, &variables.iter().cloned().collect())
-                .unwrap()
-                .get(setting)
-                .cloned()
+            let environment = variables.iter().cloned().collect();
+            let mut inputs = super::sources::gather(options, &environment, &mut vec![]).unwrap();
+            inputs.remove(setting.key)
         };
-        let expect = |value: &str, origin| Some(Input { value: Ok(value.to_owned()), origin });
+        let expect =
+            |value: &str, origin| Some(Input { setting, value: Ok(value.to_owned()), origin });
+        let from_flag = Origin::Flag(format!("--{}", setting.key));
         if !setting.file {
             // The file is read at once, so only the order of the sources can be tested.
             variables[0].1 = path.clone().into();
-            let option = || "--config".to_owned();
             fs::write(&path, "").unwrap();
-            assert_eq!(
-                input(&options, &variables),
-                expect(&path, Origin::Environment(setting.variable()))
-            );
-            options.flags.push(Flag {
-                key: setting.key,
-                option: option(),
-                value: "/dev/null".into(),
-            });
-            assert_eq!(input(&options, &variables), expect("/dev/null", Origin::Flag(option())));
+            let from_variable = Origin::Environment(setting.variable());
+            assert_eq!(input(&options, &variables), expect(&path, from_variable));
+            options.flags.push(flag(setting.key, "/dev/null"));
+            assert_eq!(input(&options, &variables), expect("/dev/null", from_flag));
             continue;
         }
         if setting.flag {
-            let option = format!("--{}", setting.key);
             let mut options = options.clone();
-            options.flags.push(Flag {
-                key: setting.key,
-                option: option.clone(),
-                value: "flag".into(),
-            });
-            assert_eq!(input(&options, &variables), expect("flag", Origin::Flag(option)));
+            options.flags.push(flag(setting.key, "flag"));
+            assert_eq!(input(&options, &variables), expect("flag", from_flag));
         } else {
             let options =
                 Options { command: ["run", "it"].map(OsString::from).into(), ..options.clone() };
             assert_eq!(input(&options, &variables), expect("run it", Origin::Operand));
         }
-        assert_eq!(
-            input(&options, &variables),
-            expect("environment", Origin::Environment(setting.variable()))
-        );
+        let from_variable = Origin::Environment(setting.variable());
+        assert_eq!(input(&options, &variables), expect("environment", from_variable));
         assert_eq!(input(&options, &[]), expect("file", Origin::File { path, line: 1 }));
         options.flags.clear();
-        assert_eq!(input(&options, &[]), expect("preset", Origin::Default(Some("test"))));
+        let from_preset = Origin::Default(Some("rehearse"));
+        assert_eq!(input(&options, &[]), expect("preset", from_preset));
         options.presets.clear();
-        let default = setting.default.and_then(|default| expect(default, Origin::Default(None)));
+        let default = setting.default.and_then(|default| {
+            let filled = super::placeholders::fill(default).unwrap();
+            expect(&filled, Origin::Default(None))
+        });
         assert_eq!(input(&options, &[]), default);
     }
 }
@@ -748,7 +702,7 @@ fn every_row_is_read() {
     for setting in SETTINGS {
         // No setting allows this value.
         let variables = environment([(&setting.variable(), "\0")]);
-        let message = load(&Options::default(), variables).unwrap_err().to_string();
+        let message = load(&Options::default(), variables).unwrap_err().join("\n");
         assert!(message.contains(&format!("{} = \"\\0\" (environment ", setting.key)), "{message}");
     }
 }
@@ -775,7 +729,7 @@ fn the_sample_documents_every_key_at_its_default() {
     assert_eq!(keys, rows.iter().map(|setting| setting.key).collect::<Vec<_>>());
     for (entry, setting) in entries.iter().zip(&rows) {
         if let Some(default) = setting.default {
-            assert_eq!(entry.input.value.as_deref(), Ok(default), "{}", setting.key);
+            assert_eq!(entry.value.as_deref(), Ok(default), "{}", setting.key);
         }
     }
     // Only one of command, pid and pid-file may be set.
@@ -792,7 +746,7 @@ fn the_listing_is_a_table_of_three_columns() {
     let (_directory, _, path) = file(b"\nworker-group = 'my group'");
     let mut options =
         flags([("config", &path), ("hostname", "h"), ("taskrunner-id", "etl-1"), ("profile", "p")]);
-    options.presets.push(Preset { key: "grace", value: "5s".into(), subcommand: "rehearse" });
+    options.presets.push(preset("grace", "5s"));
     let config =
         load(&options, environment([("TASKBEAT_JITTER", "5%"), ("AWS_REGION", "us-east-1")]))
             .unwrap();
@@ -912,7 +866,7 @@ proptest! {
     fn no_value_panics(index in 1..SETTINGS.len(), value in any::<Vec<u8>>()) {
         let variables = [(SETTINGS[index].variable().into(), OsString::from_vec(value))];
         if let Err(errors) = load(&Options::default(), variables) {
-            prop_assert!(errors.to_string().lines().count() == errors.0.len());
+            prop_assert!(errors.iter().all(|error| !error.contains('\n')));
         }
     }
 
@@ -930,7 +884,7 @@ proptest! {
     #[test]
     fn no_file_panics(text in r#"([a-z-]{1,9}|=|"|'|\[|\]|\{|\}|#|\n|\.|[0-9]|\PC)*"#) {
         if let Err(errors) = super::file::parse(&text, "t.toml") {
-            prop_assert!(errors.iter().all(|error| !error.0.contains('\n')));
+            prop_assert!(errors.iter().all(|error| !error.contains('\n')));
         }
     }
 
@@ -942,7 +896,7 @@ proptest! {
         path in "[/?#a-z]{0,5}",
     ) {
         let url = format!("https://{user}:{password}@{host}{path}");
-        let message = load(&flags([("endpoint-url", &url)]), []).unwrap_err().to_string();
+        let message = load(&flags([("endpoint-url", &url)]), []).unwrap_err().join("\n");
         prop_assert!(!message.contains('Z'), "{}", message);
         let message = errors_of_variable("HTTPS_PROXY", &url);
         prop_assert!(!message.contains('Z'), "{}", message);

@@ -1,3 +1,5 @@
+//! Parses single values. Every function is pure, and refuses what its row of the table does not
+//! allow.
 //! Parses single values. Every function is pure and returns `None` for a value that its row of the
 //! table does not allow.
 
@@ -13,23 +15,19 @@ use tracing::level_filters::LevelFilter;
 
 use crate::core::AfterTerminate;
 
-/// The processes that get the stop signal.
+/// The processes that get the stop signal: the runner's process group, or its leader alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum StopScope {
-    /// The runner's process group.
+pub(crate) enum StopScope {
     Group,
-    /// The runner's leader alone.
     Leader,
 }
 
-/// The format of a log line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LogFormat {
+pub(crate) enum LogFormat {
     /// Text that fits stderr: a terminal, the journal or a file.
     Auto,
     /// Text with a timestamp.
     Text,
-    /// One JSON object.
     Json,
 }
 
@@ -74,37 +72,26 @@ pub(super) fn stop_signal(text: &str) -> Option<Signal> {
 }
 
 /// 15 minutes is the reporting interval that the service expects of a task runner.
-const INTERVAL: RangeInclusive<Duration> = Duration::from_millis(10)..=Duration::from_mins(15);
-const LOST_CONTACT: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_hours(30 * 24);
-const HEALTH_TIMEOUT: RangeInclusive<Duration> =
+pub(super) const INTERVAL: RangeInclusive<Duration> =
+    Duration::from_millis(10)..=Duration::from_mins(15);
+
+pub(super) const GRACE: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_hours(24);
+
+/// The lower limit is two intervals.
+pub(super) const LOST_CONTACT: RangeInclusive<Duration> =
+    Duration::ZERO..=Duration::from_hours(30 * 24);
+
+/// The upper limit is half the interval.
+pub(super) const HEALTH_TIMEOUT: RangeInclusive<Duration> =
     Duration::from_millis(1)..=Duration::from_secs(450);
-const GRACE: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_hours(24);
 
 /// The longest `taskrunnerId`, `workerGroup` and `hostname` of the API, in characters.
 const NAME_LENGTH: usize = 1024;
 
-/// The longest label of a host name (RFC 1035), which a region becomes.
+/// The longest label of a host name (RFC 1035), in bytes.
 const LABEL_LENGTH: usize = 63;
 
-pub(super) fn interval(text: &str) -> Option<Duration> {
-    duration(text, &INTERVAL)
-}
-
-pub(super) fn grace(text: &str) -> Option<Duration> {
-    duration(text, &GRACE)
-}
-
-/// The lower limit, two intervals, is checked where the interval is known.
-pub(super) fn lost_contact_after(text: &str) -> Option<Duration> {
-    duration(text, &LOST_CONTACT)
-}
-
-/// The upper limit, half the interval, is checked where the interval is known.
-pub(super) fn health_timeout(text: &str) -> Option<Duration> {
-    duration(text, &HEALTH_TIMEOUT)
-}
-
-fn duration(text: &str, allowed: &RangeInclusive<Duration>) -> Option<Duration> {
+pub(super) fn duration(text: &str, allowed: &RangeInclusive<Duration>) -> Option<Duration> {
     humantime::parse_duration(text).ok().filter(|duration| allowed.contains(duration))
 }
 
@@ -117,13 +104,13 @@ pub(super) fn jitter(text: &str) -> Option<f64> {
     (0.0..=50.0).contains(&percent).then_some(percent / 100.0)
 }
 
-/// A `taskrunnerId` or a `hostname`.
-pub(super) fn name(text: &str) -> Option<String> {
-    (!text.is_empty() && is_api_string(text)).then(|| text.to_owned())
+/// Whether the text may be a `taskrunnerId` or a `hostname`.
+pub(super) fn is_name(text: &str) -> bool {
+    !text.is_empty() && is_api_string(text)
 }
 
-pub(super) fn worker_group(text: &str) -> Option<String> {
-    (is_api_string(text) && !text.contains('*')).then(|| text.to_owned())
+pub(super) fn is_worker_group(text: &str) -> bool {
+    is_api_string(text) && !text.contains('*')
 }
 
 /// The API's pattern, less characters that only a mistake puts there: the API also allows newlines,
@@ -137,23 +124,19 @@ fn is_api_string(text: &str) -> bool {
 }
 
 /// A region becomes a label of the endpoint's host name; the SDK refuses any other text.
-pub(super) fn region(text: &str) -> Option<String> {
+pub(super) fn is_region(text: &str) -> bool {
     let allowed = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
-    let shaped = !text.starts_with('-') && !text.ends_with('-') && text.bytes().all(allowed);
-    (shaped && (1..=LABEL_LENGTH).contains(&text.len())).then(|| text.to_owned())
+    (1..=LABEL_LENGTH).contains(&text.len())
+        && text.trim_matches('-') == text
+        && text.bytes().all(allowed)
 }
 
-pub(super) fn profile(text: &str) -> Option<String> {
-    let plain = !text.is_empty() && text.trim() == text && !text.contains(char::is_control);
-    plain.then(|| text.to_owned())
-}
-
-pub(super) fn endpoint_url(text: &str) -> Option<String> {
-    is_http_url(text).then(|| text.to_owned())
+pub(super) fn is_profile(text: &str) -> bool {
+    !text.is_empty() && text.trim() == text && !text.contains(char::is_control)
 }
 
 /// Whether the text is an http or https URL with a host, and no user, password, query or fragment.
-fn is_http_url(text: &str) -> bool {
+pub(super) fn is_http_url(text: &str) -> bool {
     let Ok(uri) = text.parse::<Uri>() else {
         return false;
     };
@@ -186,7 +169,7 @@ pub(super) fn is_proxy_url(text: &str) -> bool {
         && is_http_url(&format!("{scheme}://{address}"))
 }
 
-/// Whether a URL, as [`endpoint_url`] allows it, leads to this host.
+/// Whether a URL, as [`is_http_url`] allows it, leads to this host.
 pub(super) fn is_loopback(url: &str) -> bool {
     let uri = url.parse::<Uri>().ok();
     uri.as_ref().and_then(Uri::host).is_some_and(|host| {
@@ -214,15 +197,13 @@ pub(super) fn path(text: &str) -> Option<PathBuf> {
     (!text.is_empty() && !text.contains('\0')).then(|| text.into())
 }
 
-/// A value of `AWS_MAX_ATTEMPTS` that the SDK does not panic on.
-pub(super) fn aws_max_attempts(text: &str) -> Option<u32> {
-    text.parse().ok().filter(|attempts| *attempts > 0)
+pub(super) fn is_aws_max_attempts(text: &str) -> bool {
+    text.parse::<u32>().is_ok_and(|attempts| attempts > 0)
 }
 
 /// A part of credentials that can be signed with and sent. The SDK ignores a blank one.
-pub(super) fn aws_key(text: &str) -> Option<&str> {
-    let plain = text.bytes().all(|byte| byte.is_ascii_graphic());
-    (plain || text.trim().is_empty()).then_some(text)
+pub(super) fn is_aws_key(text: &str) -> bool {
+    text.bytes().all(|byte| byte.is_ascii_graphic()) || text.trim().is_empty()
 }
 
 /// Whether Kubernetes ends the name of a variable like this after the name of a Service: `PORT`,

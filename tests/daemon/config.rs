@@ -8,6 +8,7 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use rustix::fs::{CWD, Mode, mkfifoat};
 use rustix::process::Signal;
 use serde_json::{Value, json};
+use taskbeat::config::SETTINGS;
 
 use crate::harness::{Endpoint, Step, Taskbeat, eventually, runner};
 
@@ -296,6 +297,26 @@ fn an_empty_variable_counts_as_unset_for_the_sdk_and_stays_empty_for_the_runner(
     assert!(credential.contains("AKIDFILE"), "{credential}");
     assert!(credential.contains("/eu-west-1/"), "{credential}");
     assert!(requests[0].body.get("workerGroup").is_none());
+}
+
+#[test]
+fn an_empty_variable_of_taskbeat_counts_as_unset() {
+    let check = Taskbeat::new("check").without("TASKBEAT_HOSTNAME");
+    let set = ["TASKBEAT_INTERVAL", "TASKBEAT_JITTER", "TASKBEAT_GRACE"];
+    let unset = set.into_iter().fold(check, Taskbeat::without).set("--taskrunner-id", "t").finish();
+    assert_eq!(unset.status, 0, "{unset:?}");
+    let mut check = Taskbeat::new("check").env("TASKBEAT_NO_SUCH_SETTING", "");
+    for setting in SETTINGS {
+        let name = setting.key.to_uppercase().replace('-', "_");
+        check = check.env(format!("TASKBEAT_{name}"), "");
+    }
+    let empty = check.set("--taskrunner-id", "t").finish();
+    assert_eq!(empty.status, 0, "{empty:?}");
+    assert_eq!(empty.text(), unset.text());
+    is_refused(
+        |taskbeat| taskbeat.env("TASKBEAT_TASKRUNNER_ID", ""),
+        &["taskrunner-id is not set: "],
+    );
 }
 
 #[test]

@@ -5,34 +5,29 @@ mod help;
 #[cfg(test)]
 mod tests;
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsString;
 use std::net::SocketAddr;
 
-use clap::builder::{PossibleValue, TypedValueParser, ValueParser};
 use clap::error::{ContextKind, ContextValue, ErrorKind};
-use clap::{Arg, ArgAction, ArgMatches, Command, ValueHint, value_parser};
+use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 
-use crate::config::{Flag, Group, Options, Preset, SETTINGS, Setting};
+use crate::config::{Given, Group, Options, Origin, SETTINGS, Setting};
 use crate::core::Exit;
 use crate::endpoint::Script;
 
-/// A command, and its options.
+/// A command, with the options that are no settings.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Invocation {
-    Run(Options),
-    Once(Options),
+pub(crate) enum Subcommand {
+    Run,
+    Once,
     Check {
-        options: Options,
         /// Whether to resolve credentials, too.
         online: bool,
     },
     Status {
-        /// Only the identity counts.
-        options: Options,
         json: bool,
     },
     Rehearse {
-        options: Options,
         /// The endpoint's script.
         script: Script,
         /// The endpoint's address; None for a free port of loopback.
@@ -49,15 +44,14 @@ const REHEARSAL: [(&str, &str); 3] =
 /// # Errors
 ///
 /// A usage error, or a request for help or the version; [`exit`] has the status of each.
-pub(crate) fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Invocation, clap::Error> {
+pub(crate) fn parse(
+    words: impl IntoIterator<Item = OsString>,
+) -> Result<(Subcommand, Options), clap::Error> {
     let words: Vec<OsString> = words.into_iter().collect();
     let mut command = command();
     let matches = command.try_get_matches_from_mut(&words).map_err(without_bad_advice)?;
-    let missing =
-        |command: &mut Command, message| command.error(ErrorKind::MissingRequiredArgument, message);
-    let Some((name, matches)) = matches.subcommand() else {
-        return Err(missing(&mut command, "a subcommand is missing"));
-    };
+    let mut missing = |what| command.error(ErrorKind::MissingRequiredArgument, what);
+    let (name, matches) = matches.subcommand().ok_or_else(|| missing("a subcommand is missing"))?;
     let mut options = options(matches);
     let is_empty = match options.command.first() {
         Some(word) => word.is_empty(),
@@ -66,26 +60,25 @@ pub(crate) fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Invocat
     if is_empty {
         // `run -- $RUNNER` or `run -- "$RUNNER"` with an empty variable. Heartbeats without the
         // runner would be lies.
-        return Err(missing(&mut command, "the COMMAND after -- is missing"));
+        return Err(missing("the COMMAND after -- is missing"));
     }
-    Ok(match name {
-        "once" => Invocation::Once(options),
-        "check" => Invocation::Check { options, online: matches.get_flag("online") },
-        "status" => Invocation::Status { options, json: matches.get_flag("json") },
+    let subcommand = match name {
+        "once" => Subcommand::Once,
+        "check" => Subcommand::Check { online: matches.get_flag("online") },
+        "status" => Subcommand::Status { json: matches.get_flag("json") },
         "rehearse" => {
-            let Some(script) = matches.get_one("script").cloned() else {
-                return Err(missing(&mut command, "the SCRIPT is missing"));
-            };
-            let preset = |(key, value): (_, &str)| Preset {
-                key,
-                value: value.into(),
-                subcommand: "rehearse",
-            };
             options.presets = REHEARSAL.map(preset).into();
-            Invocation::Rehearse { options, script, listen: matches.get_one("listen").copied() }
+            let script = matches.get_one("script").cloned();
+            let script = script.ok_or_else(|| missing("the SCRIPT is missing"))?;
+            Subcommand::Rehearse { script, listen: matches.get_one("listen").copied() }
         }
-        _ => Invocation::Run(options),
-    })
+        _ => Subcommand::Run,
+    };
+    Ok((subcommand, options))
+}
+
+fn preset((key, value): (&'static str, &str)) -> Given {
+    Given { key, value: value.into(), origin: Origin::Default(Some("rehearse")) }
 }
 
 /// Removes clap's advice to put an unknown option after `--`, where it would be a command.
@@ -187,14 +180,7 @@ fn option(setting: &'static Setting, presets: &[(&str, &str)]) -> Arg {
     Arg::new(setting.key)
         .long(setting.key)
         .value_name(setting.value)
-        // Without a hint, shells would offer file names for every value.
-        .value_hint(match setting.value {
-            "PATH" => ValueHint::FilePath,
-            _ => ValueHint::Other,
-        })
-        .value_parser(Offer(setting.choices))
-        // The long help lists them as allowed.
-        .hide_possible_values(true)
+        .value_parser(value_parser!(OsString))
         .help(format!("{}{default}", setting.help))
         .long_help(format!(
             "{}.\nAllowed: {}.\n[env: {variable}]{default}",
@@ -204,35 +190,12 @@ fn option(setting: &'static Setting, presets: &[(&str, &str)]) -> Arg {
         .help_heading(setting.group.heading())
 }
 
-/// Takes any value, and offers shells the values of a closed list.
-#[derive(Clone)]
-struct Offer(&'static [&'static str]);
-
-impl TypedValueParser for Offer {
-    type Value = OsString;
-
-    fn parse_ref(
-        &self,
-        _: &Command,
-        _: Option<&Arg>,
-        value: &OsStr,
-    ) -> Result<OsString, clap::Error> {
-        Ok(value.to_owned())
-    }
-
-    fn possible_values(&self) -> Option<Box<dyn Iterator<Item = PossibleValue> + '_>> {
-        let Self(choices) = self;
-        (!choices.is_empty()).then(|| Box::new(choices.iter().map(PossibleValue::new)) as _)
-    }
-}
-
 fn operand() -> Arg {
-    Arg::new("command")
+    Arg::new("operand")
         .value_names(["COMMAND", "ARG"])
         .last(true)
         .num_args(1..)
-        .value_hint(ValueHint::CommandWithArguments)
-        .value_parser(ValueParser::os_string())
+        .value_parser(value_parser!(OsString))
         .help("The runner; by default the command setting")
 }
 
@@ -258,25 +221,19 @@ fn rehearsal() -> [Arg; 2] {
 }
 
 fn options(matches: &ArgMatches) -> Options {
-    // A subcommand without the option returns an error.
-    let value = |key| matches.try_get_one::<OsString>(key).ok().flatten().cloned();
-    let mut flags: Vec<Flag> = SETTINGS
-        .iter()
-        .filter(|setting| setting.flag)
-        .filter_map(|setting| {
-            let option = format!("--{}", setting.key);
-            Some(Flag { key: setting.key, option, value: value(setting.key)? })
-        })
-        .collect();
-    match matches.get_count("verbose") {
-        0 => {}
-        1 => flags.push(Flag { key: "log", option: "-v".to_owned(), value: "debug".into() }),
-        _ => flags.push(Flag { key: "log", option: "-vv".to_owned(), value: "trace".into() }),
-    }
-    let command = matches.try_get_many::<OsString>("command").ok().flatten();
-    Options {
-        flags,
-        command: command.into_iter().flatten().cloned().collect(),
-        presets: Vec::new(),
-    }
+    let given =
+        |key, value: OsString, option: String| Given { key, value, origin: Origin::Flag(option) };
+    let flags = SETTINGS.iter().filter_map(|Setting { key, .. }| {
+        // A subcommand without the option returns an error.
+        let value = matches.try_get_one::<OsString>(key).ok()??.clone();
+        Some(given(key, value, format!("--{key}")))
+    });
+    let verbose = match matches.get_count("verbose") {
+        0 => None,
+        1 => Some(given("log", "debug".into(), "-v".to_owned())),
+        _ => Some(given("log", "trace".into(), "-vv".to_owned())),
+    };
+    let command = matches.try_get_many::<OsString>("operand").ok().flatten();
+    let command: Vec<_> = command.into_iter().flatten().cloned().collect();
+    Options { flags: flags.chain(verbose).collect(), command, presets: Vec::new() }
 }

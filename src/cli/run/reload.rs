@@ -2,14 +2,14 @@
 
 use std::future;
 use std::rc::Rc;
-use std::thread::{Builder, JoinHandle};
+use std::thread::Builder;
 
-use tokio::sync::oneshot;
+use tokio::sync::oneshot::{self, error::TryRecvError};
 use tokio::time::{Duration, Instant, timeout_at};
-use tracing::{error, info, warn};
+use tracing::{error, info};
 
 use crate::aws::{Connection, DataPipeline};
-use crate::cli::shared::{CliError, load};
+use crate::cli::shared::{CliError, load, log_warnings};
 use crate::config::{Config, Options, Settings};
 use crate::core::{Exit, Policy};
 use crate::daemon::Reload;
@@ -18,67 +18,77 @@ use crate::log::Log;
 /// Reading takes longer only if a file hangs.
 const LIMIT: Duration = Duration::from_secs(10);
 
-const PANICKED: &str = "the settings could not be read: internal error";
-
-const HANGS: &str = "the settings could not be read within 10s; a file hangs";
-
 /// Reads the settings again, from the same sources.
 pub(super) struct Reloader {
     options: Options,
     /// The settings in force.
     settings: Settings,
     log: Rc<Log>,
+    /// True if a reload was asked for and has not begun.
+    wanted: bool,
     reading: Option<Reading>,
-    /// True if one more reload was asked for meanwhile.
-    again: bool,
-    /// The thread of a reload that timed out. While it hangs, no other one is started.
-    hung: Option<JoinHandle<()>>,
+    /// The last reading that timed out. While it hangs, no other begins.
+    hung: Option<Reading>,
 }
 
 /// The settings as they are being read.
 struct Reading {
     result: oneshot::Receiver<Result<Config, CliError>>,
     until: Instant,
-    /// The thread that reads, or why there is none.
-    thread: Result<JoinHandle<()>, String>,
 }
 
 impl Reading {
-    /// Begins to read, unless the thread of an earlier reading still hangs.
-    fn start(options: &Options, hangs: bool) -> Self {
+    fn start(options: &Options) -> Result<Self, CliError> {
         let (sender, result) = oneshot::channel();
         let options = options.clone();
         let read = move || drop(sender.send(load(&options)));
-        let thread = if hangs {
-            Err("the settings are still being read for an earlier reload".to_owned())
-        } else {
-            let thread = Builder::new().name("settings".to_owned()).spawn(read);
-            thread.map_err(|error| format!("cannot start a thread: {error}"))
-        };
-        Self { result, until: Instant::now() + LIMIT, thread }
+        let thread = Builder::new().name("settings".to_owned()).spawn(read);
+        thread.map_err(|error| CliError::internal(&format!("cannot start a thread: {error}")))?;
+        Ok(Self { result, until: Instant::now() + LIMIT })
     }
 
     /// Waits for the result. Cancel safe.
     async fn result(&mut self) -> Result<Config, CliError> {
-        if let Err(reason) = &self.thread {
-            return Err(CliError { message: reason.clone(), exit: Exit::INTERNAL });
-        }
+        let failed = |exit, reason| {
+            let message = format!("the settings could not be read{reason}");
+            Err(CliError { message, exit })
+        };
         match timeout_at(self.until, &mut self.result).await {
             Ok(Ok(result)) => result,
-            Ok(Err(_)) => Err(CliError { message: PANICKED.to_owned(), exit: Exit::INTERNAL }),
-            Err(_) => Err(CliError { message: HANGS.to_owned(), exit: Exit::CONFIG }),
+            Ok(Err(_)) => failed(Exit::INTERNAL, ": internal error"),
+            Err(_) => failed(Exit::CONFIG, " within 10s; a file hangs"),
         }
     }
 }
 
 /// Reads the settings for the start.
 pub(super) async fn first(options: &Options) -> Result<Config, CliError> {
-    Reading::start(options, false).result().await
+    Reading::start(options)?.result().await
 }
 
 impl Reloader {
     pub(super) fn new(options: Options, settings: Settings, log: Rc<Log>) -> Self {
-        Self { options, settings, log, reading: None, again: false, hung: None }
+        Self { options, settings, log, wanted: false, reading: None, hung: None }
+    }
+
+    /// Reads the settings, or waits until they are read. Cancel safe.
+    async fn read(&mut self) -> Result<Config, CliError> {
+        if self.reading.is_none() {
+            self.wanted = false;
+            let hung = self.hung.as_mut().map(|hung| hung.result.try_recv());
+            if let Some(Err(TryRecvError::Empty)) = hung {
+                let reason = "the settings are still being read for an earlier reload";
+                return Err(CliError { message: reason.to_owned(), exit: Exit::CONFIG });
+            }
+        }
+        let reading = match &mut self.reading {
+            Some(reading) => reading,
+            None => self.reading.insert(Reading::start(&self.options)?),
+        };
+        let result = reading.result().await;
+        let reading = self.reading.take();
+        self.hung = reading.filter(|reading| Instant::now() >= reading.until);
+        result
     }
 
     /// What differs from the settings in force and cannot be changed while the daemon runs.
@@ -102,27 +112,14 @@ impl Reload<DataPipeline> for Reloader {
     type Settings = Result<Config, String>;
 
     fn begin(&mut self) {
-        if self.reading.is_some() {
-            self.again = true;
-            return;
-        }
-        let hangs = self.hung.as_ref().is_some_and(|hung| !hung.is_finished());
-        self.reading = Some(Reading::start(&self.options, hangs));
+        self.wanted = true;
     }
 
     async fn settings(&mut self) -> Self::Settings {
-        let Some(reading) = &mut self.reading else {
+        if self.reading.is_none() && !self.wanted {
             return future::pending().await;
-        };
-        let result = reading.result().await;
-        let timed_out = Instant::now() >= reading.until;
-        let thread = self.reading.take().and_then(|reading| reading.thread.ok());
-        if timed_out {
-            self.hung = thread;
         }
-        if std::mem::take(&mut self.again) {
-            self.begin();
-        }
+        let result = self.read().await;
         result.map_err(|error| error.message.replace('\n', "; "))
     }
 
@@ -134,9 +131,7 @@ impl Reload<DataPipeline> for Reloader {
             return None;
         }
         self.log.set_level(settings.log.level);
-        for warning in settings.warnings() {
-            warn!("{warning}");
-        }
+        log_warnings(&settings);
         let connection = Connection::new(settings.aws.clone(), settings.policy.interval);
         // Even with the same settings: only a new client reads the profile files again.
         service.reconnect(connection);
