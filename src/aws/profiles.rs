@@ -1,5 +1,6 @@
 //! The AWS config and credentials files, read as the AWS CLI reads them.
 
+use std::collections::BTreeSet;
 use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -11,6 +12,7 @@ use aws_types::os_shim_internal::{Env, Fs};
 
 use super::attempt::stage;
 use super::messages::chain;
+use crate::text::list;
 
 /// The files, their default paths below the home directory, and the variables that name others.
 const FILES: [(EnvConfigFileKind, &str, &str); 2] = [
@@ -51,7 +53,11 @@ impl Profiles {
         let set = profile::load(&Fs::real(), &Env::real(), &all, override_name).await;
         let set = set.map_err(|error| chain(&error))?;
         if name.is_some() && set.get_profile(&chosen).is_none() {
-            return Err(format!("profile {chosen} is not defined in {}", paths.join(" or ")));
+            let (paths, defined) = (paths.join(" or "), set.profiles().collect::<BTreeSet<_>>());
+            let defined = if defined.is_empty() { "none".to_owned() } else { list(defined) };
+            return Err(format!(
+                "profile {chosen} is not defined in {paths}, which define {defined}"
+            ));
         }
         Ok(Self { name: chosen, set, files })
     }

@@ -5,11 +5,23 @@ use serde_json::json;
 use super::shared::{CliError, load, print};
 use crate::config::Options;
 use crate::core::Exit;
-use crate::status::{Reply, ask};
+use crate::status::{AskError, Reply, ask};
 
 pub(super) fn status(options: &Options, json: bool) -> Result<Exit, CliError> {
     let id = load(options)?.settings.identity.taskrunner_id;
-    let reply = ask(&id).map_err(|error| CliError::new(Exit::UNAVAILABLE, &error))?;
+    let reply = match ask(&id) {
+        Ok(reply) => reply,
+        Err(error) => {
+            if json {
+                let running = !matches!(error, AskError::NotRunning(_));
+                let reply = json!({
+                    "running": running, "in_contact": false, "error": error.to_string(),
+                });
+                print(&format_args!("{reply}\n"))?;
+            }
+            return Err(CliError::new(Exit::UNAVAILABLE, &error));
+        }
+    };
     match &reply {
         _ if json => print(&format_args!("{}\n", json!(reply)))?,
         Reply::Full(snapshot) => print(snapshot)?,

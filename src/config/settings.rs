@@ -281,11 +281,21 @@ impl Reader<'_> {
     }
 
     /// The parsed value. `None` if it is not set, or after an error.
-    fn read<T>(&mut self, key: &str, parse: impl FnOnce(&str) -> Option<T>) -> Option<T> {
+    fn read<T>(&mut self, key: &str, parse: impl Fn(&str) -> Option<T>) -> Option<T> {
         let input = self.inputs.get(key)?;
-        let value = input.value.as_deref().ok().and_then(parse);
+        let text = input.value.as_deref().unwrap_or_default();
+        let value = input.value.as_deref().ok().and_then(&parse);
         if value.is_none() {
-            self.errors.push(input.not_allowed());
+            // The most frequent mistake.
+            let is_number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+            let units = ["s", "m", "%"].iter().filter(|_| is_number);
+            let with_units = units.map(|unit| format!("{text}{unit}"));
+            let meant: Vec<_> = with_units.filter(|text| parse(text).is_some()).collect();
+            let hint = match meant.join(" or ") {
+                meant if meant.is_empty() => meant,
+                meant => format!("; did you mean {meant}?"),
+            };
+            self.errors.push(input.not_allowed() + &hint);
         }
         value
     }

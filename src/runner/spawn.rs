@@ -90,6 +90,14 @@ impl Spawned {
                 Some(Errno::AGAIN | Errno::NOMEM | Errno::MFILE | Errno::NFILE) => Exit::INTERNAL,
                 _ => Exit::NOT_EXECUTABLE,
             };
+            let word = program.to_string_lossy();
+            if exit == Exit::NOT_FOUND && argv.len() == 1 && word.contains(' ') {
+                let line = word.replace('\'', r"'\''");
+                return refuse(
+                    exit,
+                    &format!("{error}; a shell line needs a shell: sh -c '{line}'"),
+                );
+            }
             refuse(exit, &error)
         })?;
         // From here on the pidfd is the handle: std would reap the child too early.

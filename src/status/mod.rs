@@ -7,4 +7,4 @@ mod socket;
 mod tests;
 
 pub(crate) use self::snapshot::Snapshot;
-pub(crate) use self::socket::{Claim, ClaimError, Reply, StatusRequest, ask};
+pub(crate) use self::socket::{AskError, Claim, ClaimError, Reply, StatusRequest, ask};

@@ -1,6 +1,7 @@
 //! The command line: which commands and options there are. Values are checked in
 //! [`crate::config`], alike for flag, environment and file.
 
+mod advice;
 mod help;
 #[cfg(test)]
 mod tests;
@@ -8,7 +9,7 @@ mod tests;
 use std::ffi::OsString;
 use std::net::SocketAddr;
 
-use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::error::ErrorKind;
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 
 use crate::config::{Given, Group, Options, Origin, SETTINGS, Setting};
@@ -49,7 +50,9 @@ pub(crate) fn parse(
 ) -> Result<(Subcommand, Options), clap::Error> {
     let words: Vec<OsString> = words.into_iter().collect();
     let mut command = command();
-    let matches = command.try_get_matches_from_mut(&words).map_err(without_bad_advice)?;
+    let matches = command
+        .try_get_matches_from_mut(&words)
+        .map_err(|error| advice::advise(error, &command, &words))?;
     let mut missing = |what| command.error(ErrorKind::MissingRequiredArgument, what);
     let (name, matches) = matches.subcommand().ok_or_else(|| missing("a subcommand is missing"))?;
     let mut options = options(matches);
@@ -79,16 +82,6 @@ pub(crate) fn parse(
 
 fn preset((key, value): (&'static str, &str)) -> Given {
     Given { key, value: value.into(), origin: Origin::Default(Some("rehearse")) }
-}
-
-/// Removes clap's advice to put an unknown option after `--`, where it would be a command.
-fn without_bad_advice(mut error: clap::Error) -> clap::Error {
-    if let Some(ContextValue::String(word)) = error.get(ContextKind::InvalidArg)
-        && word.starts_with('-')
-    {
-        error.remove(ContextKind::Suggested);
-    }
-    error
 }
 
 /// The exit status of an error of [`parse`].
@@ -195,6 +188,8 @@ fn operand() -> Arg {
         .value_names(["COMMAND", "ARG"])
         .last(true)
         .num_args(1..)
+        // The line of the usage says it, too.
+        .hide_short_help(true)
         .value_parser(value_parser!(OsString))
         .help("The runner; by default the command setting")
 }

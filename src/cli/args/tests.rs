@@ -86,7 +86,10 @@ fn no_tip_moves_an_option_into_the_runners_command() {
         ("taskbeat run --interval -5m", None),
         ("taskbeat run -5m", None),
         ("taskbeat run --intervall 1m", Some("a similar argument exists: '--interval'")),
+        ("taskbeat run --online", None),
         ("taskbeat -- run", Some("subcommand 'run' exists; to use it, remove the '--' before it")),
+        ("taskbeat --grace 1s", Some("options follow the subcommand: taskbeat run --grace 1s")),
+        ("taskbeat status --command", Some("the runner follows --: taskbeat status -- COMMAND")),
     ] {
         let error = parse(words(line)).expect_err(line).to_string();
         let found = error.lines().find_map(|line| line.trim().strip_prefix("tip: "));
@@ -151,6 +154,7 @@ fn help_fits_a_terminal() {
     commands.push(command);
     for mut command in commands {
         let (brief, long) = (command.render_help(), command.render_long_help());
+        assert!(brief.to_string().lines().count() <= 42, "{brief}");
         for (help, width) in [(brief, 80), (long, 100)] {
             for line in help.to_string().lines() {
                 assert!(line.chars().count() <= width, "{line}");

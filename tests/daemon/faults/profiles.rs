@@ -85,7 +85,7 @@ fn a_profile_that_is_not_defined_is_named() {
             program.env("AWS_PROFILE", "nope")
         };
         let words = format!(
-            "taskbeat: profile nope is not defined in {} or {}",
+            "taskbeat: profile nope is not defined in {} or {}, which define etl, other",
             file.display(),
             credentials.display()
         );
