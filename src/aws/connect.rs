@@ -28,7 +28,7 @@ use super::messages::chain;
 use super::metadata;
 use super::profiles::Profiles;
 use super::trust::TrustStore;
-use crate::config::{AwsSettings, Identity};
+use crate::config::{AwsSettings, Identity, Warning};
 
 /// Maximum duration of an attempt, reached at intervals of 30 s or more.
 const LONGEST_ATTEMPT: Duration = Duration::from_secs(30);
@@ -60,7 +60,7 @@ pub(crate) struct Connection {
     /// Outlives the clients; see [`Http`].
     unanswered: Arc<AtomicUsize>,
     /// The warnings so far, because each is logged once.
-    warned: Arc<Mutex<Vec<String>>>,
+    warned: Arc<Mutex<Vec<Warning>>>,
 }
 
 /// What the settings, the environment and the profile files lead to.
@@ -127,22 +127,26 @@ impl Connection {
         Ok(Client::from_conf(config.build()))
     }
 
-    /// The identity without placeholders and the access that a heartbeat would have. Sends
-    /// nothing to the service.
+    /// The identity without placeholders, the access that a heartbeat would have, and further
+    /// warnings. Sends nothing to the service.
     ///
     /// # Errors
     ///
     /// Why a heartbeat would fail before it is sent, in one line.
-    pub(crate) async fn check(&self, identity: &Identity) -> Result<(Identity, Access), String> {
+    pub(crate) async fn check(
+        &self,
+        identity: &Identity,
+    ) -> Result<(Identity, Access, Vec<Warning>), String> {
         let (connection, identity) = (self.clone(), identity.clone());
         attempt::run(self.limit, async move || {
             let identity = connection.identify(&identity).await?;
             let found = connection.find().await?;
+            let warnings = connection.new_warnings(&found);
             let endpoint = found.endpoint().await?;
             let (source, credentials) = found.credentials.find().await?;
             let region = found.aws.region.unwrap_or_default();
             let access = Access::new(region, endpoint, source, &credentials);
-            Ok((identity, access))
+            Ok((identity, access, warnings))
         })
         .await
     }
@@ -204,7 +208,7 @@ impl Connection {
     }
 
     /// Probable mistakes that profiles and the metadata service add to those of the settings.
-    fn new_warnings(&self, found: &Found) -> Vec<String> {
+    fn new_warnings(&self, found: &Found) -> Vec<Warning> {
         let mut warnings = found.aws.warnings();
         let mut warned = self.warned.lock().unwrap_or_else(PoisonError::into_inner);
         warnings.retain(|warning| !warned.contains(warning));

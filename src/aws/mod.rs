@@ -27,6 +27,7 @@ use std::sync::{Arc, OnceLock};
 use aws_sdk_datapipeline::Client;
 use aws_sdk_datapipeline::operation::RequestId;
 
+pub(crate) use access::Access;
 pub(crate) use connect::Connection;
 
 use self::validate::Acknowledgement;

@@ -31,7 +31,7 @@ pub(crate) use self::input::Origin;
 pub(crate) use self::listing::Listing;
 pub(crate) use self::placeholders::{Part, parts};
 pub(crate) use self::settings::{
-    AwsSettings, CommandSettings, Identity, LogSettings, RunnerSettings, Settings, Target,
+    AwsSettings, CommandSettings, Identity, LogSettings, RunnerSettings, Settings, Target, Warning,
 };
 pub(crate) use self::show::escaped;
 pub(crate) use self::sources::{Given, Options};

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal};
+use serde::Serialize;
 use tracing::level_filters::LevelFilter;
 
 use super::environment::{self, Environment};
@@ -30,7 +31,7 @@ pub(crate) struct Settings {
 ///
 /// As part of the settings they are texts for `parts`: they may hold placeholders
 /// of the metadata service, and their literal braces are doubled.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub(crate) struct Identity {
     /// `taskrunnerId`, at least one character, unique in the AWS account.
     pub(crate) taskrunner_id: String,
@@ -188,16 +189,18 @@ impl Settings {
         }
     }
 
-    /// Probable mistakes, on one line each.
-    pub(crate) fn warnings(&self) -> Vec<String> {
+    pub(crate) fn warnings(&self) -> Vec<Warning> {
         let mut warnings = self.aws.warnings();
         let interval = self.policy.interval;
         let is_loopback = self.aws.endpoint_url.as_deref().is_some_and(values::is_loopback);
         if interval < SENSIBLE_INTERVAL && !is_loopback {
             let interval = humantime::format_duration(interval);
-            warnings.push(format!(
-                "interval {interval} is short: all runners of an AWS account share one heartbeat \
-                 per second"
+            warnings.push(Warning::new(
+                format!(
+                    "interval {interval} is short: all runners of an AWS account share one \
+                     heartbeat per second"
+                ),
+                "use 1m or more",
             ));
         }
         warnings
@@ -205,34 +208,58 @@ impl Settings {
 }
 
 impl AwsSettings {
-    /// Probable mistakes, on one line each, with what to do.
-    pub(crate) fn warnings(&self) -> Vec<String> {
+    pub(crate) fn warnings(&self) -> Vec<Warning> {
         let mut warnings = Vec::new();
         if let (Some(region), None) = (&self.region, &self.endpoint_url)
             && !REGIONS.contains(&region.as_str())
         {
-            let (region, regions) = (show::escaped(region), REGIONS.join(", "));
-            warnings.push(format!(
-                "region {region} has no known Data Pipeline endpoint; these have one: {regions}"
+            warnings.push(Warning::new(
+                format!("region {} has no known Data Pipeline endpoint", show::escaped(region)),
+                format!("these have one: {}", REGIONS.join(", ")),
             ));
         }
-        for name in &self.endpoint_variants {
-            warnings.push(format!(
-                "{name} is true, but Data Pipeline has no such endpoint: no heartbeat will arrive \
-                 until it is unset"
+        for variable in &self.endpoint_variants {
+            warnings.push(Warning::new(
+                format!(
+                    "{variable} is true, but Data Pipeline has no such endpoint: no heartbeat will \
+                     arrive"
+                ),
+                "unset it",
             ));
         }
         if let Some(url) = &self.endpoint_url
             && values::is_plain_http(url)
             && !values::is_loopback(url)
         {
-            warnings.push(format!(
-                "endpoint {} is plain http: on the way, heartbeats can be read and answers forged; \
-                 use https",
-                show::escaped(&show::redacted(url))
+            warnings.push(Warning::new(
+                format!(
+                    "endpoint {} is plain http: on the way, heartbeats can be read and answers \
+                     forged",
+                    show::escaped(&show::redacted(url))
+                ),
+                "use https",
             ));
         }
         warnings
+    }
+}
+
+/// A probable mistake, and what to do about it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub(crate) struct Warning {
+    pub(crate) problem: String,
+    pub(crate) remedy: String,
+}
+
+impl Warning {
+    pub(crate) fn new(problem: impl Into<String>, remedy: impl Into<String>) -> Self {
+        Self { problem: problem.into(), remedy: remedy.into() }
+    }
+}
+
+impl fmt::Display for Warning {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}; {}", self.problem, self.remedy)
     }
 }
 

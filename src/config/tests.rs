@@ -811,6 +811,11 @@ fn the_listing_is_a_table_of_three_columns() {
     assert_eq!(lines[1..].iter().map(aligned).collect::<Vec<_>>(), vec![aligned(&lines[1]); 22]);
 }
 
+/// The warnings about these settings, each on one line.
+fn warnings<const N: usize>(given: [(&'static str, &str); N]) -> Vec<String> {
+    settings(given).warnings().iter().map(ToString::to_string).collect()
+}
+
 #[test]
 fn probable_mistakes_get_a_warning() {
     let region = "region us-east-2 has no known Data Pipeline endpoint; \
@@ -818,9 +823,9 @@ fn probable_mistakes_get_a_warning() {
                   ap-southeast-2";
     let plain = "endpoint http://localhost.example.com/ is plain http: \
                  on the way, heartbeats can be read and answers forged; use https";
-    let interval =
-        "interval 59s is short: all runners of an AWS account share one heartbeat per second";
-    for (given, warnings) in [
+    let interval = "interval 59s is short: \
+                    all runners of an AWS account share one heartbeat per second; use 1m or more";
+    for (given, expected) in [
         ([("region", "us-east-1"), ("interval", "1m")], vec![]),
         ([("region", "us-east-2"), ("interval", "59s")], vec![region, interval]),
         ([("region", "us-east-2"), ("endpoint-url", "https://example.com")], vec![]),
@@ -833,7 +838,7 @@ fn probable_mistakes_get_a_warning() {
             vec![plain, interval],
         ),
     ] {
-        assert_eq!(settings(given).warnings(), warnings, "{given:?}");
+        assert_eq!(warnings(given), expected, "{given:?}");
     }
 }
 
@@ -849,10 +854,10 @@ fn endpoint_variants_that_do_not_exist_get_a_warning() {
         config.settings.warnings()
     };
     let warning = |name| {
-        format!(
-            "{name} is true, but Data Pipeline has no such endpoint: no heartbeat will arrive \
-             until it is unset"
-        )
+        let problem = format!(
+            "{name} is true, but Data Pipeline has no such endpoint: no heartbeat will arrive"
+        );
+        Warning::new(problem, "unset it")
     };
     let both = ["AWS_USE_FIPS_ENDPOINT", "AWS_USE_DUALSTACK_ENDPOINT"].map(warning);
     assert_eq!(warnings("TRUE"), both);

@@ -210,6 +210,23 @@ impl Runner {
     }
 }
 
+/// The process that taskbeat would attach to now; `None` if the runner is no such process. Call it
+/// inside a runtime.
+///
+/// # Errors
+///
+/// Why there is none.
+pub(crate) async fn look(target: &Target) -> Option<Result<Process, String>> {
+    match target {
+        Target::None | Target::Command(_) => None,
+        Target::Pid(pid) => {
+            let attached = attach(*pid).map_err(|error| error.to_string());
+            Some(attached.map(|attached| attached.process))
+        }
+        Target::PidFile(path) => Some(PidFile::look(path.clone()).await),
+    }
+}
+
 fn attach(pid: Pid) -> Result<Attached, StartError> {
     let attached = Attached::to(pid).and_then(|attached| {
         attached.check_permission()?;

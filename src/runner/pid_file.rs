@@ -105,6 +105,18 @@ impl PidFile {
         Self { path, poll, reading: None, attached: None, last: None, absence: None }
     }
 
+    /// The process that the file names now.
+    ///
+    /// # Errors
+    ///
+    /// Why taskbeat would wait for another.
+    pub(super) async fn look(path: PathBuf) -> Result<Process, String> {
+        let mut file = Self::new(path);
+        let attached = file.read().await.and_then(|content| file.attach(&content));
+        let reason = |absence| format!("{} {absence}", file.path.display());
+        attached.map(|attached| attached.process).map_err(reason)
+    }
+
     /// The runner, while it runs.
     pub(super) fn attached(&self) -> Option<&Attached> {
         self.attached.as_ref()

@@ -6,7 +6,8 @@ use std::os::fd::AsRawFd;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
 use rustix::fs::{CWD, Mode, mkfifoat};
-use rustix::process::Signal;
+use rustix::process::{Signal, geteuid};
+use rustix::system::uname;
 use serde_json::{Value, json};
 use taskbeat::config::SETTINGS;
 
@@ -381,19 +382,114 @@ fn doubled_braces_reach_the_service_as_literal_ones() {
 }
 
 #[test]
-fn check_warns_of_endpoints_that_are_not_there_or_not_safe() {
-    let finished = Taskbeat::new("check")
+fn check_warns_and_says_what_to_do() {
+    let check = Taskbeat::new("check")
+        .env("TASKBEAT_INTERVAL", "1m")
         .set("--endpoint-url", "http://datapipeline.example")
         .env("AWS_USE_FIPS_ENDPOINT", "true")
-        .finish();
-    assert_eq!(finished.status, 0, "{finished:?}");
-    for start in [
-        "warning: AWS_USE_FIPS_ENDPOINT is true",
-        "warning: endpoint http://datapipeline.example is plain http",
-    ] {
-        let mut lines = finished.stderr.lines();
-        assert!(lines.any(|line| line.starts_with(start)), "{finished:?}");
-    }
+        .command(&["no such program"]);
+    let finished = check.finish();
+    assert_eq!((finished.status, finished.stderr.as_str()), (0, ""), "{finished:?}");
+    let text = finished.text();
+    let (_, warnings) = text.split_once("\n\nwarning: ").unwrap();
+    assert_eq!(
+        warnings,
+        "AWS_USE_FIPS_ENDPOINT is true, but Data Pipeline has no such endpoint: \
+         no heartbeat will arrive\n         unset it\n\n\
+         warning: endpoint http://datapipeline.example is plain http: \
+         on the way, heartbeats can be read and answers forged\n         use https\n\n\
+         warning: \"no such program\" is no executable file, and in no folder of PATH\n         \
+         install it, or write its full path; a shell line needs sh -c before it\n\n"
+    );
+}
+
+/// The value of this row of what `check` prints.
+fn row(text: &str, key: &str) -> String {
+    let mut rows = text.lines().filter_map(|line| line.strip_prefix(key));
+    rows.find(|rest| rest.starts_with(' '))
+        .unwrap_or_else(|| panic!("no {key}: {text}"))
+        .trim()
+        .to_owned()
+}
+
+#[test]
+fn check_prints_what_would_run_and_as_whom() {
+    let check = |program: Taskbeat| {
+        let finished = program.finish();
+        assert_eq!((finished.status, finished.stderr.as_str()), (0, ""), "{finished:?}");
+        finished.text()
+    };
+    let program = Taskbeat::new("check").command(&["sh", "-c", "echo started"]);
+    let home = program.home().canonicalize().unwrap();
+    let text = check(program);
+    assert_eq!(row(&text, "runs"), "sh -c \"echo started\"");
+    assert!(row(&text, "program").ends_with("/sh"), "{text}");
+    let uid = geteuid().as_raw();
+    let is_user = |user: String| user == uid.to_string() || user.ends_with(&format!(" ({uid})"));
+    assert!(is_user(row(&text, "user")), "{text}");
+    assert_eq!(row(&text, "folder"), home.to_str().unwrap());
+    assert_eq!(row(&text, "kernel"), uname().release().to_str().unwrap());
+    assert!(!text.contains("started\n"), "{text}");
+
+    let text = check(Taskbeat::new("check"));
+    assert_eq!(row(&text, "runs"), "-");
+
+    let own = std::process::id();
+    let program = Taskbeat::new("check");
+    let file = program.home().join("runner.pid");
+    fs::write(&file, format!("{own}\n")).unwrap();
+    let text = check(program.set("--pid-file", file));
+    assert!(row(&text, "runs").starts_with(&format!("process {own}, ")), "{text}");
+    assert!(is_user(row(&text, "user")), "{text}");
+
+    let text = check(Taskbeat::new("check").set("--pid-file", "/nonexistent"));
+    assert_eq!(row(&text, "runs"), "-");
+    let warning = "warning: /nonexistent does not exist\n         \
+                   start it; no heartbeat is sent without the runner\n";
+    assert!(text.contains(warning), "{text}");
+}
+
+#[test]
+fn check_online_warns_of_what_a_profile_says() {
+    let check = Taskbeat::new("check").without("AWS_REGION").env("TASKBEAT_INTERVAL", "1m");
+    let config = check.home().join("config");
+    fs::write(&config, "[default]\nregion = eu-central-1\n").unwrap();
+    let finished = check.env("AWS_CONFIG_FILE", config).flag("--online").finish();
+    assert_eq!((finished.status, finished.stderr.as_str()), (0, ""), "{finished:?}");
+    let text = finished.text();
+    let warning = "\nwarning: region eu-central-1 has no known Data Pipeline endpoint\n         \
+                   these have one: ";
+    assert_eq!(text.matches(warning).count(), 1, "{text}");
+    assert!(text.lines().last().unwrap().starts_with("online: region eu-central-1;"), "{text}");
+}
+
+#[test]
+fn check_reports_to_programs_what_it_prints_for_people() {
+    let check = |program: Taskbeat| {
+        let finished = program.flag("--json").finish();
+        let value: Value = serde_json::from_str(&finished.text()).unwrap();
+        (finished, value)
+    };
+    let endpoint = Endpoint::ok();
+    let program = || Taskbeat::new("check").to(&endpoint.url()).flag("--online");
+    let (finished, found) = check(program().command(&["sleep", "1"]));
+    assert_eq!((finished.status, finished.stderr.as_str()), (0, ""), "{finished:?}");
+    assert_eq!(found["runner"]["words"], json!(["sleep", "1"]));
+    assert_eq!(found["online"]["identity"]["hostname"], "runner.example");
+    assert_eq!(found["online"]["access"]["endpoint"], endpoint.url());
+    assert_eq!(found["warnings"], json!([]));
+    let settings = found["settings"].as_array().unwrap();
+    assert_eq!(settings.len(), SETTINGS.len());
+
+    let (finished, found) = check(program().without("AWS_SECRET_ACCESS_KEY"));
+    assert_eq!(finished.status, 69, "{finished:?}");
+    let error = found["online"]["error"].as_str().unwrap();
+    assert_eq!(finished.stderr, format!("taskbeat: {error}\n"));
+
+    let (finished, found) = check(program().env("TASKBEAT_GRACE", "soon"));
+    assert_eq!(finished.status, 78, "{finished:?}");
+    assert_eq!(found["errors"], json!([finished.stderr.trim_end()]));
+    assert!(endpoint.requests().is_empty());
 }
 
 #[test]

@@ -24,6 +24,7 @@ pub(crate) enum Subcommand {
     Check {
         /// Whether to resolve credentials, too.
         online: bool,
+        json: bool,
     },
     Status {
         json: bool,
@@ -65,10 +66,11 @@ pub(crate) fn parse(
         // runner would be lies.
         return Err(missing("the COMMAND after -- is missing"));
     }
+    let json = || matches.get_flag("json");
     let subcommand = match name {
         "once" => Subcommand::Once,
-        "check" => Subcommand::Check { online: matches.get_flag("online") },
-        "status" => Subcommand::Status { json: matches.get_flag("json") },
+        "check" => Subcommand::Check { online: matches.get_flag("online"), json: json() },
+        "status" => Subcommand::Status { json: json() },
         "rehearse" => {
             options.presets = REHEARSAL.map(preset).into();
             let script = matches.get_one("script").cloned();
@@ -115,14 +117,10 @@ pub fn command() -> Command {
         )
         .subcommand(
             Command::new("check")
-                .about("Print every setting and where it came from; send nothing")
+                .about("Print the settings, the runner, the host and warnings; send nothing")
                 .after_long_help(help::CHECK_EXIT)
-                .arg(
-                    Arg::new("online")
-                        .long("online")
-                        .action(ArgAction::SetTrue)
-                        .help("Resolve credentials, too"),
-                )
+                .arg(switch("online", "Resolve credentials, too"))
+                .arg(json())
                 .args(settings(&[], &[]))
                 .arg(operand()),
         )
@@ -130,12 +128,7 @@ pub fn command() -> Command {
             Command::new("status")
                 .about("Print the running daemon's status; fail unless it is in contact")
                 .after_long_help(help::STATUS_EXIT)
-                .arg(
-                    Arg::new("json")
-                        .long("json")
-                        .action(ArgAction::SetTrue)
-                        .help("Print one JSON object"),
-                )
+                .arg(json())
                 .args(settings(&[Group::Aws, Group::Timing, Group::Runner], &[])),
         )
         .subcommand(
@@ -181,6 +174,14 @@ fn option(setting: &'static Setting, presets: &[(&str, &str)]) -> Arg {
             setting.allowed()
         ))
         .help_heading(setting.group.heading())
+}
+
+fn switch(name: &'static str, help: &'static str) -> Arg {
+    Arg::new(name).long(name).action(ArgAction::SetTrue).help(help)
+}
+
+fn json() -> Arg {
+    switch("json", "Print one JSON object")
 }
 
 fn operand() -> Arg {

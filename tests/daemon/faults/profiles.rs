@@ -340,8 +340,8 @@ fn endpoints_that_do_not_exist_get_a_warning_at_start_and_at_reload() {
         ("AWS_USE_FIPS_ENDPOINT", "use_fips_endpoint"),
         ("AWS_USE_DUALSTACK_ENDPOINT", "use_dualstack_endpoint"),
     ] {
-        let words = "is true, but Data Pipeline has no such endpoint: no heartbeat will arrive \
-                     until it is unset";
+        let words = "is true, but Data Pipeline has no such endpoint: no heartbeat will arrive; \
+                     unset it";
         let text = format!("[default]\n{key} = true\n");
         warns(&closed.url(), &text, |program| program, &format!("{key} of the profile {words}"));
         let set = |program: Taskbeat| program.env(variable, "true");
