@@ -41,6 +41,9 @@ pub(crate) enum Subcommand {
 const REHEARSAL: [(&str, &str); 3] =
     [("taskrunner-id", "rehearsal"), ("interval", "1s"), ("grace", "5s")];
 
+/// The settings that `-h` leaves to `--help`, so that it fits a screen.
+const RARE: [&str; 4] = ["jitter", "stop-scope", "health-timeout", "log-format"];
+
 /// Parses the command line, whose first word is the program's name.
 ///
 /// # Errors
@@ -121,7 +124,8 @@ pub fn command() -> Command {
                 .after_long_help(help::CHECK_EXIT)
                 .arg(switch("online", "Resolve credentials, too"))
                 .arg(json())
-                .args(settings(&[], &[]))
+                .after_help("All options of `taskbeat run` are allowed; --help lists them.")
+                .args(settings(&[], &[]).into_iter().map(|arg| arg.hide_short_help(true)))
                 .arg(operand()),
         )
         .subcommand(
@@ -174,6 +178,7 @@ fn option(setting: &'static Setting, presets: &[(&str, &str)]) -> Arg {
             setting.allowed()
         ))
         .help_heading(setting.group.heading())
+        .hide_short_help(RARE.contains(&setting.key))
 }
 
 fn switch(name: &'static str, help: &'static str) -> Arg {
