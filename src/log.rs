@@ -11,11 +11,15 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::Builder;
 
 use rustix::event::{PollFd, PollFlags, poll};
+use tracing::field::{Field, Visit};
 use tracing::level_filters::LevelFilter;
 use tracing::{Event, Level, Subscriber, debug};
 use tracing_appender::non_blocking::{ErrorCounter, NonBlockingBuilder, WorkerGuard};
+use tracing_subscriber::field::{RecordFields, VisitOutput};
 use tracing_subscriber::filter::Targets;
-use tracing_subscriber::fmt::format::{self, Format, FormatEvent, FormatFields, Writer};
+use tracing_subscriber::fmt::format::{
+    self, DefaultVisitor, Format, FormatEvent, FormatFields, Writer,
+};
 use tracing_subscriber::fmt::{FmtContext, layer};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::registry::LookupSpan;
@@ -27,6 +31,10 @@ use crate::sys::without_sigttou;
 
 /// How many lines may wait to be written. Further ones are dropped.
 const UNREAD: usize = 1_000;
+
+/// Fields that only the JSON format shows, with all that follow them in their line: for people, the
+/// message says the same.
+const FOR_PROGRAMS: [&str; 3] = ["class", "contact", "pids"];
 
 /// Keeps the writer alive. When it is dropped, lines that wait are written, for a second at most.
 pub(crate) struct Log {
@@ -57,9 +65,12 @@ impl Log {
         let plain = layer::<Registry>().with_writer(writer);
         let lines = match settings.format {
             LogFormat::Json => plain.json().flatten_event(true).with_target(false).boxed(),
-            LogFormat::Auto if is_journal() => plain.event_format(JournalFormat::default()).boxed(),
+            LogFormat::Auto if is_journal() => {
+                plain.fmt_fields(ForPeople).event_format(JournalFormat::default()).boxed()
+            }
             LogFormat::Auto | LogFormat::Text => {
-                plain.with_ansi(is_coloured()).with_target(false).boxed()
+                let text = plain.fmt_fields(ForPeople);
+                text.with_ansi(is_coloured()).with_target(false).boxed()
             }
         };
         let (layer, filter) = reload::Layer::new(own_lines(settings.level));
@@ -80,6 +91,31 @@ impl Log {
     pub(crate) fn dropped(&self) -> usize {
         let (waiting, lost) = &self.dropped;
         waiting.dropped_lines() + lost.load(Ordering::Relaxed)
+    }
+}
+
+/// Shows the fields of a line up to the first of [`FOR_PROGRAMS`].
+struct ForPeople;
+
+impl<'writer> FormatFields<'writer> for ForPeople {
+    fn format_fields<R: RecordFields>(&self, writer: Writer<'writer>, fields: R) -> fmt::Result {
+        let mut shown = Shown { fields: DefaultVisitor::new(writer, true), complete: false };
+        fields.record(&mut shown);
+        shown.fields.finish()
+    }
+}
+
+struct Shown<'a> {
+    fields: DefaultVisitor<'a>,
+    complete: bool,
+}
+
+impl Visit for Shown<'_> {
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        self.complete |= FOR_PROGRAMS.contains(&field.name());
+        if !self.complete {
+            self.fields.record_debug(field, value);
+        }
     }
 }
 

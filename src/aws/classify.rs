@@ -1,4 +1,4 @@
-//! The class of a failure.
+//! The class and the code of a failure.
 
 use std::time::Duration;
 
@@ -27,6 +27,15 @@ where
         _ => FailureClass::Transient,
     };
     Failure { class, retry_after: retry_after(response) }
+}
+
+/// The service's error code, else the HTTP status, else nothing.
+pub(super) fn code<E>(error: &SdkError<E>) -> Option<String>
+where
+    SdkError<E>: ProvideErrorMetadata,
+{
+    let status = error.raw_response().map(|response| response.status().to_string());
+    error.code().map(str::to_owned).or(status)
 }
 
 /// How long the service asks to wait: in milliseconds by its own header, in seconds by that of

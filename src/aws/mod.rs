@@ -96,6 +96,7 @@ impl Service for DataPipeline {
         response.unwrap_or_else(|message| Response {
             outcome: Outcome::Failed(Failure { class: FailureClass::Transient, retry_after: None }),
             message,
+            code: None,
             request_id: None,
         })
     }
@@ -127,11 +128,13 @@ async fn heartbeat(
         Ok(output) => Response {
             outcome: Outcome::Acknowledged { terminate: output.terminate() },
             message: String::new(),
+            code: None,
             request_id: output.request_id().map(str::to_owned),
         },
         Err(error) => Response {
             outcome: Outcome::Failed(classify::classify(&error)),
             message: messages::describe(&error),
+            code: classify::code(&error),
             request_id: error.request_id().map(str::to_owned),
         },
     })

@@ -1,5 +1,6 @@
 //! Failed heartbeats: their classes, and how long to wait before the next attempt.
 
+use std::fmt;
 use std::time::Duration;
 
 use super::{Policy, Time};
@@ -38,6 +39,16 @@ pub enum FailureClass {
     Throttled,
     /// The service refused the heartbeat: credentials, signature or validation.
     Rejected,
+}
+
+impl fmt::Display for FailureClass {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Transient => "transient",
+            Self::Throttled => "throttled",
+            Self::Rejected => "rejected",
+        })
+    }
 }
 
 /// Report the account as over its limit after this many intervals of throttling.

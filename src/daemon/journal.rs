@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use tracing::{debug, error, info, warn};
+use tracing::{debug, error, field, info, warn};
 
 use super::{Done, Observer, Response, Turn};
-use crate::core::{Action, CommandName, CommandResult, Event, Exit, Outcome, State, Time};
+use crate::core::{Action, CommandName, CommandResult, Event, Exit, Failure, Outcome, State, Time};
 use crate::log::Log;
 use crate::text;
 
@@ -19,6 +19,7 @@ const DISTINCT_FAILURES: usize = 8;
 /// Turns the turns of the loop into log lines.
 pub(crate) struct Journal<'a> {
     log: &'a Log,
+    taskrunner_id: String,
     /// The number of dropped lines that was logged last.
     dropped: usize,
     failing: Option<Failing>,
@@ -106,9 +107,16 @@ impl Observer for Journal<'_> {
 }
 
 impl<'a> Journal<'a> {
-    /// A journal that writes to `log`.
-    pub(crate) fn new(log: &'a Log) -> Self {
-        Self { log, dropped: 0, failing: None, over_limit: false }
+    /// A journal that writes to `log`. Fields that only programs need are named in
+    /// [`log`](crate::log).
+    pub(crate) fn new(log: &'a Log, taskrunner_id: &str) -> Self {
+        Self {
+            log,
+            taskrunner_id: taskrunner_id.to_owned(),
+            dropped: 0,
+            failing: None,
+            over_limit: false,
+        }
     }
 
     fn report_dropped(&mut self) {
@@ -140,13 +148,31 @@ impl<'a> Journal<'a> {
                     info!(request_id, "heartbeat acknowledged, {next}");
                 }
             }
-            Outcome::Failed(_) => {
-                let message = &response.message;
+            Outcome::Failed(Failure { class, .. }) => {
+                let Response { message, code, .. } = response;
+                let due = turn.agent.schedule().due();
+                let retry_in_seconds = due.map(|due| (due - turn.now).as_secs_f64());
+                let (class, code) = (field::display(class), code.as_deref());
+                let taskrunner_id = &*self.taskrunner_id;
                 let failing = self.failing.get_or_insert_with(|| Failing::new(turn.now));
                 if failing.is_new(message, turn.now, turn.agent.policy().interval) {
-                    warn!(request_id, "heartbeat failed, {next}: {message}");
+                    warn!(
+                        request_id,
+                        class,
+                        code,
+                        retry_in_seconds,
+                        taskrunner_id,
+                        "heartbeat failed, {next}: {message}"
+                    );
                 } else {
-                    debug!(request_id, "heartbeat failed again, {next}: {message}");
+                    debug!(
+                        request_id,
+                        class,
+                        code,
+                        retry_in_seconds,
+                        taskrunner_id,
+                        "heartbeat failed again, {next}: {message}"
+                    );
                 }
             }
         }
@@ -175,12 +201,14 @@ fn command_ended(name: CommandName, result: CommandResult) {
 
 fn log_action(turn: &Turn<'_>, done: &Done) {
     let processes = text::list(&done.signalled);
+    let pids =
+        text::list(done.signalled.iter().map(|signalled| signalled.process.pid.as_raw_pid()));
     let until = turn.agent.state().until();
     let remaining = text::duration(until.map_or(Duration::ZERO, |until| until - turn.now));
     match done.action {
         Action::StopRunner if !done.signalled.is_empty() => {
             if let Some(cause) = turn.agent.state().cause() {
-                info!("{cause}: stop signal to {processes}; SIGKILL in {remaining}");
+                info!(pids, "{cause}: stop signal to {processes}; SIGKILL in {remaining}");
             }
         }
         Action::StopRunner if matches!(turn.event, Event::Stop(_)) => {
@@ -189,7 +217,7 @@ fn log_action(turn: &Turn<'_>, done: &Done) {
             );
         }
         Action::KillRunner if !done.signalled.is_empty() => {
-            warn!("SIGKILL to {processes}: {}", kill_reason(turn.event));
+            warn!(pids, "SIGKILL to {processes}: {}", kill_reason(turn.event));
         }
         Action::ContactLost => {
             let acknowledged = turn.agent.schedule().acknowledged_at();
@@ -197,10 +225,10 @@ fn log_action(turn: &Turn<'_>, done: &Done) {
                 || "taskbeat started".to_owned(),
                 |time| text::wall_time(turn.now - time),
             );
-            warn!("contact lost: no heartbeat was acknowledged since {since}");
+            warn!(contact = "lost", "contact lost: no heartbeat was acknowledged since {since}");
         }
         Action::ContactRegained(after) => {
-            info!("contact regained after {}", text::duration(after));
+            info!(contact = "regained", "contact regained after {}", text::duration(after));
         }
         Action::HealthLost => {
             warn!("the runner is unhealthy, heartbeats are withheld: {}", turn.details.unhealthy);

@@ -21,6 +21,8 @@ pub(crate) struct Response {
     pub(crate) outcome: Outcome,
     /// Why it failed, in one line; empty if it was acknowledged.
     pub(crate) message: String,
+    /// The service's error code, else the HTTP status; `None` without a failed response.
+    pub(crate) code: Option<String>,
     /// The service's id of the request.
     pub(crate) request_id: Option<String>,
 }

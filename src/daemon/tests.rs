@@ -46,7 +46,7 @@ impl Service for VirtualService {
         } else {
             Outcome::Acknowledged { terminate: self.start.elapsed() >= MONTH }
         };
-        Response { outcome, message: String::new(), request_id: None }
+        Response { outcome, message: String::new(), code: None, request_id: None }
     }
 }
 

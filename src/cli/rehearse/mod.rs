@@ -46,6 +46,7 @@ pub(super) fn rehearse(
     info!("endpoint {url} plays {script}");
     let settings = config.settings;
     let id = settings.identity.taskrunner_id.clone();
+    let mut journal = Journal::new(&log, &id);
     let (sender, played) = unbounded_channel();
     // Other clients of the endpoint play scripts of their own.
     let playing = serve(listener, script.clone(), move |play| {
@@ -69,7 +70,6 @@ pub(super) fn rehearse(
         // A rehearsal is over before its settings change.
         reload: NoReload,
     };
-    let mut journal = Journal::new(&log);
     let mut reporter = Reporter::new(script.len(), settings.policy.grace, played, stop);
     let observers: &mut [&mut dyn Observer] = &mut [&mut journal, &mut reporter];
     let exit = runtime.block_on(async {

@@ -47,7 +47,7 @@ pub(super) fn run(options: Options) -> Result<Exit, CliError> {
         keepalive: systemd::keepalive(),
         reload: Reloader::new(options, settings, Rc::clone(&log)),
     };
-    let (mut journal, mut systemd) = (Journal::new(&log), Systemd::start());
+    let (mut journal, mut systemd) = (Journal::new(&log, &id), Systemd::start());
     drop(inside);
     let exit = runtime.block_on(daemon.run(&mut [&mut journal, &mut systemd]));
     // Do not wait for a thread that hangs.
