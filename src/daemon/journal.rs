@@ -231,7 +231,9 @@ fn log_action(turn: &Turn<'_>, done: &Done) {
             info!(contact = "regained", "contact regained after {}", text::duration(after));
         }
         Action::HealthLost => {
-            warn!("the runner is unhealthy, heartbeats are withheld: {}", turn.details.unhealthy);
+            let reason = &turn.details.unhealthy;
+            let class = "unhealthy";
+            warn!(class, "the runner is unhealthy, heartbeats are withheld: {reason}");
         }
         Action::HealthRegained(after) => {
             info!("the runner is healthy again after {}", text::duration(after));
