@@ -116,9 +116,6 @@ pub(crate) struct LogSettings {
 const REGIONS: [&str; 5] =
     ["us-east-1", "us-west-2", "eu-west-1", "ap-northeast-1", "ap-southeast-2"];
 
-/// The time limit of `health-check` by default.
-const HEALTH_TIMEOUT: Duration = Duration::from_secs(30);
-
 /// Shorter intervals are for tests: the account may send one heartbeat per second in all.
 const SENSIBLE_INTERVAL: Duration = Duration::from_mins(1);
 
@@ -147,11 +144,13 @@ impl Settings {
         let interval = reader.read("interval", |text| values::duration(text, &values::INTERVAL));
         // So that a check does not delay the heartbeat that it precedes.
         let longest = interval.map_or(Duration::MAX, |interval| interval / 2);
+        let timeout = inputs.get("health-timeout").map(|input| &input.origin);
+        let is_default = matches!(timeout, Some(Origin::Default(_)));
         let health_timeout = reader.read("health-timeout", |text| {
             let timeout = values::duration(text, &values::HEALTH_TIMEOUT)?;
-            (timeout <= longest).then_some(timeout)
+            (is_default || timeout <= longest).then_some(timeout.min(longest))
         });
-        let health_timeout = health_timeout.unwrap_or(HEALTH_TIMEOUT.min(longest));
+        let health_timeout = health_timeout.unwrap_or_default();
         Self {
             identity,
             aws,

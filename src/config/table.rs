@@ -277,6 +277,7 @@ pub const SETTINGS: &[Setting] = &[
     Setting {
         key: "health-timeout",
         value: "TIME",
+        default: Some("30s"),
         allowed: "1ms to half the interval, such as 30s",
         help: "Time limit of health-check",
         group: Group::Commands,

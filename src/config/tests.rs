@@ -73,6 +73,8 @@ fn a_bad_value_is_refused_with_its_origin_and_what_is_allowed() {
     let interval = "must be 10ms to 15m, such as 15m, 90s or 250ms";
     let jitter = "must be 0% to 50%, such as 10% or 2.5%";
     let grace = "must be 0s to 24h, such as 2m, 30s or 500ms";
+    let lost_contact = "must be longer than two intervals and at most 30d, such as 45m";
+    let health = "must be 1ms to half the interval, such as 30s";
     let signal = "must be TERM, INT, HUP, QUIT, USR1, USR2 or KILL, with or without SIG before it";
     let scope = "must be group or process";
     let format = "must be auto, text or json";
@@ -136,6 +138,10 @@ fn a_bad_value_is_refused_with_its_origin_and_what_is_allowed() {
         ("jitter", "%", r#""%""#, jitter),
         ("grace", "25h", r#""25h""#, grace),
         ("grace", "soon", r#""soon""#, grace),
+        ("lost-contact-after", "30m", r#""30m""#, lost_contact),
+        ("lost-contact-after", "31d", r#""31d""#, lost_contact),
+        ("health-timeout", "0s", r#""0s""#, health),
+        ("health-timeout", "451s", r#""451s""#, health),
         ("stop-signal", "SIGSTOP", r#""SIGSTOP""#, signal),
         ("stop-signal", "sigterm", r#""sigterm""#, signal),
         ("stop-signal", "SIGSIGTERM", r#""SIGSIGTERM""#, signal),
@@ -242,6 +248,15 @@ fn the_defaults_are_those_of_the_contract() {
     assert_eq!(defaults, expected);
     let system = rustix::system::uname().nodename().to_str().unwrap().to_owned();
     assert_eq!(settings([]).identity.hostname, system);
+}
+
+#[test]
+fn a_health_check_has_thirty_seconds_or_half_a_shorter_interval() {
+    for (interval, seconds) in [("15m", 30), ("1m", 30), ("20s", 10)] {
+        let policy = settings([("interval", interval), ("health-check", "true")]).policy;
+        assert_eq!(policy.health_check, Some(Duration::from_secs(seconds)), "{interval}");
+    }
+    assert_eq!(settings([("health-timeout", "1s")]).policy.health_check, None);
 }
 
 #[test]
@@ -786,7 +801,7 @@ fn the_listing_is_a_table_of_three_columns() {
         ["after-terminate", "exit", "default"],
         ["on-terminate", "-", "not set"],
         ["health-check", "-", "not set"],
-        ["health-timeout", "-", "not set"],
+        ["health-timeout", "30s", "default"],
         ["on-contact-change", "-", "not set"],
         ["log-format", "auto", "default"],
         ["log", "info", "default"],
