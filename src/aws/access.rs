@@ -9,11 +9,15 @@ use serde::Serialize;
 
 use super::credentials::Source;
 use super::messages::one_line;
+use super::peer::Peer;
+use super::trust::Trusted;
+use crate::config::escaped;
 
 /// Number of characters that are shown of an access key id from each end.
 const SHOWN: usize = 4;
 
-/// Region, endpoint and credentials of a heartbeat, without secrets.
+/// Region, endpoint and credentials of a heartbeat, and the way to the endpoint, without secrets.
+/// Displayed, each fact has a line, with its name in twenty columns.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub(crate) struct Access {
     /// The region.
@@ -26,14 +30,18 @@ pub(crate) struct Access {
     pub(crate) key_id: String,
     /// When the credentials expire, in RFC 3339; `None` if never.
     pub(crate) expires: Option<String>,
+    /// The proxy that the endpoint is reached by, without its password: `proxy.example:3128`.
+    pub(crate) proxy: Option<String>,
+    /// The trust store; `None` if the endpoint has no TLS.
+    pub(crate) trust_store: Option<Trusted>,
 }
 
 impl Access {
     pub(super) fn new(
         region: String,
         endpoint: String,
-        source: Source,
-        credentials: &Credentials,
+        (source, credentials): (Source, &Credentials),
+        (proxy, trust_store): (Option<Peer>, Option<Trusted>),
     ) -> Self {
         let id = credentials.access_key_id();
         let ends = id.get(..SHOWN).zip(id.get(id.len().saturating_sub(SHOWN)..));
@@ -45,21 +53,28 @@ impl Access {
             credentials: source,
             key_id: one_line(&format!("{start}…{end}")),
             expires: expiry.and_then(|time| time.fmt(Format::DateTime).ok()),
+            proxy: proxy.map(|proxy| proxy.authority()),
+            trust_store,
         }
     }
 }
 
 impl fmt::Display for Access {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { region, endpoint, credentials, key_id, expires } = self;
-        write!(
-            f,
-            "region {region}; endpoint {endpoint}; credentials from {credentials}: \
-             access key {key_id}, expires "
-        )?;
-        match expires {
-            Some(time) => write!(f, "at {time}"),
-            None => f.write_str("never"),
+        let or_none = |text: &Option<String>| text.as_deref().map_or("-".to_owned(), escaped);
+        let expires = self.expires.as_deref().unwrap_or("never");
+        writeln!(f, "region              {}", escaped(&self.region))?;
+        writeln!(f, "endpoint            {}", escaped(&self.endpoint))?;
+        writeln!(f, "credentials         {}", self.credentials)?;
+        writeln!(f, "role                {}", or_none(&self.credentials.role))?;
+        writeln!(f, "access key          {}, expires {expires}", self.key_id)?;
+        writeln!(f, "proxy               {}", or_none(&self.proxy))?;
+        match &self.trust_store {
+            Some(Trusted { file, certificates }) => {
+                let file = file.as_deref().map_or("the host's".to_owned(), escaped);
+                writeln!(f, "trust store         {file}, certificates: {certificates}")
+            }
+            None => writeln!(f, "trust store         -"),
         }
     }
 }

@@ -10,9 +10,11 @@ use humantime::format_duration;
 use tokio::runtime::Builder;
 use tokio::select;
 use tokio::sync::{Semaphore, oneshot, watch};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
+use tracing::debug;
 
 use super::messages::panicked;
+use crate::text;
 
 /// Maximum number of threads at a time. More than one means that the others hang.
 const MOST_THREADS: usize = 4;
@@ -21,13 +23,21 @@ const MOST_THREADS: usize = 4;
 static THREADS: Semaphore = Semaphore::const_new(MOST_THREADS);
 
 thread_local! {
-    /// What this thread is doing, in the words of "timed out …".
-    static STAGE: RefCell<watch::Sender<String>> = RefCell::default();
+    /// What this thread is doing, in the words of "timed out …", and since when.
+    static STAGE: RefCell<(watch::Sender<String>, Instant)> =
+        RefCell::new((watch::Sender::default(), Instant::now()));
 }
 
-/// Records what the work on this thread does from now on: `reading /root/.aws/config`.
+/// Records what the work on this thread does from now on: `reading /root/.aws/config`. Logs what it
+/// did before, and how long that took.
 pub(super) fn stage(doing: impl Into<String>) {
-    STAGE.with_borrow(|stage| stage.send_replace(doing.into()));
+    STAGE.with_borrow_mut(|(stage, since)| {
+        let done = stage.send_replace(doing.into());
+        if !done.is_empty() {
+            debug!(took = %text::duration(since.elapsed()), "{done}");
+        }
+        *since = Instant::now();
+    });
 }
 
 /// Runs `work` on a new thread with a runtime of its own. Cancel safe: if this future is dropped,
@@ -51,7 +61,7 @@ where
     let (mut sender, result) = oneshot::channel();
     let main = move || {
         let _permit = permit;
-        STAGE.set(set_by_work);
+        STAGE.set((set_by_work, Instant::now()));
         let done = catch_unwind(AssertUnwindSafe(|| drive(work, &mut sender)));
         // It fails if the limit has passed or the heartbeat was abandoned.
         let _ = sender.send(done.unwrap_or_else(|panic| Err(panicked(&*panic))));
@@ -73,7 +83,10 @@ fn drive<T, F: Future<Output = Result<T, String>>>(
     let runtime = runtime.map_err(|error| format!("cannot start a runtime: {error}"))?;
     let result = runtime.block_on(async {
         select! {
-            result = work() => result,
+            result = work() => {
+                stage("");
+                result
+            }
             () = sender.closed() => Err("abandoned".to_owned()),
         }
     });

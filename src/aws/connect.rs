@@ -14,15 +14,13 @@ use aws_config::provider_config::ProviderConfig;
 use aws_config::retry::RetryConfig;
 use aws_config::timeout::TimeoutConfig;
 use aws_config::{AppName, BehaviorVersion, Region};
-use aws_sdk_datapipeline::Client;
 use aws_sdk_datapipeline::config::Config;
 use aws_sdk_datapipeline::config::endpoint::{DefaultResolver, Params, ResolveEndpoint};
-
 use tracing::warn;
 
 use super::access::Access;
 use super::attempt::{self, stage};
-use super::credentials::Chain;
+use super::credentials::{Chain, EC2_METADATA};
 use super::http_client::Http;
 use super::messages::chain;
 use super::metadata;
@@ -61,6 +59,14 @@ pub(crate) struct Connection {
     unanswered: Arc<AtomicUsize>,
     /// The warnings so far, because each is logged once.
     warned: Arc<Mutex<Vec<Warning>>>,
+}
+
+/// A client of the service, for one endpoint. Cheap to clone.
+#[derive(Clone)]
+pub(super) struct Client {
+    pub(super) sdk: aws_sdk_datapipeline::Client,
+    pub(super) endpoint: String,
+    pub(super) credentials: Chain,
 }
 
 /// What the settings, the environment and the profile files lead to.
@@ -109,7 +115,9 @@ impl Connection {
         for warning in self.new_warnings(&found) {
             warn!("{warning}");
         }
-        found.endpoint().await?;
+        let endpoint = found.endpoint().await?;
+        stage("making the client");
+        let credentials = found.credentials.clone();
         let mut config = Config::builder()
             .behavior_version(BehaviorVersion::v2026_01_12())
             .region(found.aws.region.map(Region::new))
@@ -124,7 +132,8 @@ impl Connection {
             .identity_cache(IdentityCache::lazy().load_timeout(self.limit * 2).build());
         config.set_app_name(AppName::new("taskbeat").ok());
         config.set_endpoint_url(found.aws.endpoint_url);
-        Ok(Client::from_conf(config.build()))
+        let sdk = aws_sdk_datapipeline::Client::from_conf(config.build());
+        Ok(Client { sdk, endpoint, credentials })
     }
 
     /// The identity without placeholders, the access that a heartbeat would have, and further
@@ -143,9 +152,13 @@ impl Connection {
             let found = connection.find().await?;
             let warnings = connection.new_warnings(&found);
             let endpoint = found.endpoint().await?;
-            let (source, credentials) = found.credentials.find().await?;
+            let (mut source, credentials) = found.credentials.find().await?;
+            if source.place == EC2_METADATA {
+                source.role = metadata::role(&direct()).await;
+            }
+            let way = found.http.way_to(&endpoint)?;
             let region = found.aws.region.unwrap_or_default();
-            let access = Access::new(region, endpoint, source, &credentials);
+            let access = Access::new(region, endpoint, (source, &credentials), way);
             Ok((identity, access, warnings))
         })
         .await
@@ -157,9 +170,7 @@ impl Connection {
     ///
     /// Which placeholder has no value, and why, in one line.
     pub(super) async fn identify(&self, identity: &Identity) -> Result<Identity, String> {
-        stage("asking the EC2 metadata service");
-        let config = ProviderConfig::default().with_http_client(Http::direct());
-        metadata::complete(identity, &config).await
+        metadata::complete(identity, &direct()).await
     }
 
     async fn find(&self) -> Result<Found, String> {
@@ -172,11 +183,7 @@ impl Connection {
         let profiles = Profiles::read(aws.profile.as_deref()).await?;
         let bundle = profiles.setting("AWS_CA_BUNDLE", "ca_bundle").map(PathBuf::from);
         let http = Http::new(TrustStore(bundle), Arc::clone(&self.unanswered));
-        let config = ProviderConfig::without_region()
-            .with_behavior_version(Some(BehaviorVersion::v2026_01_12()))
-            .with_retry_config(RetryConfig::disabled())
-            .with_timeout_config(TimeoutConfig::disabled());
-        let direct = config.clone().with_http_client(Http::direct());
+        let direct = direct();
         aws.endpoint_url = aws.endpoint_url.or_else(|| profiles.endpoint_url());
         if aws.endpoint_url.as_ref().is_some_and(|url| url.contains('@')) {
             // The URL of a profile; the settings refuse such, too.
@@ -196,7 +203,8 @@ impl Connection {
             }
             is_true
         });
-        let config = config
+        let config = direct
+            .clone()
             .with_region(aws.region.clone().map(Region::new))
             .with_http_client(http.clone())
             .with_use_fips(Some(fips))
@@ -215,6 +223,15 @@ impl Connection {
         warned.extend_from_slice(&warnings);
         warnings
     }
+}
+
+/// The parts of the SDK that must not use a proxy. Without a region.
+fn direct() -> ProviderConfig {
+    ProviderConfig::without_region()
+        .with_behavior_version(Some(BehaviorVersion::v2026_01_12()))
+        .with_retry_config(RetryConfig::disabled())
+        .with_timeout_config(TimeoutConfig::disabled())
+        .with_http_client(Http::direct())
 }
 
 impl Found {

@@ -5,6 +5,7 @@ use std::env;
 use std::error::Error;
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use aws_config::ecs::EcsCredentialsProvider;
 use aws_config::environment::EnvironmentVariableCredentialsProvider;
@@ -24,6 +25,9 @@ use super::process;
 use super::profiles::Profiles;
 use crate::text;
 
+/// The place of an instance's own role.
+pub(super) const EC2_METADATA: &str = "EC2 metadata";
+
 /// A place that credentials can come from.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub(crate) struct Source {
@@ -31,6 +35,8 @@ pub(crate) struct Source {
     pub(crate) place: &'static str,
     /// The name of the profile.
     pub(crate) profile: Option<String>,
+    /// The role, where it is known: its ARN or its name.
+    pub(crate) role: Option<String>,
     /// The file whose token STS or the container's agent exchanges for credentials.
     pub(crate) token_file: Option<String>,
 }
@@ -40,6 +46,7 @@ impl Source {
         Self {
             place,
             profile: None,
+            role: None,
             token_file: token_variable.and_then(|variable| env::var(variable).ok()),
         }
     }
@@ -69,7 +76,11 @@ const BEFORE_PROCESS: [&str; 5] =
 
 /// The places in their order. The first with credentials wins; a failure ends the search.
 #[derive(Clone, Debug)]
-pub(super) struct Chain(Arc<[Place]>);
+pub(super) struct Chain {
+    places: Arc<[Place]>,
+    /// The number of the place that was used last.
+    used: Arc<AtomicUsize>,
+}
 
 impl Chain {
     /// The places of every AWS SDK, or the profile alone if it `is_pinned`. `direct` uses no
@@ -83,26 +94,37 @@ impl Chain {
     ) -> Self {
         let of_profile = of_profile(profiles, config, direct);
         if is_pinned {
-            return Self([of_profile].into());
+            return Self::of([of_profile].into());
         }
         let environment = EnvironmentVariableCredentialsProvider::new();
         let web_identity = WebIdentityTokenCredentialsProvider::builder().configure(config);
         let token = Some("AWS_WEB_IDENTITY_TOKEN_FILE");
+        let role = env::var("AWS_ROLE_ARN").ok();
+        let of_token = Source { role, ..Source::new("web identity", token) };
         let agent_token = Some("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE");
         let places = [
             place(Source::new("environment", None), environment),
             of_profile,
-            place(Source::new("web identity", token), web_identity.build()),
+            place(of_token, web_identity.build()),
             place(Source::new("container", agent_token), of_container(direct)),
-            place(Source::new("EC2 metadata", None), of_instance(direct)),
+            place(Source::new(EC2_METADATA, None), of_instance(direct)),
         ];
-        Self(places.into())
+        Self::of(places.into())
     }
 
     /// Credentials that every endpoint of a rehearsal accepts.
     pub(super) fn rehearsal() -> Self {
         let any = Credentials::new("REHEARSAL", "any", None, None, "rehearsal");
-        Self([place(Source::new("rehearsal", None), any)].into())
+        Self::of([place(Source::new("rehearsal", None), any)].into())
+    }
+
+    fn of(places: Arc<[Place]>) -> Self {
+        Self { places, used: Arc::new(AtomicUsize::new(usize::MAX)) }
+    }
+
+    /// Where the newest credentials came from.
+    pub(super) fn used(&self) -> Option<&Source> {
+        self.places.get(self.used.load(Ordering::Relaxed)).map(|(source, _)| source)
     }
 
     /// Searches for credentials.
@@ -112,10 +134,13 @@ impl Chain {
     /// A place should have some and fails, or no place has any.
     pub(super) async fn find(&self) -> Result<(Source, Credentials), String> {
         let mut absent = Vec::new();
-        for (source, provider) in &*self.0 {
+        for (number, (source, provider)) in self.places.iter().enumerate() {
             stage(format!("getting credentials from {source}"));
             let error = match provider.provide_credentials().await {
-                Ok(credentials) => return Ok((source.clone(), credentials)),
+                Ok(credentials) => {
+                    self.used.store(number, Ordering::Relaxed);
+                    return Ok((source.clone(), credentials));
+                }
                 Err(error) => error,
             };
             let reason = chain(&error);
@@ -124,8 +149,8 @@ impl Chain {
             }
             absent.push((source.to_string(), reason));
         }
-        let Some((last, reason)) = absent.pop().filter(|_| self.0.len() > 1) else {
-            return Err(format!("no credentials in {}, {PINNED}", self.0[0].0));
+        let Some((last, reason)) = absent.pop().filter(|_| self.places.len() > 1) else {
+            return Err(format!("no credentials in {}, {PINNED}", self.places[0].0));
         };
         let others = text::list(absent.into_iter().map(|(place, _)| place));
         Err(format!("no credentials found: none in {others}; {last}: {reason}"))
@@ -168,6 +193,7 @@ fn of_profile(profiles: &Profiles, config: &ProviderConfig, direct: &ProviderCon
     let source = Source {
         place: "profile",
         profile: Some(profiles.name.clone()),
+        role: profiles.inherited("role_arn").or_else(|| profiles.inherited("sso_role_name")),
         token_file: profiles.inherited("web_identity_token_file"),
     };
     if profiles.inherited("login_session").is_some() {

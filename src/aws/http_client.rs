@@ -37,11 +37,12 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsConnector;
+use tracing::debug;
 
 use super::attempt::stage;
 use super::messages::chain;
 use super::peer::{HttpError, Peer};
-use super::trust::TrustStore;
+use super::trust::{TrustStore, Trusted};
 use crate::text;
 
 /// Wait for an address before the next one is tried beside it, as RFC 8305 recommends.
@@ -76,6 +77,19 @@ impl Http {
         Self::default()
     }
 
+    /// The proxy on the way to `url`, and the trust store if there is TLS at its end.
+    ///
+    /// # Errors
+    ///
+    /// There is no usable certificate.
+    pub(super) fn way_to(&self, url: &str) -> Result<(Option<Peer>, Option<Trusted>), String> {
+        let uri: Uri = url.parse().unwrap_or_default();
+        let proxy = self.proxies.as_ref().and_then(|proxies| proxies.intercept(&uri));
+        let proxy = proxy.and_then(|proxy| Peer::of(proxy.uri(), true).ok());
+        let is_encrypted = Peer::of(&uri, false).is_ok_and(|target| target.tls);
+        Ok((proxy, is_encrypted.then(|| self.trust_store.facts()).transpose()?))
+    }
+
     async fn request(&self, mut request: Request<SdkBody>) -> Result<Response<SdkBody>, HttpError> {
         let turn = self.unanswered.fetch_add(1, Ordering::Relaxed);
         let uri = request.uri().clone();
@@ -108,6 +122,7 @@ impl Http {
         }
         stage(format!("waiting for the answer of {peer}"));
         let (head, body) = send(&peer, stream, request).await?.into_parts();
+        debug!(status = head.status.as_u16(), "{peer} answers");
         let body = Limited::new(body, LONGEST_BODY).collect().await;
         let body = body.map_err(|error| HttpError::Broken(peer, chain(&*error)))?;
         self.unanswered.fetch_sub(1, Ordering::Relaxed);

@@ -8,6 +8,7 @@ use aws_config::imds::client::error::ImdsError;
 use aws_config::provider_config::ProviderConfig;
 use tracing::info;
 
+use super::attempt::stage;
 use super::messages;
 use crate::config::{Identity, Part, parts};
 
@@ -52,11 +53,20 @@ pub(super) async fn complete(
     Ok(complete)
 }
 
+/// The name of the instance's role, if the service knows one.
+pub(super) async fn role(config: &ProviderConfig) -> Option<String> {
+    stage("asking the EC2 metadata service for the role");
+    let client = Client::builder().configure(config).max_attempts(1).build();
+    let roles = client.get("/latest/meta-data/iam/security-credentials/").await.ok()?;
+    roles.as_ref().lines().next().map(messages::one_line)
+}
+
 async fn ask(client: &Client, name: &str) -> Result<String, String> {
     let disabled = env::var("AWS_EC2_METADATA_DISABLED");
     if disabled.is_ok_and(|value| value.eq_ignore_ascii_case("true")) {
         return Err("AWS_EC2_METADATA_DISABLED is true".to_owned());
     }
+    stage(format!("asking the EC2 metadata service for {name}"));
     match client.get(format!("/latest/meta-data/{name}")).await {
         Ok(value) if is_name(value.as_ref()) => Ok(value.into()),
         // A captive portal, for instance, whose page must not become the identity.

@@ -24,12 +24,14 @@ use std::future;
 use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
 
-use aws_sdk_datapipeline::Client;
 use aws_sdk_datapipeline::operation::RequestId;
+
+use tracing::debug;
 
 pub(crate) use access::Access;
 pub(crate) use connect::Connection;
 
+use self::connect::Client;
 use self::validate::Acknowledgement;
 use crate::config::Identity;
 use crate::core::{Failure, FailureClass, Outcome};
@@ -116,6 +118,7 @@ async fn heartbeat(
     let identity = keep(&kept.identity, async || connection.identify(identity).await).await?;
     let client = keep(&kept.client, async || connection.client().await).await?;
     let sent = client
+        .sdk
         .report_task_runner_heartbeat()
         .taskrunner_id(identity.taskrunner_id)
         .set_worker_group(identity.worker_group)
@@ -124,6 +127,9 @@ async fn heartbeat(
         .interceptor(Acknowledgement)
         .send()
         .await;
+    if let Some(source) = client.credentials.used() {
+        debug!("heartbeat to {}, credentials from {source}", client.endpoint);
+    }
     Ok(match sent {
         Ok(output) => Response {
             outcome: Outcome::Acknowledged { terminate: output.terminate() },

@@ -1,24 +1,61 @@
 //! The trust store: the certificate authorities that vouch for a server.
 
+use std::env;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use rustls::crypto::aws_lc_rs::default_provider;
 use rustls::{ClientConfig, RootCertStore};
 use rustls_native_certs::{load_certs_from_paths, load_native_certs};
+use serde::Serialize;
 
 /// Where the trust store is: in the file that `AWS_CA_BUNDLE` or the profile's `ca_bundle` names,
 /// else in `SSL_CERT_FILE` and `SSL_CERT_DIR`, or where the distribution keeps it.
 #[derive(Clone, Debug, Default)]
 pub(super) struct TrustStore(pub(super) Option<PathBuf>);
 
+/// A trust store with usable certificates.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub(crate) struct Trusted {
+    /// The file that replaces the host's own trust store.
+    pub(crate) file: Option<String>,
+    /// The number of certificates.
+    pub(crate) certificates: usize,
+}
+
 impl TrustStore {
+    /// What `check --online` shows of it.
+    ///
+    /// # Errors
+    ///
+    /// There is no usable certificate in it.
+    pub(super) fn facts(&self) -> Result<Trusted, String> {
+        let file = self.0.clone().or_else(|| env::var_os("SSL_CERT_FILE").map(PathBuf::from));
+        let file = file.map(|file| file.display().to_string());
+        Ok(Trusted { file, certificates: self.certificates()?.len() })
+    }
+
     /// TLS with the certificates that the trust store holds now.
     ///
     /// # Errors
     ///
     /// There is no usable certificate in it.
     pub(super) fn load(&self) -> Result<Arc<ClientConfig>, String> {
+        let mut config = ClientConfig::builder_with_provider(Arc::new(default_provider()))
+            .with_safe_default_protocol_versions()
+            .map_err(|error| error.to_string())?
+            .with_root_certificates(self.certificates()?)
+            .with_no_client_auth();
+        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        Ok(Arc::new(config))
+    }
+
+    /// The certificates that it holds now.
+    ///
+    /// # Errors
+    ///
+    /// There is no usable one.
+    pub(super) fn certificates(&self) -> Result<RootCertStore, String> {
         let (loaded, place) = match &self.0 {
             None => (load_native_certs(), "the host's trust store".to_owned()),
             Some(file) => (load_certs_from_paths(Some(file), None), file.display().to_string()),
@@ -29,12 +66,6 @@ impl TrustStore {
             let reason = loaded.errors.first().map(|error| format!(": {error}"));
             return Err(format!("no certificate in {place}{}", reason.unwrap_or_default()));
         }
-        let mut config = ClientConfig::builder_with_provider(Arc::new(default_provider()))
-            .with_safe_default_protocol_versions()
-            .map_err(|error| error.to_string())?
-            .with_root_certificates(roots)
-            .with_no_client_auth();
-        config.alpn_protocols = vec![b"http/1.1".to_vec()];
-        Ok(Arc::new(config))
+        Ok(roots)
     }
 }

@@ -120,9 +120,10 @@ fn a_missing_name_is_reported_and_never_invented() {
 fn check_online_prints_the_complete_identity() {
     let metadata = Metadata::start();
     put_names(&metadata);
-    let (program, id) = on_an_instance(Taskbeat::new("check"), &metadata.url());
+    let (program, id) =
+        on_an_instance(Taskbeat::new("check").to("http://127.0.0.1:9"), &metadata.url());
     let finished = program.flag("--online").set("--hostname", "{local-hostname}").finish();
     assert_eq!(finished.status, 0, "{finished:?}");
-    let line = format!("online: taskrunner-id {id}, hostname {LOCAL}\n");
+    let line = format!("sends               taskrunner-id {id}, hostname {LOCAL}\n");
     assert!(finished.text().contains(&line), "{finished:?}");
 }

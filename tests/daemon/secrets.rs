@@ -86,9 +86,9 @@ fn once_shows_no_secret() {
 
 #[test]
 fn check_shows_no_secret() {
-    let check = talkative(Taskbeat::new("check").flag("--online"));
+    let check = talkative(Taskbeat::new("check").to("http://127.0.0.1:9").flag("--online"));
     let shown = shows_no_secret(check);
-    assert!(shown.contains("access key AKID…MPLE"), "{shown}");
+    assert!(shown.contains("access key          AKID…MPLE"), "{shown}");
 }
 
 #[test]

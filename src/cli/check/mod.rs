@@ -89,7 +89,7 @@ impl fmt::Display for Diagnosis {
         }
         match &self.online {
             Some(Online::Found { identity, access }) => {
-                writeln!(f, "online: {identity}\nonline: {access}")
+                write!(f, "sends               {identity}\n{access}")
             }
             // The error goes to stderr.
             Some(Online::Failed { .. }) | None => Ok(()),

@@ -1,6 +1,7 @@
 //! The catalogue of faults. Whatever the service, the network or the host does, only `terminate`
 //! stops the runner: every other failure is retried with backoff and logged at WARN once.
 
+mod access;
 mod blocking;
 mod credential_process;
 mod credentials;
