@@ -18,22 +18,19 @@ const SHOWN: usize = 4;
 
 /// Region, endpoint and credentials of a heartbeat, and the way to the endpoint, without secrets.
 /// Displayed, each fact has a line, with its name in twenty columns.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Serialize)]
 pub(crate) struct Access {
-    /// The region.
-    pub(crate) region: String,
-    /// The URL of the service.
-    pub(crate) endpoint: String,
-    /// Where the credentials come from.
-    pub(crate) credentials: Source,
+    region: String,
+    endpoint: String,
+    credentials: Source,
     /// The access key id, shortened: `AKID…MPLE`.
-    pub(crate) key_id: String,
+    key_id: String,
     /// When the credentials expire, in RFC 3339; `None` if never.
-    pub(crate) expires: Option<String>,
-    /// The proxy that the endpoint is reached by, without its password: `proxy.example:3128`.
-    pub(crate) proxy: Option<String>,
-    /// The trust store; `None` if the endpoint has no TLS.
-    pub(crate) trust_store: Option<Trusted>,
+    expires: Option<String>,
+    /// The proxy on the way to the endpoint, without its password: `proxy.example:3128`.
+    proxy: Option<String>,
+    /// `None` if the endpoint has no TLS.
+    trust_store: Option<Trusted>,
 }
 
 impl Access {

@@ -41,11 +41,8 @@ pub(super) fn stage(doing: impl Into<String>) {
 }
 
 /// Runs `work` on a new thread with a runtime of its own. Cancel safe: if this future is dropped,
-/// the thread drops the work as soon as it does not block, and ends.
-///
-/// # Errors
-///
-/// The work fails, panics or takes longer than `limit`, or the kernel refuses the thread.
+/// the thread drops the work as soon as it does not block, and ends. It fails if the work fails,
+/// panics or takes longer than `limit`.
 pub(super) async fn run<T, F>(
     limit: Duration,
     work: impl FnOnce() -> F + Send + 'static,

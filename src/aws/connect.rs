@@ -10,7 +10,6 @@ use std::time::Duration;
 use aws_config::default_provider::use_fips::use_fips_provider;
 use aws_config::identity::IdentityCache;
 use aws_config::imds::region::ImdsRegionProvider;
-use aws_config::provider_config::ProviderConfig;
 use aws_config::retry::RetryConfig;
 use aws_config::timeout::TimeoutConfig;
 use aws_config::{AppName, BehaviorVersion, Region};
@@ -26,7 +25,7 @@ use super::messages::chain;
 use super::metadata;
 use super::profiles::Profiles;
 use super::trust::TrustStore;
-use crate::config::{AwsSettings, Identity, Warning};
+use crate::config::{AwsSettings, Identity, Warning, is_http_url};
 
 /// Maximum duration of an attempt, reached at intervals of 30 s or more.
 const LONGEST_ATTEMPT: Duration = Duration::from_secs(30);
@@ -36,6 +35,9 @@ const SHORTEST_ATTEMPT: Duration = Duration::from_secs(1);
 
 const NO_REGION: &str =
     "no region: set region, AWS_REGION or one in the profile; the EC2 metadata names none";
+
+const NO_URL: &str = "no endpoint: endpoint_url of the profile must be an http or https URL without \
+    credentials and query";
 
 /// Endpoints that Data Pipeline does not have: the variable and the key of the profile that demand
 /// them, and how a warning shows the key.
@@ -53,7 +55,7 @@ const VARIANTS: [[&str; 3]; 2] = [
 pub(crate) struct Connection {
     aws: AwsSettings,
     /// The limit of an attempt: 1 to 30 s.
-    limit: Duration,
+    pub(super) limit: Duration,
     rehearsal: bool,
     /// Outlives the clients; see [`Http`].
     unanswered: Arc<AtomicUsize>,
@@ -98,18 +100,9 @@ impl Connection {
         Self { rehearsal: true, ..Self::new(aws, interval) }
     }
 
-    /// The time limit of an attempt.
-    pub(super) fn limit(&self) -> Duration {
-        self.limit
-    }
-
     /// A client for what the files, the environment and the metadata service say now. A client
     /// never reads them again, so a change takes effect with the next client. It keeps credentials
     /// and what it learned about the service's clock, but no connection.
-    ///
-    /// # Errors
-    ///
-    /// A file cannot be used, or there is no such profile, no region or no endpoint.
     pub(super) async fn client(&self) -> Result<Client, String> {
         let found = self.find().await?;
         for warning in self.new_warnings(&found) {
@@ -125,7 +118,6 @@ impl Connection {
             .use_dual_stack(found.dual_stack)
             .credentials_provider(found.credentials)
             .http_client(found.http)
-            // The attempt has a limit, and there is one retry policy, the core's.
             .retry_config(RetryConfig::disabled())
             .timeout_config(TimeoutConfig::disabled())
             // Longer than the attempt's limit, which names what took the time.
@@ -137,24 +129,20 @@ impl Connection {
     }
 
     /// The identity without placeholders, the access that a heartbeat would have, and further
-    /// warnings. Sends nothing to the service.
-    ///
-    /// # Errors
-    ///
-    /// Why a heartbeat would fail before it is sent, in one line.
+    /// warnings. Else why a heartbeat would fail. Sends nothing to the service.
     pub(crate) async fn check(
         &self,
         identity: &Identity,
     ) -> Result<(Identity, Access, Vec<Warning>), String> {
         let (connection, identity) = (self.clone(), identity.clone());
         attempt::run(self.limit, async move || {
-            let identity = connection.identify(&identity).await?;
+            let identity = metadata::complete(&identity).await?;
             let found = connection.find().await?;
             let warnings = connection.new_warnings(&found);
             let endpoint = found.endpoint().await?;
             let (mut source, credentials) = found.credentials.find().await?;
             if source.place == EC2_METADATA {
-                source.role = metadata::role(&direct()).await;
+                source.role = metadata::role().await;
             }
             let way = found.http.way_to(&endpoint)?;
             let region = found.aws.region.unwrap_or_default();
@@ -164,30 +152,21 @@ impl Connection {
         .await
     }
 
-    /// The identity with values of the metadata service in place of placeholders.
-    ///
-    /// # Errors
-    ///
-    /// Which placeholder has no value, and why, in one line.
-    pub(super) async fn identify(&self, identity: &Identity) -> Result<Identity, String> {
-        metadata::complete(identity, &direct()).await
-    }
-
     async fn find(&self) -> Result<Found, String> {
         let mut aws = self.aws.clone();
         if self.rehearsal {
             aws.region.get_or_insert_with(|| "us-east-1".to_owned());
-            let (credentials, http) = (Chain::rehearsal(), Http::direct());
+            let (credentials, http) = (Chain::rehearsal(), Http::default());
             return Ok(Found { aws, fips: false, dual_stack: false, credentials, http });
         }
         let profiles = Profiles::read(aws.profile.as_deref()).await?;
         let bundle = profiles.setting("AWS_CA_BUNDLE", "ca_bundle").map(PathBuf::from);
         let http = Http::new(TrustStore(bundle), Arc::clone(&self.unanswered));
-        let direct = direct();
+        let direct = metadata::direct();
         aws.endpoint_url = aws.endpoint_url.or_else(|| profiles.endpoint_url());
-        if aws.endpoint_url.as_ref().is_some_and(|url| url.contains('@')) {
-            // The URL of a profile; the settings refuse such, too.
-            return Err("no endpoint: endpoint_url must not contain credentials".to_owned());
+        // That of a profile; the settings refuse such, too.
+        if aws.endpoint_url.as_ref().is_some_and(|url| !is_http_url(url)) {
+            return Err(NO_URL.to_owned());
         }
         aws.region = aws.region.or_else(|| profiles.inherited("region"));
         if aws.region.is_none() {
@@ -223,15 +202,6 @@ impl Connection {
         warned.extend_from_slice(&warnings);
         warnings
     }
-}
-
-/// The parts of the SDK that must not use a proxy. Without a region.
-fn direct() -> ProviderConfig {
-    ProviderConfig::without_region()
-        .with_behavior_version(Some(BehaviorVersion::v2026_01_12()))
-        .with_retry_config(RetryConfig::disabled())
-        .with_timeout_config(TimeoutConfig::disabled())
-        .with_http_client(Http::direct())
 }
 
 impl Found {

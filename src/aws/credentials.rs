@@ -29,16 +29,16 @@ use crate::text;
 pub(super) const EC2_METADATA: &str = "EC2 metadata";
 
 /// A place that credentials can come from.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Serialize)]
 pub(crate) struct Source {
     /// `environment`, `profile`, `web identity`, `container` or `EC2 metadata`.
-    pub(crate) place: &'static str,
+    pub(super) place: &'static str,
     /// The name of the profile.
-    pub(crate) profile: Option<String>,
+    profile: Option<String>,
     /// The role, where it is known: its ARN or its name.
-    pub(crate) role: Option<String>,
+    pub(super) role: Option<String>,
     /// The file whose token STS or the container's agent exchanges for credentials.
-    pub(crate) token_file: Option<String>,
+    token_file: Option<String>,
 }
 
 impl Source {
@@ -127,11 +127,7 @@ impl Chain {
         self.places.get(self.used.load(Ordering::Relaxed)).map(|(source, _)| source)
     }
 
-    /// Searches for credentials.
-    ///
-    /// # Errors
-    ///
-    /// A place should have some and fails, or no place has any.
+    /// The first credentials. It fails if a place that should have some fails, or no place has any.
     pub(super) async fn find(&self) -> Result<(Source, Credentials), String> {
         let mut absent = Vec::new();
         for (number, (source, provider)) in self.places.iter().enumerate() {

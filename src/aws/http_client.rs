@@ -52,7 +52,8 @@ const STAGGER: Duration = Duration::from_millis(250);
 /// heartbeat has some twenty, credentials have some thousand.
 const LONGEST_BODY: usize = 64 * 1024;
 
-/// A client for one trust store and one set of proxies. Cheap to clone.
+/// A client for one trust store and one set of proxies; by default the host's and none. Cheap to
+/// clone.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Http {
     proxies: Option<Arc<Matcher>>,
@@ -69,19 +70,10 @@ impl Http {
     /// A client that uses the proxies of the environment, as curl does.
     pub(super) fn new(trust_store: TrustStore, unanswered: Arc<AtomicUsize>) -> Self {
         let proxies = Some(Arc::new(Matcher::from_env()));
-        Self { proxies, trust_store, unanswered, ..Self::direct() }
-    }
-
-    /// A client that uses no proxies.
-    pub(super) fn direct() -> Self {
-        Self::default()
+        Self { proxies, trust_store, unanswered, ..Self::default() }
     }
 
     /// The proxy on the way to `url`, and the trust store if there is TLS at its end.
-    ///
-    /// # Errors
-    ///
-    /// There is no usable certificate.
     pub(super) fn way_to(&self, url: &str) -> Result<(Option<Peer>, Option<Trusted>), String> {
         let uri: Uri = url.parse().unwrap_or_default();
         let proxy = self.proxies.as_ref().and_then(|proxies| proxies.intercept(&uri));

@@ -3,30 +3,42 @@
 use std::collections::BTreeMap;
 use std::env;
 
+use aws_config::BehaviorVersion;
 use aws_config::imds::client::Client;
 use aws_config::imds::client::error::ImdsError;
 use aws_config::provider_config::ProviderConfig;
+use aws_config::retry::RetryConfig;
+use aws_config::timeout::TimeoutConfig;
 use tracing::info;
 
 use super::attempt::stage;
+use super::http_client::Http;
 use super::messages;
 use crate::config::{Identity, Part, parts};
 
 /// Maximum length of a domain name (RFC 1035), in bytes; an instance id is shorter.
 const LONGEST: usize = 255;
 
-/// The identity without placeholders. The service is asked once for each, and only if there are
-/// some.
-///
-/// # Errors
-///
-/// Which placeholder has no value, and why, in one line.
-pub(super) async fn complete(
-    identity: &Identity,
-    config: &ProviderConfig,
-) -> Result<Identity, String> {
-    // The next heartbeat tries again, with a new token: the SDK would keep a refused one.
-    let client = Client::builder().configure(config).max_attempts(1).build();
+/// The configuration of what must not use a proxy, because it is local to the host. Without a
+/// region.
+pub(super) fn direct() -> ProviderConfig {
+    ProviderConfig::without_region()
+        .with_behavior_version(Some(BehaviorVersion::v2026_01_12()))
+        // The attempt has a limit, and there is one retry policy, the core's.
+        .with_retry_config(RetryConfig::disabled())
+        .with_timeout_config(TimeoutConfig::disabled())
+        .with_http_client(Http::default())
+}
+
+/// The next heartbeat tries again, with a new token: the SDK would keep a refused one.
+fn client() -> Client {
+    Client::builder().configure(&direct()).max_attempts(1).build()
+}
+
+/// The identity without placeholders, or which of them has no value. The service is asked once for
+/// each, and only if there are some.
+pub(super) async fn complete(identity: &Identity) -> Result<Identity, String> {
+    let client = client();
     let mut known = BTreeMap::new();
     let mut complete = identity.clone();
     let Identity { taskrunner_id, worker_group, hostname } = &mut complete;
@@ -54,10 +66,9 @@ pub(super) async fn complete(
 }
 
 /// The name of the instance's role, if the service knows one.
-pub(super) async fn role(config: &ProviderConfig) -> Option<String> {
+pub(super) async fn role() -> Option<String> {
     stage("asking the EC2 metadata service for the role");
-    let client = Client::builder().configure(config).max_attempts(1).build();
-    let roles = client.get("/latest/meta-data/iam/security-credentials/").await.ok()?;
+    let roles = client().get("/latest/meta-data/iam/security-credentials/").await.ok()?;
     roles.as_ref().lines().next().map(messages::one_line)
 }
 

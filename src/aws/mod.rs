@@ -77,7 +77,7 @@ impl Service for DataPipeline {
             self.kept.client = Arc::default();
         }
         let (connection, identity) = (self.connection.clone(), self.identity.clone());
-        let (limit, kept) = (self.connection.limit(), self.kept.clone());
+        let (limit, kept) = (self.connection.limit, self.kept.clone());
         let heartbeat = async move || heartbeat(&connection, &identity, &kept).await;
         self.in_flight = Some(Box::pin(attempt::run(limit, heartbeat)));
     }
@@ -115,7 +115,7 @@ async fn heartbeat(
     identity: &Identity,
     kept: &Kept,
 ) -> Result<Response, String> {
-    let identity = keep(&kept.identity, async || connection.identify(identity).await).await?;
+    let identity = keep(&kept.identity, async || metadata::complete(identity).await).await?;
     let client = keep(&kept.client, async || connection.client().await).await?;
     let sent = client
         .sdk

@@ -14,32 +14,24 @@ use serde::Serialize;
 #[derive(Clone, Debug, Default)]
 pub(super) struct TrustStore(pub(super) Option<PathBuf>);
 
-/// A trust store with usable certificates.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+/// What a trust store holds.
+#[derive(Serialize)]
 pub(crate) struct Trusted {
     /// The file that replaces the host's own trust store.
-    pub(crate) file: Option<String>,
-    /// The number of certificates.
-    pub(crate) certificates: usize,
+    pub(super) file: Option<String>,
+    /// The number of usable certificates.
+    pub(super) certificates: usize,
 }
 
 impl TrustStore {
-    /// What `check --online` shows of it.
-    ///
-    /// # Errors
-    ///
-    /// There is no usable certificate in it.
+    /// What `check --online` shows of it. It fails without a usable certificate.
     pub(super) fn facts(&self) -> Result<Trusted, String> {
         let file = self.0.clone().or_else(|| env::var_os("SSL_CERT_FILE").map(PathBuf::from));
         let file = file.map(|file| file.display().to_string());
         Ok(Trusted { file, certificates: self.certificates()?.len() })
     }
 
-    /// TLS with the certificates that the trust store holds now.
-    ///
-    /// # Errors
-    ///
-    /// There is no usable certificate in it.
+    /// TLS with the certificates that it holds now. It fails without a usable one.
     pub(super) fn load(&self) -> Result<Arc<ClientConfig>, String> {
         let mut config = ClientConfig::builder_with_provider(Arc::new(default_provider()))
             .with_safe_default_protocol_versions()
@@ -50,12 +42,7 @@ impl TrustStore {
         Ok(Arc::new(config))
     }
 
-    /// The certificates that it holds now.
-    ///
-    /// # Errors
-    ///
-    /// There is no usable one.
-    pub(super) fn certificates(&self) -> Result<RootCertStore, String> {
+    fn certificates(&self) -> Result<RootCertStore, String> {
         let (loaded, place) = match &self.0 {
             None => (load_native_certs(), "the host's trust store".to_owned()),
             Some(file) => (load_certs_from_paths(Some(file), None), file.display().to_string()),

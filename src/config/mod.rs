@@ -37,6 +37,7 @@ pub(crate) use self::show::escaped;
 pub(crate) use self::sources::{Given, Options};
 pub(crate) use self::table::Group;
 pub use self::table::{SETTINGS, Setting};
+pub(crate) use self::values::is_http_url;
 pub(crate) use self::values::{LogFormat, StopScope};
 
 /// The settings, and where each of them came from.

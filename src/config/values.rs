@@ -136,7 +136,7 @@ pub(super) fn is_profile(text: &str) -> bool {
 }
 
 /// Whether the text is an http or https URL with a host, and no user, password, query or fragment.
-pub(super) fn is_http_url(text: &str) -> bool {
+pub(crate) fn is_http_url(text: &str) -> bool {
     let Ok(uri) = text.parse::<Uri>() else {
         return false;
     };

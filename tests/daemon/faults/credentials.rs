@@ -226,7 +226,7 @@ fn a_metadata_service_that_hangs() {
     daemon.wait_for_lines("failed again", FEW);
     assert!(is_alive(runner));
     let log = daemon.log();
-    assert_eq!(log.matches("WARN").count(), 1, "{log}");
+    assert_eq!(log.matches("WARN heartbeat failed").count(), 1, "{log}");
 }
 
 #[test]

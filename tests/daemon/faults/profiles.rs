@@ -258,14 +258,17 @@ fn configured_endpoints_can_be_ignored() {
 }
 
 #[test]
-fn a_password_in_the_endpoint_of_a_profile_is_refused_and_not_repeated() {
-    let text = SERVICES.replace("http://service", "http://user:a-secret@service");
-    let program = config(Taskbeat::new("check").flag("--online"), &text);
-    let finished = program.finish();
-    assert_eq!(finished.status, 69, "{finished:?}");
-    let words = "taskbeat: no endpoint: endpoint_url must not contain credentials\n";
-    assert_eq!(finished.stderr.lines().last(), words.lines().last());
-    assert!(!finished.text().contains("a-secret"), "{finished:?}");
+fn a_secret_in_the_endpoint_of_a_profile_is_refused_and_not_repeated() {
+    for url in ["http://user:a-secret@service.test", "http://service.test/?token=a-secret"] {
+        let text = SERVICES.replace("http://service.test", url);
+        let program = config(Taskbeat::new("check").flag("--online"), &text);
+        let finished = program.finish();
+        assert_eq!(finished.status, 69, "{finished:?}");
+        let words = "taskbeat: no endpoint: endpoint_url of the profile must be an http or https \
+                     URL without credentials and query";
+        assert_eq!(finished.stderr.lines().last(), Some(words));
+        assert!(!finished.text().contains("a-secret"), "{finished:?}");
+    }
 }
 
 #[test]

@@ -43,7 +43,7 @@ fn is_rejected(certified: Certified, trusted: Option<&Authority>, words: &str) {
     daemon.signal(Signal::TERM);
     let finished = daemon.finish();
     assert_eq!(finished.status, 42, "{finished:?}");
-    assert_eq!(finished.stderr.matches("WARN").count(), 1, "{finished:?}");
+    assert_eq!(finished.stderr.matches("WARN heartbeat failed").count(), 1, "{finished:?}");
 }
 
 #[test]
