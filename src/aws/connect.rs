@@ -36,8 +36,8 @@ const SHORTEST_ATTEMPT: Duration = Duration::from_secs(1);
 const NO_REGION: &str =
     "no region: set region, AWS_REGION or one in the profile; the EC2 metadata names none";
 
-const NO_URL: &str = "no endpoint: endpoint_url of the profile must be an http or https URL without \
-    credentials and query";
+const NO_URL: &str = "no endpoint: endpoint_url of the profile must be an http or https URL \
+    without credentials and query";
 
 /// Endpoints that Data Pipeline does not have: the variable and the key of the profile that demand
 /// them, and how a warning shows the key.

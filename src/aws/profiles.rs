@@ -28,8 +28,8 @@ pub(super) struct Profiles {
 }
 
 impl Profiles {
-    /// Reads the files. Blocks the thread. It fails if a file is there and cannot be read or parsed,
-    /// or no file defines the profile `name`.
+    /// Reads the files. Blocks the thread. It fails if a file is there and cannot be read or
+    /// parsed, or no file defines the profile `name`.
     pub(super) async fn read(name: Option<&str>) -> Result<Self, String> {
         let mut files = EnvConfigFiles::builder();
         let mut paths = Vec::new();
