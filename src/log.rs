@@ -184,7 +184,7 @@ fn is_coloured() -> bool {
 }
 
 /// True if stderr is the journal's socket, which systemd names in the environment.
-fn is_journal() -> bool {
+pub(crate) fn is_journal() -> bool {
     let Ok(named) = std::env::var("JOURNAL_STREAM") else {
         return false;
     };

@@ -40,7 +40,7 @@ fn dispatch(subcommand: Subcommand, options: Options) -> ExitCode {
     let outcome = match subcommand {
         Subcommand::Run => run::run(options),
         Subcommand::Once => once::once(&options),
-        Subcommand::Check { online, json } => check::check(&options, online, json),
+        Subcommand::Check { online, json, quiet } => check::check(&options, online, json, quiet),
         Subcommand::Status { json } => status::status(&options, json),
         Subcommand::Rehearse { script, listen } => rehearse::rehearse(&options, &script, listen),
     };

@@ -8,7 +8,7 @@ use tracing::warn;
 
 use crate::config::{self, Config, Options, Settings};
 use crate::core::Exit;
-use crate::log::Log;
+use crate::log::{Log, is_journal};
 use crate::runner::Terminal;
 use crate::signals::{self, Signals, Stops};
 
@@ -53,7 +53,11 @@ pub(super) fn stdout_error(printed: io::Result<()>) -> Result<(), CliError> {
 
 /// Prints to stderr. If that fails, nothing else can be done.
 pub(super) fn print_error(text: &impl Display) {
-    let _ = writeln!(io::stderr(), "{text}");
+    // As in sd-daemon(3): each line of the journal has its priority.
+    let priority = if is_journal() { "<3>" } else { "" };
+    for line in text.to_string().lines() {
+        let _ = writeln!(io::stderr(), "{priority}{line}");
+    }
 }
 
 /// Starts the log, and logs the warnings about the settings.

@@ -464,6 +464,20 @@ fn check_online_warns_of_what_a_profile_says() {
 }
 
 #[test]
+fn a_quiet_check_prints_errors_only() {
+    let check = || Taskbeat::new("check").flag("--quiet");
+    let valid = check().finish();
+    assert_eq!((valid.status, valid.text().as_str(), valid.stderr.as_str()), (0, "", ""));
+    let invalid = check().set("--grace", "soon").finish();
+    assert_eq!((invalid.status, invalid.text().as_str()), (78, ""));
+    let error = "grace = \"soon\" (flag --grace): must be 0s to 24h, such as 2m, 30s or 500ms\n";
+    assert_eq!(invalid.stderr, error);
+    let offline = check().flag("--online").without("AWS_ACCESS_KEY_ID").finish();
+    assert_eq!((offline.status, offline.text().as_str()), (69, ""));
+    assert_eq!(offline.stderr.lines().count(), 1, "{offline:?}");
+}
+
+#[test]
 fn check_reports_to_programs_what_it_prints_for_people() {
     let check = |program: Taskbeat| {
         let finished = program.flag("--json").finish();

@@ -25,6 +25,8 @@ pub(crate) enum Subcommand {
         /// Whether to resolve credentials, too.
         online: bool,
         json: bool,
+        /// Whether to print errors only.
+        quiet: bool,
     },
     Status {
         json: bool,
@@ -72,7 +74,11 @@ pub(crate) fn parse(
     let json = || matches.get_flag("json");
     let subcommand = match name {
         "once" => Subcommand::Once,
-        "check" => Subcommand::Check { online: matches.get_flag("online"), json: json() },
+        "check" => Subcommand::Check {
+            online: matches.get_flag("online"),
+            json: json(),
+            quiet: matches.get_flag("quiet"),
+        },
         "status" => Subcommand::Status { json: json() },
         "rehearse" => {
             options.presets = REHEARSAL.map(preset).into();
@@ -124,6 +130,7 @@ pub fn command() -> Command {
                 .after_long_help(help::CHECK_EXIT)
                 .arg(switch("online", "Resolve credentials, too"))
                 .arg(json())
+                .arg(switch("quiet", "Print errors only").conflicts_with("json"))
                 .after_help("All options of `taskbeat run` are allowed; --help lists them.")
                 .args(settings(&[], &[]).into_iter().map(|arg| arg.hide_short_help(true)))
                 .arg(operand()),

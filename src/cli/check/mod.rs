@@ -40,7 +40,12 @@ enum Online {
     },
 }
 
-pub(super) fn check(options: &Options, online: bool, json: bool) -> Result<Exit, CliError> {
+pub(super) fn check(
+    options: &Options,
+    online: bool,
+    json: bool,
+    quiet: bool,
+) -> Result<Exit, CliError> {
     let version = env!("CARGO_PKG_VERSION");
     let config = match load(options) {
         Err(errors) if json => {
@@ -72,7 +77,11 @@ pub(super) fn check(options: &Options, online: bool, json: bool) -> Result<Exit,
         });
     }
     runtime.shutdown_background();
-    if json { print_json(&diagnosis) } else { print(&diagnosis) }?;
+    match (json, quiet) {
+        (true, _) => print_json(&diagnosis)?,
+        (false, false) => print(&diagnosis)?,
+        (false, true) => {}
+    }
     exit
 }
 
