@@ -79,7 +79,7 @@ class Endpoint:
     def __enter__(self):
         script = f"ok*{4 * (WARM + MEASURED)}"
         self.process = subprocess.Popen(
-            [TASKBEAT, "rehearse", "--interval", "15m", "--script", script],
+            [TASKBEAT, "rehearse", "--log", "info", "--interval", "15m", "--script", script],
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             text=True,

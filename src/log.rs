@@ -14,7 +14,7 @@ use rustix::event::{PollFd, PollFlags, poll};
 use tracing::field::{Field, Visit};
 use tracing::level_filters::LevelFilter;
 use tracing::{Event, Level, Subscriber, debug};
-use tracing_appender::non_blocking::{ErrorCounter, NonBlockingBuilder, WorkerGuard};
+use tracing_appender::non_blocking::{ErrorCounter, NonBlocking, NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::field::{RecordFields, VisitOutput};
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::fmt::format::{
@@ -54,13 +54,9 @@ impl Log {
     ///
     /// The kernel has no free thread.
     pub(crate) fn start(settings: LogSettings) -> io::Result<Self> {
-        // The library that starts the writer panics without a thread.
-        let _ = Builder::new().spawn(|| ())?.join();
-        let writer = NonBlockingBuilder::default().buffered_lines_limit(UNREAD).thread_name("log");
         let lines = Lines::to(io::stderr());
         let lost = Arc::clone(&lines.lost);
-        // With `stty tostop`, a line from the background would stop taskbeat.
-        let (writer, guard) = without_sigttou(|| writer.finish(lines))?;
+        let (writer, guard) = in_background(lines)?;
         let dropped = (writer.error_counter(), lost);
         let plain = layer::<Registry>().with_writer(writer);
         let lines = match settings.format {
@@ -70,7 +66,7 @@ impl Log {
             }
             LogFormat::Auto | LogFormat::Text => {
                 let text = plain.fmt_fields(ForPeople);
-                text.with_ansi(is_coloured()).with_target(false).boxed()
+                text.with_ansi(is_coloured(&io::stderr())).with_target(false).boxed()
             }
         };
         let (layer, filter) = reload::Layer::new(own_lines(settings.level));
@@ -176,11 +172,31 @@ fn own_lines(level: LevelFilter) -> Targets {
     Targets::new().with_target(env!("CARGO_CRATE_NAME"), level)
 }
 
-/// True if stderr is a terminal that shows colours.
-fn is_coloured() -> bool {
+/// Writes lines to stdout as those of the log are written to stderr.
+///
+/// # Errors
+///
+/// The kernel has no free thread.
+pub(crate) fn stdout_lines() -> io::Result<(NonBlocking, WorkerGuard)> {
+    in_background(Lines::to(io::stdout()))
+}
+
+fn in_background<W>(lines: Lines<W>) -> io::Result<(NonBlocking, WorkerGuard)>
+where
+    W: Write + AsFd + Send + 'static,
+{
+    // The library that starts the writer panics without a thread.
+    let _ = Builder::new().spawn(|| ())?.join();
+    let writer = NonBlockingBuilder::default().buffered_lines_limit(UNREAD).thread_name("log");
+    // With `stty tostop`, a line from the background would stop taskbeat.
+    without_sigttou(|| writer.finish(lines))
+}
+
+/// True if `output` is a terminal that shows colours.
+pub(crate) fn is_coloured(output: &impl IsTerminal) -> bool {
     let is = |name, value: fn(&str) -> bool| std::env::var(name).is_ok_and(|set| value(&set));
     let unwanted = is("NO_COLOR", |set| !set.is_empty()) || is("TERM", |set| set == "dumb");
-    io::stderr().is_terminal() && !unwanted
+    output.is_terminal() && !unwanted
 }
 
 /// True if stderr is the journal's socket, which systemd names in the environment.

@@ -42,7 +42,7 @@ fn dispatch(subcommand: Subcommand, options: Options) -> ExitCode {
         Subcommand::Once => once::once(&options),
         Subcommand::Check { online, json, quiet } => check::check(&options, online, json, quiet),
         Subcommand::Status { json } => status::status(&options, json),
-        Subcommand::Rehearse { script, listen } => rehearse::rehearse(&options, &script, listen),
+        Subcommand::Rehearse { rehearsal } => rehearse::rehearse(&options, rehearsal),
     };
     outcome.unwrap_or_else(|error| report(&error)).into()
 }

@@ -20,5 +20,6 @@ mod server;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use protocol::HeartbeatRequest;
 pub(crate) use script::{Script, Step};
-pub(crate) use server::serve;
+pub(crate) use server::{Played, serve};

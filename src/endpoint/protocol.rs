@@ -10,6 +10,7 @@
 use http::header::{AUTHORIZATION, CONTENT_TYPE};
 use http::request::Parts;
 use http::{HeaderMap, Method, StatusCode};
+use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use super::script::Step;
@@ -18,10 +19,13 @@ use super::script::Step;
 pub(super) const JSON: &str = "application/x-amz-json-1.1";
 
 /// A valid `ReportTaskRunnerHeartbeat` request.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub(crate) struct HeartbeatRequest {
     pub(crate) taskrunner_id: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) worker_group: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) hostname: Option<String>,
 }
 

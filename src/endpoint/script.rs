@@ -3,11 +3,15 @@
 use std::fmt;
 use std::str::FromStr;
 
+use fastrand::Rng;
+use serde::Serialize;
+
 /// The most steps of a script, repetitions counted.
 const MAX_STEPS: usize = 10_000;
 
 /// How the endpoint answers one heartbeat.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
 pub(crate) enum Step {
     Ok,
     Throttle,
@@ -54,6 +58,18 @@ pub(crate) struct Script {
 }
 
 impl Script {
+    /// The script of a seed, the same on every host: up to ten steps of all kinds, then
+    /// `terminate`.
+    pub(crate) fn random(seed: u64) -> Self {
+        let mut random = Rng::with_seed(seed);
+        let length = random.u8(3..=10);
+        let mut step =
+            || if random.bool() { Step::Ok } else { Step::ALL[usize::from(random.u8(1..7))].0 };
+        let mut steps: Vec<Step> = (0..length).map(|_| step()).collect();
+        steps.push(Step::Terminate);
+        Self { steps }
+    }
+
     /// The number of steps.
     pub(crate) fn len(&self) -> usize {
         self.steps.len()
@@ -153,6 +169,27 @@ mod tests {
         ];
         for (text, canonical) in cases {
             assert_eq!(script(text).to_string(), canonical);
+        }
+    }
+
+    #[test]
+    fn a_seed_makes_the_same_script_everywhere() {
+        let scripts = [0, 1, u64::MAX].map(|seed| Script::random(seed).to_string());
+        let expected = [
+            "reject,hang,ok*3,throttle*2,terminate",
+            "html,ok,error,hang*2,reset,ok,reset,terminate",
+            "error,throttle,reset,ok*2,error*2,ok,hang,error,terminate",
+        ];
+        assert_eq!(scripts, expected);
+    }
+
+    proptest! {
+        #[test]
+        fn a_random_script_is_short_and_ends_with_terminate(seed: u64) {
+            let script = Script::random(seed);
+            prop_assert!((4..=11).contains(&script.len()));
+            prop_assert_eq!(script.step(script.len() - 1), Step::Terminate);
+            prop_assert_eq!(script.to_string().parse(), Ok(script));
         }
     }
 

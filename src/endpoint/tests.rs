@@ -15,8 +15,7 @@ use aws_sdk_datapipeline::operation::report_task_runner_heartbeat::ReportTaskRun
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
-use super::server::Played;
-use super::{Step, serve};
+use super::{Played, Step, serve};
 
 type HeartbeatError = SdkError<ReportTaskRunnerHeartbeatError>;
 

@@ -94,9 +94,8 @@ def endpoint(start):
     """
 
     def endpoint(script):
-        process = start(
-            "rehearse", "--listen", "127.0.0.1:0", "--interval", "15m", "--script", script
-        )
+        options = ("--log", "info", "--listen", "127.0.0.1:0", "--interval", "15m")
+        process = start("rehearse", *options, "--script", script)
         return process.wait_for(r"endpoint (http://127\.0\.0\.1:\d+) plays")[1]
 
     return endpoint

@@ -5,7 +5,7 @@ use std::fs;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use crate::harness::{Daemon, ExternalRunner, Taskbeat, runner, text};
+use crate::harness::{Daemon, ExternalRunner, Taskbeat, Terminal, runner, text};
 
 /// A rehearsal of `script`. It needs no identity, no credentials and no region.
 fn rehearse(script: &str) -> Taskbeat {
@@ -16,6 +16,11 @@ fn rehearse(script: &str) -> Taskbeat {
         .without("TASKBEAT_TASKRUNNER_ID")
         .env("TASKBEAT_INTERVAL", "100ms")
         .set("--script", script)
+}
+
+/// A rehearsal of the random script of a seed.
+fn rehearse_seed(seed: &str) -> Taskbeat {
+    Taskbeat::new("rehearse").env("TASKBEAT_INTERVAL", "100ms").set("--seed", seed)
 }
 
 /// The number of lines of the report that contain all of `words`.
@@ -31,28 +36,50 @@ fn a_runner_that_stops_within_its_grace_passes() {
     let finished = rehearse(script).script(runner::OBEDIENT).finish();
     assert_eq!(finished.status, 0, "{finished:?}");
     let report = finished.text();
-    assert_eq!(count(&report, &["ok", "acknowledged"]), 3, "{report}");
-    for (step, result) in [
-        ("throttle", "throttled, retried"),
-        ("error", "transient, retried"),
-        ("reject", "rejected, retried"),
-        ("html", "transient, retried"),
-        ("reset", "transient, retried"),
-        ("hang", "transient, retried"),
-        ("terminate", "acknowledged, terminate"),
+    for (line, words) in [
+        (1, ["endpoint", "http://127.0.0.1:", " plays ok*2,throttle,error,"]),
+        (1, ["runner", "sh[", "started"]),
+        (1, ["1  ok", r#"; sent {"taskrunnerId":"rehearsal","#, r#""hostname":"runner.example"}"#]),
+        (3, ["heartbeat", " ok ", "acknowledged in "]),
+        (1, ["3  throttle", "throttled in ", "ms: ThrottlingException: Rate exceeded"]),
+        (1, ["4  error", "transient in ", "ms: InternalServiceError: "]),
+        (1, ["5  reject", "rejected in ", "ms: AccessDeniedException: "]),
+        (1, ["6  html", "transient in ", "HTTP 200"]),
+        (1, ["7  reset", "transient in ", "next in"]),
+        (1, ["8  hang", "transient in ", "timed out after 1s"]),
+        (1, ["10 terminate", "acknowledged in ", ""]),
+        (1, ["stop", "+0ms", "SIGTERM to sh["]),
+        (1, ["runner", "ms  ", "leader exited, status 42"]),
+        (1, ["runner", "ms  ", "no process left"]),
+        (1, ["passed: 10 of 10 steps, ", "the runner stopped within ", "exit status 0"]),
     ] {
-        assert_eq!(count(&report, &[step, result]), 1, "{step}: {report}");
+        assert_eq!(
+            count(&report, &[&["taskbeat | "][..], &words].concat()),
+            line,
+            "{words:?}: {report}"
+        );
     }
-    assert_eq!(count(&report, &["started, pid"]), 1, "{report}");
-    assert_eq!(count(&report, &["+", "stop signal to sh["]), 1, "{report}");
-    let ended = ["+", "leader exited, status 42"];
-    assert_eq!(count(&report, &ended), 1, "{report}");
-    let gone = ["+", "no process left"];
-    assert_eq!(count(&report, &gone), 1, "{report}");
-    let verdict = "passed: 10 of 10 steps, no process had to be killed";
-    assert_eq!(count(&report, &[verdict]), 1, "{report}");
-    // The runner's own output is passed on.
-    assert_eq!(count(&report, &["stopped"]), 1, "{report}");
+    // The runner's own output goes on unchanged, and the log has only errors.
+    assert!(report.contains("\nstopped\n"), "{report}");
+    assert_eq!(finished.stderr, "");
+}
+
+#[test]
+fn only_a_terminal_shows_colours() {
+    for (variable, value, coloured) in
+        [("TERM", "xterm", true), ("TERM", "dumb", false), ("NO_COLOR", "1", false)]
+    {
+        let mut terminal = Terminal::open();
+        let program = rehearse("ok,terminate").env(variable, value).command(&["sleep", "120"]);
+        let mut rehearsal = terminal.alone(program);
+        let verdict = terminal.wait_for("passed: 2 of 2 steps");
+        assert_eq!(rehearsal.wait(), 0);
+        assert_eq!(verdict.contains("\u{1b}["), coloured, "{variable}={value}: {verdict:?}");
+        assert_eq!(terminal.text().contains("\u{1b}["), coloured, "{}", terminal.text());
+    }
+    let finished =
+        rehearse("ok,terminate").env("TERM", "xterm").command(&["sleep", "120"]).finish();
+    assert!(!finished.text().contains('\u{1b}'), "{finished:?}");
 }
 
 #[test]
@@ -100,7 +127,7 @@ fn a_script_without_terminate_ends_with_an_operators_stop() {
     let finished = rehearse("ok*3").script(runner::PLAIN).finish();
     assert_eq!(finished.status, 0, "{finished:?}");
     let report = finished.text();
-    assert_eq!(count(&report, &[text::STOP]), 1, "{report}");
+    assert_eq!(count(&report, &["stop ", "requested"]), 1, "{report}");
     assert_eq!(count(&report, &["exit status 143"]), 1, "{report}");
 }
 
@@ -115,9 +142,62 @@ fn a_runner_that_must_be_killed_fails() {
     assert_eq!(finished.status, 1, "{finished:?}");
     let report = finished.text();
     let killed = format!("{}sleep[", text::SIGKILL);
-    assert_eq!(count(&report, &["+", &killed]), 1, "{report}");
+    assert_eq!(count(&report, &["ms  ", &killed]), 1, "{report}");
     let verdict = ["FAILED: 7 of 7 steps", "the runner had to be killed"];
     assert_eq!(count(&report, &verdict), 1, "{report}");
+}
+
+#[test]
+fn the_verdict_says_what_to_change() {
+    let group = [("--stop-scope", "group"), ("--stop-signal", "TERM")];
+    let leader = [("--stop-scope", "process"), ("--stop-signal", "TERM")];
+    let other_signal = [("--stop-scope", "group"), ("--stop-signal", "USR1")];
+    // The trap would run after the command in the foreground.
+    let trap = "trap 'exit 0' TERM; sh -c 'echo ready; exec sleep 120'";
+    for (settings, script, advice) in [
+        (group, "trap '' TERM; nap ready", "sleep[] ignored SIGTERM: remove `trap ''` or"),
+        (leader, trap, "sh[] still ran 200ms after SIGTERM: a shell runs its trap only when"),
+        (leader, trap, "sleep[] received no SIGTERM, which --stop-scope process sends to"),
+        (
+            other_signal,
+            "mkfifo fifo; exec dd <>fifo",
+            "dd[] still ran 200ms after SIGUSR1: let it end sooner, or raise --grace",
+        ),
+    ] {
+        let rehearsal = slow_rehearsal();
+        let rehearsal = settings.iter().fold(rehearsal, |it, (flag, value)| it.set(flag, *value));
+        let finished = rehearsal.script(script).finish();
+        assert_eq!(finished.status, 1, "{finished:?}");
+        let report = without_ids(&finished.text());
+        assert_eq!(count(&report, &[advice]), 1, "{advice}: {report}");
+    }
+}
+
+/// The text with `sleep[]` in place of `sleep[4711]`.
+fn without_ids(text: &str) -> String {
+    let mut parts = text.split('[');
+    let first = parts.next().unwrap_or_default().to_owned();
+    let digits = |part: &str| part.trim_start_matches(|c: char| c.is_ascii_digit()).to_owned();
+    parts.fold(first, |text, part| format!("{text}[{}", digits(part)))
+}
+
+#[test]
+fn heartbeats_of_an_unhealthy_runner_are_withheld_and_named() {
+    let check = "test -e healthy || { echo HTTP 503; exit 22; }";
+    let finished = rehearse("ok,terminate")
+        .set("--health-check", check)
+        .script("touch healthy; nap ready")
+        .finish();
+    assert_eq!(finished.status, 0, "{finished:?}");
+    // On a slow machine a check may run into its limit.
+    let never = rehearse("ok,terminate").set("--interval", "40ms").set("--health-check", check);
+    let finished = never.script(runner::PLAIN).finish();
+    assert_eq!(finished.status, 1, "{finished:?}");
+    let report = finished.text();
+    let line = "health     heartbeats are withheld: health-check exited with status 22: HTTP 503";
+    assert!(count(&report, &[line]) > 0, "{report}");
+    assert_eq!(count(&report, &["heartbeats were withheld, see `health` above"]), 1, "{report}");
+    assert_eq!(count(&report, &["FAILED: 0 of 2 steps, "]), 1, "{report}");
 }
 
 #[test]
@@ -139,6 +219,7 @@ fn a_runner_that_ends_by_itself_fails() {
         assert_eq!(finished.status, 1, "{finished:?}");
         let report = finished.text();
         assert_eq!(count(&report, &["FAILED", "of 4 steps"]), 1, "{report}");
+        assert_eq!(count(&report, &["the runner exited by itself: "]), 1, "{report}");
     }
 }
 
@@ -150,8 +231,67 @@ fn the_report_names_no_status_of_an_attached_runner() {
     assert_eq!(runner.wait_for_end(), Some(Signal::TERM.as_raw()));
     assert_eq!(finished.status, 0, "{finished:?}");
     let report = finished.text();
-    assert_eq!(count(&report, &["+", "  exited"]), 1, "{report}");
+    let pid = runner.pid();
+    let first = format!("sleep[{pid}] attached; `terminate` really stops it");
+    assert_eq!(count(&report, &[&first]), 1, "{report}");
+    assert_eq!(count(&report, &["ms  leader exited"]), 1, "{report}");
     assert_eq!(count(&report, &["exited, status"]), 0, "{report}");
+}
+
+#[test]
+fn a_rehearsal_follows_a_pid_file_and_ends_with_terminate() {
+    let mut runner = ExternalRunner::plain();
+    // A setting of production that would keep the rehearsal up.
+    let rehearsal = rehearse("ok,terminate").set("--after-terminate", "idle");
+    let file = rehearsal.home().join("pid");
+    let rehearsal = rehearsal.set("--pid-file", &file).start();
+    rehearsal.wait_for_output("waiting for the pid file");
+    let pid = runner.pid();
+    fs::write(&file, pid.to_string()).unwrap();
+    let finished = rehearsal.finish();
+    assert_eq!(runner.wait_for_end(), Some(Signal::TERM.as_raw()));
+    assert_eq!(finished.status, 0, "{finished:?}");
+    let report = finished.text();
+    let first = format!("sleep[{pid}] attached; `terminate` really stops it");
+    assert_eq!(count(&report, &[&first]), 1, "{report}");
+}
+
+#[test]
+fn contact_is_lost_in_an_outage_and_regained() {
+    let finished = rehearse("ok,hang*3,ok,terminate").command(&["sleep", "120"]).finish();
+    assert_eq!(finished.status, 0, "{finished:?}");
+    let report = finished.text();
+    let lost = "contact    lost: no acknowledged heartbeat for two intervals";
+    assert_eq!(count(&report, &[lost]), 1, "{report}");
+    assert_eq!(count(&report, &["contact    regained after "]), 1, "{report}");
+}
+
+#[test]
+fn a_seed_replays_a_script() {
+    for _ in 0..2 {
+        let finished = rehearse_seed("42").command(&["sleep", "120"]).finish();
+        assert_eq!(finished.status, 0, "{finished:?}");
+        let report = finished.text();
+        assert_eq!(count(&report, &[" plays ", ",terminate (--seed 42)"]), 1, "{report}");
+    }
+}
+
+#[test]
+fn with_json_stdout_has_the_report_alone() {
+    let script = "echo out; echo err >&2; nap ready";
+    let rehearsal = rehearse("ok,throttle,terminate").flag("--json").script(script);
+    let finished = rehearsal.finish();
+    assert_eq!(finished.status, 0, "{finished:?}");
+    let report: Value = serde_json::from_slice(&finished.stdout).unwrap();
+    assert_eq!(report["passed"], true);
+    assert_eq!((&report["played"], &report["steps"]), (&json!(3), &json!(3)));
+    let events = report["timeline"].as_array().unwrap().iter();
+    let results: Vec<_> = events.filter_map(|entry| entry["result"].as_str()).collect();
+    assert_eq!(results, ["acknowledged", "throttled", "terminate"]);
+    for line in ["\nout\n", "\nerr\n", "\nready ", "taskbeat | passed: 3 of 3 steps"] {
+        let all = format!("\n{}", finished.stderr);
+        assert_eq!(all.matches(line).count(), 1, "{line}: {all}");
+    }
 }
 
 #[test]
@@ -180,6 +320,7 @@ fn url(rehearsal: &Daemon) -> String {
 fn another_client_of_the_endpoint_gets_the_script_from_its_beginning() {
     let rehearsal = rehearse("ok,throttle,reject,terminate")
         .set("--listen", "127.0.0.1:0")
+        .set("--log", "info")
         .set("--interval", "15m")
         .script(runner::OBEDIENT)
         .start();
@@ -204,6 +345,8 @@ fn another_client_of_the_endpoint_gets_the_script_from_its_beginning() {
     rehearsal.signal(Signal::TERM);
     let finished = rehearsal.finish();
     assert_eq!(finished.status, 1, "{finished:?}");
-    let verdict = "FAILED: 1 of 4 steps, no process had to be killed";
-    assert_eq!(count(&finished.text(), &[verdict]), 1, "{finished:?}");
+    let report = finished.text();
+    let verdict = "FAILED: 1 of 4 steps, the runner stopped within ";
+    assert_eq!(count(&report, &[verdict]), 1, "{report}");
+    assert_eq!(count(&report, &["a stop ended the rehearsal"]), 1, "{report}");
 }

@@ -85,6 +85,8 @@ def endpoint():
             [
                 BINARY,
                 "rehearse",
+                "--log",
+                "info",
                 "--listen",
                 "127.0.0.1:0",
                 "--interval",

@@ -12,9 +12,10 @@ use std::net::SocketAddr;
 use clap::error::ErrorKind;
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 
+use super::rehearse::Rehearsal;
 use crate::config::{Given, Group, Options, Origin, SETTINGS, Setting};
 use crate::core::Exit;
-use crate::endpoint::Script;
+use crate::endpoint::{Script, Step};
 
 /// A command, with the options that are no settings.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,16 +33,16 @@ pub(crate) enum Subcommand {
         json: bool,
     },
     Rehearse {
-        /// The endpoint's script.
-        script: Script,
-        /// The endpoint's address; None for a free port of loopback.
-        listen: Option<SocketAddr>,
+        rehearsal: Rehearsal,
     },
 }
 
-/// The defaults of `rehearse`: it needs no identity, and it plays in seconds.
-const REHEARSAL: [(&str, &str); 3] =
-    [("taskrunner-id", "rehearsal"), ("interval", "1s"), ("grace", "5s")];
+/// The defaults of `rehearse`: it needs no identity, plays in seconds, and has its timeline in
+/// place of the log.
+const REHEARSAL: [(&str, &str); 4] =
+    [("taskrunner-id", "rehearsal"), ("interval", "1s"), ("grace", "5s"), ("log", "error")];
+
+const DEFAULT_SCRIPT: &str = "ok*3,throttle,error,terminate";
 
 /// The settings that `-h` leaves to `--help`, so that it fits a screen.
 const RARE: [&str; 4] = ["jitter", "stop-scope", "health-timeout", "log-format"];
@@ -82,9 +83,15 @@ pub(crate) fn parse(
         "status" => Subcommand::Status { json: json() },
         "rehearse" => {
             options.presets = REHEARSAL.map(preset).into();
-            let script = matches.get_one("script").cloned();
-            let script = script.ok_or_else(|| missing("the SCRIPT is missing"))?;
-            Subcommand::Rehearse { script, listen: matches.get_one("listen").copied() }
+            let seed = matches.get_one("seed").copied();
+            let script = seed.map(Script::random).or_else(|| matches.get_one("script").cloned());
+            let rehearsal = Rehearsal {
+                script: script.ok_or_else(|| missing("the SCRIPT is missing"))?,
+                seed,
+                listen: matches.get_one("listen").copied(),
+                json: json(),
+            };
+            Subcommand::Rehearse { rehearsal }
         }
         _ => Subcommand::Run,
     };
@@ -207,25 +214,31 @@ fn operand() -> Arg {
         .help("The runner; by default the command setting")
 }
 
-fn rehearsal() -> [Arg; 2] {
+fn rehearsal() -> [Arg; 4] {
+    let steps = Step::ALL.map(|(_, word, answer)| format!("\n  {word:<10} {answer}")).concat();
     let script = Arg::new("script")
         .long("script")
         .value_name("SCRIPT")
-        .default_value("ok*3,throttle,error,terminate")
+        .default_value(DEFAULT_SCRIPT)
         .hide_default_value(true)
         .value_parser(value_parser!(Script))
         .help("Answers of the endpoint")
-        .long_help(
-            "Answers of the endpoint.\n\
-             Allowed: ok, throttle, error, hang, reject, reset, html, terminate; ok*3 for three.\n\
-             [default: ok*3,throttle,error,terminate]",
-        );
+        .long_help(format!(
+            "Answers of the endpoint; ok*3 is ok,ok,ok. After the last one the runner is\n\
+             stopped. [default: {DEFAULT_SCRIPT}]\n{steps}"
+        ));
+    let seed = Arg::new("seed")
+        .long("seed")
+        .value_name("N")
+        .value_parser(value_parser!(u64))
+        .conflicts_with("script")
+        .help("Play the random script that N stands for");
     let listen = Arg::new("listen")
         .long("listen")
         .value_name("ADDR:PORT")
         .value_parser(value_parser!(SocketAddr))
         .help("Endpoint's address; by default on loopback");
-    [script, listen]
+    [script, seed, listen, json().long_help("Print one JSON object; the rest goes to stderr")]
 }
 
 fn options(matches: &ArgMatches) -> Options {

@@ -132,16 +132,24 @@ fn verbosity_is_a_level() {
 #[test]
 fn a_rehearsal_has_its_own_defaults() {
     let parsed = parse(words("taskbeat rehearse"));
-    let Ok((Subcommand::Rehearse { script, listen: None }, options)) = parsed else {
-        panic!("{parsed:?}")
-    };
-    assert_eq!(script.to_string(), "ok*3,throttle,error,terminate");
+    let Ok((Subcommand::Rehearse { rehearsal }, options)) = parsed else { panic!("{parsed:?}") };
+    assert_eq!(rehearsal.script.to_string(), "ok*3,throttle,error,terminate");
+    assert_eq!((rehearsal.seed, rehearsal.listen, rehearsal.json), (None, None, false));
     let config = crate::config::load(&options, []).expect("valid");
     assert_eq!(config.settings.identity.taskrunner_id, "rehearsal");
     assert_eq!(config.settings.policy.interval.as_secs(), 1);
     assert_eq!(config.settings.policy.grace.as_secs(), 5);
     let listing = config.listing.to_string();
     assert!(listing.contains("default (rehearse)\n"), "{listing}");
+}
+
+#[test]
+fn a_seed_stands_for_a_script() {
+    let parsed = parse(words("taskbeat rehearse --seed 7"));
+    let Ok((Subcommand::Rehearse { rehearsal }, _)) = parsed else { panic!("{parsed:?}") };
+    assert_eq!((rehearsal.seed, rehearsal.script), (Some(7), Script::random(7)));
+    let both = usage("taskbeat rehearse --seed 7 --script ok");
+    assert_eq!(both, "error: the argument '--seed <N>' cannot be used with '--script <SCRIPT>'");
 }
 
 #[test]

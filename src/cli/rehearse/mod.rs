@@ -1,30 +1,48 @@
 //! `taskbeat rehearse`: runs the real daemon against the built-in endpoint, and reports the result.
 
 mod report;
+mod timeline;
+mod verdict;
 
+use std::fs::File;
+use std::io::{self, Write};
 use std::net::{Ipv4Addr, SocketAddr};
+use std::os::fd::AsFd;
 
 use futures_util::stream;
+use rustix::stdio::dup2_stdout;
 use tokio::net::TcpListener;
 use tokio::select;
 use tokio::sync::mpsc::unbounded_channel;
-use tracing::{info, warn};
+use tracing::info;
 
 use self::report::Reporter;
-use super::shared::{CliError, catch, load, print, runtime, start_log};
+use self::timeline::What;
+use self::verdict::Ladder;
+use super::shared::{CliError, catch, load, print, runtime, start_log, stdout_error};
 use crate::aws::{Connection, DataPipeline};
 use crate::commands::Commands;
 use crate::config::Options;
-use crate::core::Exit;
+use crate::core::{AfterTerminate, Exit, Time};
 use crate::daemon::{Daemon, Journal, NoReload, Observer};
 use crate::endpoint::{Script, serve};
+use crate::log::{is_coloured, stdout_lines};
 use crate::runner::{Runner, Terminal};
 
-pub(super) fn rehearse(
-    options: &Options,
-    script: &Script,
-    listen: Option<SocketAddr>,
-) -> Result<Exit, CliError> {
+/// What is played, and how the result is printed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Rehearsal {
+    pub(crate) script: Script,
+    /// The seed that made the script.
+    pub(crate) seed: Option<u64>,
+    /// The endpoint's address; `None` for a free port of loopback.
+    pub(crate) listen: Option<SocketAddr>,
+    /// Whether stdout has the report as JSON, and stderr the rest.
+    pub(crate) json: bool,
+}
+
+pub(super) fn rehearse(options: &Options, rehearsal: Rehearsal) -> Result<Exit, CliError> {
+    let Rehearsal { script, seed, listen, json } = rehearsal;
     let mut config = load(options)?;
     let runtime = runtime()?;
     let inside = runtime.enter();
@@ -40,38 +58,43 @@ pub(super) fn rehearse(
     let url = format!("http://{addr}");
     config.settings.aws.endpoint_url = Some(url.clone());
     let log = start_log(&config)?;
-    if !listen.ip().is_loopback() {
-        warn!("any host that reaches {listen} can use the endpoint, which checks no credentials");
-    }
+    let mut stdout =
+        json.then(set_stdout_aside).transpose().map_err(|error| CliError::internal(&error))?;
+    let (lines, guard) = stdout_lines().map_err(|error| CliError::internal(&error))?;
+    let coloured = is_coloured(&io::stdout());
     info!("endpoint {url} plays {script}");
-    let settings = config.settings;
+    let mut settings = config.settings;
+    // A rehearsal is over when the runner has stopped.
+    settings.policy.after_terminate = AfterTerminate::Exit;
     let id = settings.identity.taskrunner_id.clone();
-    let mut journal = Journal::new(&log, &id);
     let (sender, played) = unbounded_channel();
-    // Other clients of the endpoint play scripts of their own.
-    let playing = serve(listener, script.clone(), move |play| {
-        if play.heartbeat.taskrunner_id == id {
-            // It fails only when the rehearsal is over.
-            let _ = sender.send(play.step);
-        }
-    });
     let (stop, mut last_stop) = unbounded_channel();
-    let last_stop = stream::poll_fn(move |context| last_stop.poll_recv(context));
+    let ladder = Ladder::new(&settings.runner, settings.policy.grace);
+    let mut reporter = Reporter::new((lines, coloured), script.len(), ladder, played, stop);
+    let plays = What::Endpoint { listen: addr, script: script.to_string(), seed };
+    reporter.add(Time::ZERO, plays);
+    let mut journal = Journal::new(&log, &id);
     let connection = Connection::rehearsal(settings.aws, settings.policy.interval);
     let daemon = Daemon {
         policy: settings.policy,
-        commands: Commands::new(settings.commands.clone(), &settings.identity.taskrunner_id),
+        commands: Commands::new(settings.commands, &id),
         runner: Runner::new(settings.runner, terminal),
         service: DataPipeline::new(connection, settings.identity),
-        stops: stream::select(stops, last_stop),
+        stops: stream::select(stops, stream::poll_fn(move |context| last_stop.poll_recv(context))),
         signals,
         claim: None,
         keepalive: None,
         // A rehearsal is over before its settings change.
         reload: NoReload,
     };
-    let mut reporter = Reporter::new(script.len(), settings.policy.grace, played, stop);
     let observers: &mut [&mut dyn Observer] = &mut [&mut journal, &mut reporter];
+    // Other clients of the endpoint play scripts of their own.
+    let playing = serve(listener, script, move |play| {
+        if play.heartbeat.taskrunner_id == id {
+            // It fails only when the rehearsal is over.
+            let _ = sender.send(play);
+        }
+    });
     let exit = runtime.block_on(async {
         select! {
             exit = daemon.run(observers) => exit,
@@ -79,9 +102,20 @@ pub(super) fn rehearse(
         }
     });
     runtime.shutdown_background();
-    // The last lines of the log come before the report.
-    drop(log);
     let report = reporter.report(exit);
-    print(&report)?;
+    // The last lines of the log and of the timeline come before the verdict.
+    drop((log, guard));
+    print(&report.verdict(coloured))?;
+    if let Some(stdout) = &mut stdout {
+        let report = serde_json::to_string(&report).map_err(|error| CliError::internal(&error))?;
+        stdout_error(writeln!(stdout, "{report}"))?;
+    }
     Ok(if report.passed { Exit::OK } else { Exit(1) })
+}
+
+/// Makes stderr the stdout of taskbeat and of the runner, and returns the stdout that they had.
+fn set_stdout_aside() -> io::Result<File> {
+    let stdout = io::stdout().as_fd().try_clone_to_owned()?;
+    dup2_stdout(io::stderr())?;
+    Ok(stdout.into())
 }

@@ -1,20 +1,24 @@
-//! The report of a rehearsal: how the daemon took each heartbeat, and what happened to the runner.
+//! The report of a rehearsal: collected from the turns of the daemon, and printed line by line.
 
-use std::fmt;
-use std::time::Duration;
+use std::fs;
+use std::io::Write;
 
-use humantime::format_duration;
 use serde::Serialize;
 use signal_hook::consts::SIGTERM;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
 
-use crate::core::{Action, Event, Exit, FailureClass, Outcome, Time};
-use crate::daemon::{Observer, Turn};
-use crate::endpoint::Step;
+use super::timeline::{Entry, GREEN, Heartbeat, PLAIN, Process, RED, What, human, line};
+use super::verdict::{Cause, Finding, Ladder};
+use crate::core::{
+    self, Action, CommandName, CommandResult, Event, Exit, FailureClass, Outcome, RunnerKind,
+    State, Time,
+};
+use crate::daemon::{Done, Observer, Turn};
+use crate::endpoint::Played;
 use crate::signals::Stop;
 
-/// The result of a rehearsal. Times are seconds since its start.
-#[derive(Debug, Serialize)]
+/// The result of a rehearsal, as `--json` prints it; see docs/rehearse.schema.json.
+#[derive(Debug, Default, Serialize)]
 pub(super) struct Report {
     /// True if every step was played and no process had to be killed.
     pub(super) passed: bool,
@@ -22,224 +26,271 @@ pub(super) struct Report {
     played: usize,
     killed: bool,
     grace_seconds: f64,
+    /// From the cause of the stop to the runner's end; `None` if no runner was stopped.
+    stop_seconds: Option<f64>,
+    /// The exit status of `taskbeat run`.
     exit_status: u8,
-    heartbeats: Vec<Beat>,
-    /// When the last response with `terminate` arrived.
-    terminate_at: Option<f64>,
-    runner: Vec<Entry>,
+    findings: Vec<Finding>,
+    timeline: Vec<Entry>,
 }
 
-/// One heartbeat, as the script and the daemon saw it.
-#[derive(Debug, Serialize)]
-struct Beat {
-    ended_at: f64,
-    /// The step of the script; `None` if the endpoint was not reached.
-    step: Option<&'static str>,
-    result: BeatResult,
-}
+/// A rehearsal ends when the runner was unhealthy for more than this many intervals.
+const LONGEST_UNHEALTHY: u32 = 60;
 
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
-#[serde(rename_all = "kebab-case")]
-enum BeatResult {
-    Acknowledged,
-    Terminate,
-    Transient,
-    Throttled,
-    Rejected,
-}
-
-/// What happened to the runner.
-#[derive(Debug, Serialize)]
-struct Entry {
-    at: f64,
-    #[serde(flatten)]
-    what: What,
-}
-
-#[derive(Debug, Serialize)]
-#[serde(tag = "event", rename_all = "kebab-case")]
-enum What {
-    Started { pid: i32 },
-    LeaderExited { status: Option<u8> },
-    Gone,
-    StopRequested,
-    StopSignal { process: String },
-    Sigkill { process: String },
-}
-
-/// Collects the report.
-pub(super) struct Reporter {
+/// Collects the report, and prints its timeline to `out`.
+pub(super) struct Reporter<W> {
+    out: W,
+    coloured: bool,
     report: Report,
-    /// The steps as the endpoint plays them.
-    steps: UnboundedReceiver<Step>,
-    /// Stops the daemon, as an operator would.
-    stop: UnboundedSender<Stop>,
+    ladder: Ladder,
+    /// The heartbeats, as the endpoint answers them.
+    played: UnboundedReceiver<Played>,
+    /// Stops the daemon, as an operator would, once.
+    stop: Option<UnboundedSender<Stop>>,
+    heartbeats: usize,
+    /// When the newest heartbeat was sent.
+    sent: Time,
+    /// Why and since when the runner is being stopped.
+    stopping: Option<(core::Cause, Time)>,
+    start_failed: bool,
+    /// Why the runner is unhealthy; empty while it is healthy.
+    unhealthy: String,
 }
 
-impl Reporter {
+impl<W: Write> Reporter<W> {
     pub(super) fn new(
+        (out, coloured): (W, bool),
         steps: usize,
-        grace: Duration,
-        played: UnboundedReceiver<Step>,
+        ladder: Ladder,
+        played: UnboundedReceiver<Played>,
         stop: UnboundedSender<Stop>,
     ) -> Self {
+        let grace_seconds = ladder.grace.as_secs_f64();
         Self {
-            report: Report {
-                passed: false,
-                steps,
-                played: 0,
-                killed: false,
-                grace_seconds: grace.as_secs_f64(),
-                exit_status: 0,
-                heartbeats: Vec::new(),
-                terminate_at: None,
-                runner: Vec::new(),
-            },
-            steps: played,
-            stop,
+            out,
+            coloured,
+            report: Report { steps, grace_seconds, ..Report::default() },
+            ladder,
+            played,
+            stop: Some(stop),
+            heartbeats: 0,
+            sent: Time::ZERO,
+            stopping: None,
+            start_failed: false,
+            unhealthy: String::new(),
         }
+    }
+
+    pub(super) fn add(&mut self, now: Time, what: What) {
+        let since_stop_seconds = self.stopping.map(|(_, since)| (now - since).as_secs_f64());
+        if matches!(what, What::LeaderExited { .. } | What::Gone) {
+            self.report.stop_seconds = since_stop_seconds;
+        }
+        let at_seconds = now.since_start().as_secs_f64();
+        let entry = Entry { at_seconds, since_stop_seconds, what };
+        // The verdict, printed later, reports a failure to write.
+        let _ = self.out.write_all(entry.line(self.coloured).as_bytes());
+        self.report.timeline.push(entry);
     }
 
     /// The report of a daemon that exited with `exit`.
     pub(super) fn report(self, exit: Exit) -> Report {
-        let mut report = self.report;
-        report.played = report.heartbeats.iter().filter(|beat| beat.step.is_some()).count();
-        report.passed = !report.killed && report.played >= report.steps;
-        report.exit_status = exit.0;
-        report
+        let Report { played, steps, .. } = self.report;
+        let killed = self.ladder.has_killed();
+        let ended_early = played < steps || self.start_failed;
+        let mut findings = self.ladder.findings();
+        findings.extend(ended_early.then(|| self.ended_early()));
+        let mut timeline = self.report.timeline.iter();
+        let told = findings.iter().any(|finding| finding.cause == Cause::Unhealthy);
+        if !told && timeline.any(|entry| matches!(entry.what, What::Withheld { .. })) {
+            findings.push(self.ladder.finding(Cause::Unhealthy, Vec::new()));
+        }
+        let passed = !killed && !ended_early;
+        Report { passed, killed, exit_status: exit.0, findings, ..self.report }
     }
 
-    fn add(&mut self, now: Time, what: What) {
-        self.report.runner.push(Entry { at: seconds(now), what });
+    fn ended_early(&self) -> Finding {
+        let cause = match self.stopping {
+            _ if self.start_failed => Cause::NotStarted,
+            Some((core::Cause::Operator, _)) if !self.unhealthy.is_empty() => Cause::Unhealthy,
+            Some((core::Cause::Operator, _)) => Cause::Stopped,
+            Some((core::Cause::LostContact, _)) => Cause::LostContact,
+            Some((core::Cause::Ended | core::Cause::Terminate, _)) | None => Cause::RunnerExited,
+        };
+        self.ladder.finding(cause, Vec::new())
+    }
+
+    fn heartbeat(&mut self, turn: &Turn<'_>, outcome: Outcome) {
+        // Those before the newest were abandoned.
+        let mut newest = None;
+        while let Ok(played) = self.played.try_recv() {
+            newest = Some(played);
+        }
+        self.report.played += usize::from(newest.is_some());
+        self.heartbeats += 1;
+        let (next, response) = (turn.agent.schedule().due(), turn.details.response.as_ref());
+        let heartbeat = Heartbeat {
+            number: self.heartbeats,
+            step: newest.as_ref().map(|played| played.step),
+            sent: newest.map(|played| played.heartbeat),
+            result: result(outcome),
+            message: response.map(|response| response.message.clone()).unwrap_or_default(),
+            request_id: response.and_then(|response| response.request_id.clone()),
+            took_seconds: (turn.now - self.sent).as_secs_f64(),
+            next_in_seconds: next.map(|next| (next - turn.now).as_secs_f64()),
+        };
+        self.add(turn.now, What::Heartbeat(heartbeat));
+        // The end of a script without `terminate`.
+        let ended = self.heartbeats >= self.report.steps;
+        if ended && turn.agent.state().cause().is_none() {
+            self.stop();
+        }
+    }
+
+    fn stop(&mut self) {
+        let signal = u8::try_from(SIGTERM).unwrap_or_default();
+        if let Some(stop) = self.stop.take() {
+            // It fails only when the loop has ended.
+            let _ = stop.send(Stop { signal, from_terminal: false });
+        }
+    }
+
+    fn health(&mut self, turn: &Turn<'_>) {
+        let Some(since) = turn.agent.schedule().unhealthy_since() else {
+            self.unhealthy.clear();
+            return;
+        };
+        let reason = &turn.details.unhealthy;
+        if self.unhealthy != *reason {
+            self.unhealthy.clone_from(reason);
+            self.add(turn.now, What::Withheld { reason: reason.clone() });
+        }
+        if turn.now - since > turn.agent.policy().interval * LONGEST_UNHEALTHY {
+            self.stop();
+        }
+    }
+
+    fn action(&mut self, now: Time, done: &Done) {
+        let processes: Vec<Process> = done.signalled.iter().map(Process::from).collect();
+        let what = match done.action {
+            Action::Send { .. } => {
+                self.sent = now;
+                return;
+            }
+            Action::StopRunner | Action::KillRunner if processes.is_empty() => return,
+            Action::StopRunner => {
+                self.ladder.stopping(&done.signalled);
+                What::Signalled { signal: self.ladder.signal(), processes }
+            }
+            Action::KillRunner => {
+                self.ladder.killing(&done.signalled);
+                What::Signalled { signal: "SIGKILL", processes }
+            }
+            Action::ContactLost => What::ContactLost,
+            Action::ContactRegained(after) => {
+                What::ContactRegained { after_seconds: after.as_secs_f64() }
+            }
+            Action::HealthRegained(after) => {
+                What::HealthRegained { after_seconds: after.as_secs_f64() }
+            }
+            Action::StartRunner
+            | Action::Abandon
+            | Action::Exit(_)
+            // Its failure is told as the reason why heartbeats are withheld.
+            | Action::HealthLost
+            | Action::StartCommand(CommandName::HealthCheck)
+            | Action::KillCommand(CommandName::HealthCheck) => return,
+            Action::StartCommand(name) => What::CommandStarted { command: name.to_string() },
+            Action::KillCommand(name) => {
+                What::CommandEnded { command: name.to_string(), result: "killed", status: None }
+            }
+        };
+        self.add(now, what);
     }
 }
 
-impl Observer for Reporter {
+impl<W: Write> Observer for Reporter<W> {
     fn observe(&mut self, turn: &Turn<'_>) {
-        match turn.event {
+        let what = match turn.event {
+            Event::RunnerStarted => turn.runner.pid().map(|pid| {
+                let pid = pid.as_raw_pid();
+                let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+                let process = Process { pid, name: name.trim_end().to_owned(), error: None };
+                What::Started { process, attached: turn.runner.kind() != RunnerKind::Child }
+            }),
             Event::HeartbeatEnded(outcome, _) => {
-                let result = BeatResult::from(outcome);
-                if result == BeatResult::Terminate {
-                    self.report.terminate_at = Some(seconds(turn.now));
-                }
-                self.report.heartbeats.push(Beat {
-                    ended_at: seconds(turn.now),
-                    step: self.steps.try_recv().ok().map(Step::name),
-                    result,
-                });
-                // The end of a script without `terminate`.
-                let ended = self.report.heartbeats.len() >= self.report.steps;
-                if ended && turn.agent.state().cause().is_none() {
-                    // It fails only when the loop has ended.
-                    let _ = self.stop.send(Stop {
-                        signal: u8::try_from(SIGTERM).unwrap_or_default(),
-                        from_terminal: false,
-                    });
-                }
+                self.heartbeat(turn, outcome);
+                None
             }
-            Event::RunnerStarted => {
-                if let Some(pid) = turn.runner.pid() {
-                    self.add(turn.now, What::Started { pid: pid.as_raw_pid() });
-                }
+            Event::LeaderExited(exit) => Some(What::LeaderExited { status: turn.status(exit) }),
+            Event::RunnerGone => Some(What::Gone),
+            Event::Stop(_) => Some(What::StopRequested),
+            Event::CommandEnded(CommandName::HealthCheck, _) => None,
+            Event::CommandEnded(name, result) => {
+                let (result, status) = match result {
+                    CommandResult::Exited(exit) => ("exited", Some(exit.0)),
+                    CommandResult::NotStarted => ("could not be started", None),
+                };
+                Some(What::CommandEnded { command: name.to_string(), result, status })
             }
-            Event::LeaderExited(exit) => {
-                let status = turn.status(exit);
-                self.add(turn.now, What::LeaderExited { status });
-            }
-            Event::RunnerGone => self.add(turn.now, What::Gone),
-            Event::Stop(_) => self.add(turn.now, What::StopRequested),
             Event::Due
-            | Event::StartFailed(_)
+                if turn.agent.state() == State::Waiting
+                    && turn.runner.kind() == RunnerKind::Followed =>
+            {
+                Some(What::Waiting)
+            }
+            Event::StartFailed(_)
             | Event::LeaderStopped(_)
-            | Event::CommandEnded(..)
+            | Event::Due
             | Event::Reloaded(_)
-            | Event::Resumed(_) => {}
+            | Event::Resumed(_) => None,
+        };
+        if let Some(what) = what {
+            self.add(turn.now, what);
         }
+        self.start_failed |= matches!(turn.event, Event::StartFailed(_));
+        let cause = match turn.agent.state().cause() {
+            // A runner that waits is not stopped step by step.
+            None if turn.agent.first_stop().is_some() => Some(core::Cause::Operator),
+            cause => cause,
+        };
+        self.stopping = self.stopping.or(cause.map(|cause| (cause, turn.now)));
+        self.health(turn);
         for done in turn.done {
-            let killing = done.action == Action::KillRunner;
-            self.report.killed |= killing && !done.signalled.is_empty();
-            for signalled in &done.signalled {
-                let process = signalled.to_string();
-                let what =
-                    if killing { What::Sigkill { process } } else { What::StopSignal { process } };
-                self.add(turn.now, what);
-            }
+            self.action(turn.now, done);
         }
     }
 }
 
-impl From<Outcome> for BeatResult {
-    fn from(outcome: Outcome) -> Self {
-        match outcome {
-            Outcome::Acknowledged { terminate: false } => Self::Acknowledged,
-            Outcome::Acknowledged { terminate: true } => Self::Terminate,
-            Outcome::Failed(failure) => match failure.class {
-                FailureClass::Transient => Self::Transient,
-                FailureClass::Throttled => Self::Throttled,
-                FailureClass::Rejected => Self::Rejected,
-            },
+impl Report {
+    /// The verdict, and what to change.
+    pub(super) fn verdict(&self, coloured: bool) -> String {
+        let Self { played, steps, exit_status, .. } = self;
+        let (verdict, colour) = if self.passed { ("passed", GREEN) } else { ("FAILED", RED) };
+        let end = match self.stop_seconds {
+            _ if self.killed => "the runner had to be killed".to_owned(),
+            Some(seconds) => format!("the runner stopped within {}", human(seconds)),
+            None => "no runner was stopped".to_owned(),
+        };
+        let end = format!("{end} (grace {})", human(self.grace_seconds));
+        let verdict =
+            format_args!("{verdict}: {played} of {steps} steps, {end}, exit status {exit_status}");
+        let mut lines = line(coloured, colour, &verdict);
+        for finding in &self.findings {
+            lines.push_str(&line(coloured, PLAIN, &format_args!("  {finding}")));
         }
+        lines
     }
 }
 
-impl fmt::Display for BeatResult {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Acknowledged => "acknowledged",
-            Self::Terminate => "acknowledged, terminate",
-            Self::Transient => "transient, retried",
-            Self::Throttled => "throttled, retried",
-            Self::Rejected => "rejected, retried",
-        })
+fn result(outcome: Outcome) -> &'static str {
+    match outcome {
+        Outcome::Acknowledged { terminate: false } => "acknowledged",
+        Outcome::Acknowledged { terminate: true } => "terminate",
+        Outcome::Failed(failure) => match failure.class {
+            FailureClass::Transient => "transient",
+            FailureClass::Throttled => "throttled",
+            FailureClass::Rejected => "rejected",
+        },
     }
-}
-
-impl fmt::Display for What {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Started { pid } => write!(f, "started, pid {pid}"),
-            Self::LeaderExited { status: Some(status) } => {
-                write!(f, "leader exited, status {status}")
-            }
-            Self::LeaderExited { status: None } => f.write_str("exited"),
-            Self::Gone => f.write_str("no process left"),
-            Self::StopRequested => f.write_str("stop requested"),
-            Self::StopSignal { process } => write!(f, "stop signal to {process}"),
-            Self::Sigkill { process } => write!(f, "SIGKILL to {process}"),
-        }
-    }
-}
-
-impl fmt::Display for Report {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "\nheartbeat     ended  step       result")?;
-        for (number, beat) in (1..).zip(&self.heartbeats) {
-            let (ended, step) = (beat.ended_at, beat.step.unwrap_or("-"));
-            writeln!(f, "{number:>9}  {ended:>7.3}s  {step:<9}  {}", beat.result)?;
-        }
-        writeln!(f, "\n   at     after terminate  runner")?;
-        for Entry { at, what } in &self.runner {
-            let after = match self.terminate_at {
-                Some(terminate) if terminate <= *at => format!("+{:.3}s", at - terminate),
-                _ => String::new(),
-            };
-            writeln!(f, "{at:>6.3}s  {after:>15}  {what}")?;
-        }
-        let verdict = if self.passed { "passed" } else { "FAILED" };
-        let killed =
-            if self.killed { "the runner had to be killed" } else { "no process had to be killed" };
-        let grace = Duration::try_from_secs_f64(self.grace_seconds).unwrap_or_default();
-        writeln!(
-            f,
-            "\n{verdict}: {} of {} steps, {killed} (grace {}), exit status {}",
-            self.played,
-            self.steps,
-            format_duration(grace),
-            self.exit_status
-        )
-    }
-}
-
-fn seconds(time: Time) -> f64 {
-    time.since_start().as_secs_f64()
 }

@@ -1,0 +1,148 @@
+//! The verdict of a rehearsal: why a step was not taken within the grace, and what to change.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fmt;
+use std::time::Duration;
+
+use rustix::io::Errno;
+use rustix::process::Signal;
+use serde::Serialize;
+use signal_hook::low_level::signal_name;
+
+use super::timeline::Process;
+use crate::config::{RunnerSettings, StopScope};
+use crate::runner::Signalled;
+use crate::text;
+
+/// Why a rehearsal failed, or was not what a user expects.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum Cause {
+    NotStarted,
+    RunnerExited,
+    Stopped,
+    LostContact,
+    NotPermitted,
+    SignalIgnored,
+    GraceTooShort,
+    NotSignalled,
+    /// No reason to fail.
+    Unhealthy,
+}
+
+/// A cause, the processes that it concerns, and what to change.
+#[derive(Debug, Serialize)]
+pub(super) struct Finding {
+    pub(super) cause: Cause,
+    pub(super) processes: Vec<Process>,
+    pub(super) advice: String,
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let separator = if self.processes.is_empty() { "" } else { " " };
+        write!(f, "{}{separator}{}", text::list(&self.processes), self.advice)
+    }
+}
+
+/// The ladder, and how the processes of the runner took it.
+pub(super) struct Ladder {
+    signal: Signal,
+    scope: StopScope,
+    pub(super) grace: Duration,
+    /// Why a process may not end, by its id, as of the moment after the stop signal.
+    doubts: HashMap<i32, Cause>,
+    killed: Vec<Process>,
+}
+
+impl Ladder {
+    pub(super) fn new(runner: &RunnerSettings, grace: Duration) -> Self {
+        let (signal, scope) = (runner.stop_signal, runner.stop_scope);
+        Self { signal, scope, grace, doubts: HashMap::new(), killed: Vec::new() }
+    }
+
+    pub(super) fn signal(&self) -> &'static str {
+        signal_name(self.signal.as_raw()).unwrap_or("the stop signal")
+    }
+
+    pub(super) fn stopping(&mut self, signalled: &[Signalled]) {
+        for Signalled { process, result } in signalled {
+            let pid = process.pid.as_raw_pid();
+            let cause = match result {
+                Err(Errno::PERM) => Cause::NotPermitted,
+                _ if ignores(pid, self.signal) => Cause::SignalIgnored,
+                _ => Cause::GraceTooShort,
+            };
+            self.doubts.insert(pid, cause);
+        }
+    }
+
+    pub(super) fn killing(&mut self, signalled: &[Signalled]) {
+        self.killed.extend(signalled.iter().map(Process::from));
+    }
+
+    pub(super) fn has_killed(&self) -> bool {
+        !self.killed.is_empty()
+    }
+
+    /// Why processes had to be killed.
+    pub(super) fn findings(&self) -> Vec<Finding> {
+        let mut causes: BTreeMap<Cause, BTreeMap<i32, Process>> = BTreeMap::new();
+        for process in &self.killed {
+            let cause = self.doubts.get(&process.pid).copied().unwrap_or(Cause::NotSignalled);
+            causes.entry(cause).or_default().insert(process.pid, process.clone());
+        }
+        // A process that does not end may have started them meanwhile.
+        if self.scope == StopScope::Group && causes.len() > 1 {
+            causes.remove(&Cause::NotSignalled);
+        }
+        let findings = causes.into_iter();
+        findings
+            .map(|(cause, killed)| self.finding(cause, killed.into_values().collect()))
+            .collect()
+    }
+
+    pub(super) fn finding(&self, cause: Cause, processes: Vec<Process>) -> Finding {
+        Finding { cause, advice: self.advice(cause, &processes), processes }
+    }
+
+    fn advice(&self, cause: Cause, processes: &[Process]) -> String {
+        let (signal, grace) = (self.signal(), text::duration(self.grace));
+        let has_shell = processes.iter().any(|process| process.name.ends_with("sh"));
+        match cause {
+            Cause::NotStarted => "the runner could not be started; the log says why".into(),
+            Cause::RunnerExited => "the runner exited by itself: start it in the foreground, as a \
+                 program that runs until it is stopped"
+                .into(),
+            Cause::Stopped => "a stop ended the rehearsal".into(),
+            Cause::LostContact => "contact was lost for --lost-contact-after: raise it".into(),
+            Cause::NotPermitted => "may not be signalled: run taskbeat as the same user".into(),
+            Cause::SignalIgnored => format!(
+                "ignored {signal}: remove `trap ''` or `nohup`, handle the signal, or set another \
+                 --stop-signal"
+            ),
+            Cause::NotSignalled if self.scope == StopScope::Leader => format!(
+                "received no {signal}, which --stop-scope process sends to the leader alone: \
+                 `exec` the program in the shell line, or set --stop-scope group"
+            ),
+            Cause::NotSignalled => format!(
+                "received no {signal}, because it started later or left the process group: let \
+                 the leader end it"
+            ),
+            Cause::Unhealthy => "heartbeats were withheld, see `health` above".into(),
+            Cause::GraceTooShort if has_shell => format!(
+                "still ran {grace} after {signal}: a shell runs its trap only when its foreground \
+                 command has ended, so `exec` that command, or start it with `&` and `wait`; or \
+                 raise --grace"
+            ),
+            Cause::GraceTooShort => {
+                format!("still ran {grace} after {signal}: let it end sooner, or raise --grace")
+            }
+        }
+    }
+}
+
+fn ignores(pid: i32, signal: Signal) -> bool {
+    let status = procfs::process::Process::new(pid).and_then(|process| process.status());
+    status.is_ok_and(|status| status.sigign & 1 << (signal.as_raw() - 1) != 0)
+}
