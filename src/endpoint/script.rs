@@ -32,7 +32,7 @@ impl Step {
         (Self::Hang, "hang", "none, until the client closes the connection"),
         (Self::Reject, "reject", "AccessDeniedException: a permission is missing"),
         (Self::Reset, "reset", "the connection breaks after half of the reply"),
-        (Self::Html, "html", "status 200 and a page of HTML, as from a captive portal"),
+        (Self::Html, "html", "a page of HTML, as from a captive portal"),
         (Self::Terminate, "terminate", "acknowledged with terminate, from here on"),
     ];
 

@@ -229,7 +229,7 @@ impl<W: Write> Observer for Reporter<W> {
             Event::CommandEnded(name, result) => {
                 let (result, status) = match result {
                     CommandResult::Exited(exit) => ("exited", Some(exit.0)),
-                    CommandResult::NotStarted => ("could not be started", None),
+                    CommandResult::NotStarted => ("not started", None),
                 };
                 Some(What::CommandEnded { command: name.to_string(), result, status })
             }
