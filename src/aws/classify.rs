@@ -5,16 +5,16 @@ use std::time::Duration;
 use aws_runtime::retries::classifiers::{THROTTLING_ERRORS, TRANSIENT_ERRORS};
 use aws_sdk_datapipeline::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_datapipeline::operation::RequestId;
+use aws_sdk_datapipeline::operation::report_task_runner_heartbeat::ReportTaskRunnerHeartbeatError;
 use aws_smithy_runtime_api::http::Response;
 
 use crate::core::{Failure, FailureClass};
 
+pub(super) type HeartbeatError = SdkError<ReportTaskRunnerHeartbeatError>;
+
 /// Classifies by the service's error code, else by the HTTP status. Without a response, the
 /// failure is transient.
-pub(super) fn classify<E>(error: &SdkError<E>) -> Failure
-where
-    SdkError<E>: ProvideErrorMetadata,
-{
+pub(super) fn classify(error: &HeartbeatError) -> Failure {
     let Some(response) = error.raw_response() else {
         return Failure { class: FailureClass::Transient, retry_after: None };
     };
@@ -30,10 +30,7 @@ where
 }
 
 /// The service's error code, else the HTTP status, else nothing.
-pub(super) fn code<E>(error: &SdkError<E>) -> Option<String>
-where
-    SdkError<E>: ProvideErrorMetadata,
-{
+pub(super) fn code(error: &HeartbeatError) -> Option<String> {
     let status = error.raw_response().map(|response| response.status().to_string());
     error.code().map(str::to_owned).or(status)
 }

@@ -3,10 +3,12 @@
 use std::any::Any;
 use std::error::Error;
 
-use aws_sdk_datapipeline::error::{ProvideErrorMetadata, SdkError};
+use aws_sdk_datapipeline::error::ProvideErrorMetadata;
 use aws_smithy_runtime_api::http::Response;
 use aws_smithy_types::error::ErrorMetadata;
 use http::StatusCode;
+
+use super::classify::HeartbeatError;
 
 /// Texts of the SDK that only name a layer.
 const LAYERS: [&str; 12] = [
@@ -31,11 +33,7 @@ const ENDS: [&str; 2] = [". Expected one of", ". Response {"];
 const LONGEST: usize = 1_000;
 
 /// The service's own words if it answered, else what failed and why.
-pub(super) fn describe<E>(error: &SdkError<E>) -> String
-where
-    SdkError<E>: ProvideErrorMetadata,
-    E: Error + 'static,
-{
+pub(super) fn describe(error: &HeartbeatError) -> String {
     let Some(response) = error.raw_response() else {
         return chain(error);
     };
