@@ -29,7 +29,7 @@ use crate::text;
 pub(super) const EC2_METADATA: &str = "EC2 metadata";
 
 /// A place that credentials can come from.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Default, Serialize)]
 pub(crate) struct Source {
     /// `environment`, `profile`, `web identity`, `container` or `EC2 metadata`.
     pub(super) place: &'static str,
@@ -39,17 +39,6 @@ pub(crate) struct Source {
     pub(super) role: Option<String>,
     /// The file whose token STS or the container's agent exchanges for credentials.
     token_file: Option<String>,
-}
-
-impl Source {
-    fn new(place: &'static str, token_variable: Option<&str>) -> Self {
-        Self {
-            place,
-            profile: None,
-            role: None,
-            token_file: token_variable.and_then(|variable| env::var(variable).ok()),
-        }
-    }
 }
 
 impl fmt::Display for Source {
@@ -97,17 +86,20 @@ impl Chain {
             return Self::of([of_profile].into());
         }
         let environment = EnvironmentVariableCredentialsProvider::new();
-        let web_identity = WebIdentityTokenCredentialsProvider::builder().configure(config);
-        let token = Some("AWS_WEB_IDENTITY_TOKEN_FILE");
-        let role = env::var("AWS_ROLE_ARN").ok();
-        let of_token = Source { role, ..Source::new("web identity", token) };
-        let agent_token = Some("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE");
+        let web_identity = WebIdentityTokenCredentialsProvider::builder().configure(config).build();
+        let variable = |name| env::var(name).ok();
+        let of_token = Source {
+            role: variable("AWS_ROLE_ARN"),
+            token_file: variable("AWS_WEB_IDENTITY_TOKEN_FILE"),
+            ..source("web identity")
+        };
+        let token_file = variable("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE");
         let places = [
-            place(Source::new("environment", None), environment),
+            place(source("environment"), environment),
             of_profile,
-            place(of_token, web_identity.build()),
-            place(Source::new("container", agent_token), of_container(direct)),
-            place(Source::new(EC2_METADATA, None), of_instance(direct)),
+            place(of_token, web_identity),
+            place(Source { token_file, ..source("container") }, of_container(direct)),
+            place(source(EC2_METADATA), of_instance(direct)),
         ];
         Self::of(places.into())
     }
@@ -115,7 +107,7 @@ impl Chain {
     /// Credentials that every endpoint of a rehearsal accepts.
     pub(super) fn rehearsal() -> Self {
         let any = Credentials::new("REHEARSAL", "any", None, None, "rehearsal");
-        Self::of([place(Source::new("rehearsal", None), any)].into())
+        Self::of([place(source("rehearsal"), any)].into())
     }
 
     fn of(places: Arc<[Place]>) -> Self {
@@ -171,6 +163,10 @@ fn is_absent(source: &Source, error: &CredentialsError) -> bool {
         && (source.profile.is_none() || error.source().is_none())
 }
 
+fn source(place: &'static str) -> Source {
+    Source { place, ..Source::default() }
+}
+
 type Place = (Source, SharedCredentialsProvider);
 
 fn place(source: Source, provider: impl ProvideCredentials + 'static) -> Place {
@@ -187,10 +183,10 @@ fn of_instance(direct: &ProviderConfig) -> ImdsCredentialsProvider {
 
 fn of_profile(profiles: &Profiles, config: &ProviderConfig, direct: &ProviderConfig) -> Place {
     let source = Source {
-        place: "profile",
         profile: Some(profiles.name.clone()),
         role: profiles.inherited("role_arn").or_else(|| profiles.inherited("sso_role_name")),
         token_file: profiles.inherited("web_identity_token_file"),
+        ..source("profile")
     };
     if profiles.inherited("login_session").is_some() {
         let unknown = || async { Err(CredentialsError::provider_error(LOGIN_SESSION)) };
