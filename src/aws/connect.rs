@@ -19,7 +19,7 @@ use tracing::warn;
 
 use super::access::Access;
 use super::attempt::{self, stage};
-use super::credentials::{Chain, EC2_METADATA};
+use super::credentials::{Chain, EC2_METADATA, ENVIRONMENT};
 use super::http_client::Http;
 use super::messages::chain;
 use super::metadata;
@@ -138,11 +138,17 @@ impl Connection {
         attempt::run(self.limit, async move || {
             let identity = metadata::complete(&identity).await?;
             let found = connection.find().await?;
-            let warnings = connection.new_warnings(&found);
+            let mut warnings = connection.new_warnings(&found);
             let endpoint = found.endpoint().await?;
             let (mut source, credentials) = found.credentials.find().await?;
             if source.place == EC2_METADATA {
                 source.role = metadata::role().await;
+            }
+            if let (ENVIRONMENT, Some(profile)) = (source.place, &found.aws.profile) {
+                warnings.push(Warning::new(
+                    format!("keys in the environment come before AWS_PROFILE, which is {profile}"),
+                    "unset AWS_ACCESS_KEY_ID, or choose the profile by TASKBEAT_PROFILE",
+                ));
             }
             let way = found.http.way_to(&endpoint)?;
             let region = found.aws.region.unwrap_or_default();

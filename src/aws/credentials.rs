@@ -25,6 +25,8 @@ use super::process;
 use super::profiles::Profiles;
 use crate::text;
 
+pub(super) const ENVIRONMENT: &str = "environment";
+
 /// The place of an instance's own role.
 pub(super) const EC2_METADATA: &str = "EC2 metadata";
 
@@ -95,7 +97,7 @@ impl Chain {
         };
         let token_file = variable("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE");
         let places = [
-            place(source("environment"), environment),
+            place(source(ENVIRONMENT), environment),
             of_profile,
             place(of_token, web_identity),
             place(Source { token_file, ..source("container") }, of_container(direct)),

@@ -62,6 +62,24 @@ fn keys_of_the_environment() {
 }
 
 #[test]
+fn keys_of_the_environment_in_place_of_a_profile_get_a_warning() {
+    let shows = |variable| {
+        let program = Taskbeat::new("check").to("http://127.0.0.1:9").flag("--online");
+        let file = program.home().join("config");
+        write(&file, &keys("profile etl", "AKIDOFPROFILE"));
+        let program = program.env("AWS_CONFIG_FILE", file).env(variable, "etl");
+        program.finish().text()
+    };
+    let problem = "keys in the environment come before AWS_PROFILE, which is etl";
+    let remedy = "unset AWS_ACCESS_KEY_ID, or choose the profile by TASKBEAT_PROFILE";
+    let warning = format!("warning: {problem}\n         {remedy}\n");
+    let text = shows("AWS_PROFILE");
+    assert!(text.contains(&warning) && text.contains("AKID…MPLE"), "{text}");
+    let text = shows("TASKBEAT_PROFILE");
+    assert!(!text.contains("come before") && text.contains("AKID…FILE"), "{text}");
+}
+
+#[test]
 fn the_role_behind_a_profile() {
     let sts = sts();
     let text = keys("profile source", "AKIDSOURCE")
