@@ -1,6 +1,7 @@
 //! The pure core: every decision, and the laws that hold whatever happens.
 
 mod laws;
+mod model;
 mod schedule;
 mod soak;
 mod table;

@@ -226,11 +226,7 @@ fn a_contact_command_has_thirty_seconds_and_gives_way_to_the_next() {
     for (seconds, event, expected) in [
         (25, acknowledged(false), "-"),
         (25, Event::Due, "Send"),
-        (
-            26,
-            acknowledged(false),
-            "ContactRegained 6s, Kill on-contact-change, Start on-contact-change",
-        ),
+        (26, acknowledged(false), "Regained 6s, Kill on-contact-change, Start on-contact-change"),
         (35, Event::Due, "Send"),
         (45, Event::Due, "ContactLost, Kill on-contact-change, Start on-contact-change"),
         (75, Event::Due, "Kill on-contact-change"),

@@ -169,7 +169,7 @@ fn show_actions(actions: &[Action]) -> String {
         Action::Send { renew: false } => "Send".to_owned(),
         Action::Send { renew: true } => "SendRenewed".to_owned(),
         Action::Exit(exit) => format!("Exit {}", exit.0),
-        Action::ContactRegained(after) => format!("ContactRegained {}s", after.as_secs()),
+        Action::ContactRegained(after) => format!("Regained {}s", after.as_secs()),
         Action::HealthRegained(after) => format!("HealthRegained {}s", after.as_secs()),
         Action::StartCommand(name) => format!("Start {name}"),
         Action::KillCommand(name) => format!("Kill {name}"),

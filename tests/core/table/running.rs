@@ -226,8 +226,8 @@ fn running_out_of_contact() {
     start-failed: = -> - | never
     leader-exited: Ladder Stop Ended 30s -> Abandon, StopRunner | 30s | ended
     gone: = -> - | never
-    ack: = -> ContactRegained 2s | 3s | in contact, 0 failed
-    terminate: Ladder Stop Terminate 30s -> ContactRegained 2s, StopRunner | 30s | in contact, ended, 0 failed
+    ack: = -> Regained 2s | 3s | in contact, 0 failed
+    terminate: Ladder Stop Terminate 30s -> Regained 2s, StopRunner | 30s | in contact, ended, 0 failed
     failed: = -> - | 0.004s | 2 failed
     command-ended: = -> - | never
     healthy: = -> - | never

@@ -220,7 +220,7 @@ fn contact_is_lost_and_regained_once_also_while_no_runner_runs() {
     let actions = agent.handle(at(1900), Event::RunnerStarted);
     assert_eq!(show_actions(&actions), "Send");
     let actions = agent.handle(at(1901), acknowledged(false));
-    assert_eq!(show_actions(&actions), "ContactRegained 101s");
+    assert_eq!(show_actions(&actions), "Regained 101s");
 }
 
 #[test]

@@ -10,6 +10,7 @@ fn contact_time(policy: &Policy) -> Duration {
 }
 
 /// Contact as the last acknowledged heartbeat implies it.
+#[derive(Clone)]
 pub(super) struct ContactLaw {
     /// When contact is lost, or was; `None` before the first start of the runner.
     until: Option<Time>,

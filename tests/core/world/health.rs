@@ -5,7 +5,7 @@ use std::time::Duration;
 use taskbeat::core::{Action, CommandName, CommandResult, Event, Exit, Policy, State, Time};
 
 /// The facts about the runner's health.
-#[derive(Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Health {
     pub(super) leader_stopped: bool,
     checking: bool,

@@ -47,6 +47,7 @@ pub(crate) enum Incident {
     clippy::struct_excessive_bools,
     reason = "each is a fact of the world, and independent of the others"
 )]
+#[derive(Clone)]
 pub(crate) struct World {
     agent: Agent,
     kind: RunnerKind,
@@ -133,6 +134,19 @@ impl World {
 
     pub(crate) fn stops_and_kills(&self) -> (usize, usize) {
         (self.stops, self.kills)
+    }
+
+    pub(crate) fn forget_history(&mut self) {
+        self.history.clear();
+    }
+
+    /// The facts that the next incidents and laws depend on.
+    pub(crate) fn facts(&self) -> String {
+        let stopped_recently = self.first_stop.is_some_and(|first| self.now - first < SAME_STOP);
+        let running = (self.leader_runs, self.descendants_run, self.command_runs);
+        let past = (self.terminated, self.given_up, self.may_stop, stopped_recently);
+        let sent = (self.stops.min(2), self.kills.min(2), self.leader_exit);
+        format!("{running:?} {past:?} {sent:?} {:?} {:?}", self.health, self.exit)
     }
 
     pub(crate) fn into_history(self) -> Vec<(State, Event, State)> {

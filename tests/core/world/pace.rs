@@ -14,6 +14,7 @@ const ROUNDING: Duration = Duration::from_micros(1);
 const RELOAD_PACE: Duration = Duration::from_secs(10);
 
 /// Bounds of the next heartbeat's start.
+#[derive(Clone)]
 pub(super) struct Pace {
     earliest: Time,
     /// `None` while no heartbeat has begun the schedule.
