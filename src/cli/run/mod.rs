@@ -12,11 +12,10 @@ use self::reload::Reloader;
 use super::shared::{CliError, catch, runtime, start_log};
 use crate::aws::{Connection, DataPipeline};
 use crate::commands::Commands;
-use crate::config::{Config, Options};
+use crate::config::Options;
 use crate::core::Exit;
 use crate::daemon::{Daemon, Journal};
 use crate::runner::{Runner, Terminal};
-use crate::signals::{Stop, Stops};
 use crate::status::{Claim, ClaimError};
 use crate::systemd::{self, Systemd};
 
@@ -25,7 +24,15 @@ pub(super) fn run(options: Options) -> Result<Exit, CliError> {
     let inside = runtime.enter();
     let terminal = Terminal::find();
     let (mut stops, signals) = catch(terminal.as_ref())?;
-    let config = match runtime.block_on(read(&options, &mut stops)) {
+    let config = runtime.block_on(async {
+        select! {
+            biased;
+            // A file may hang, which no stop waits for.
+            Some(stop) = stops.next() => Err(stop),
+            config = reload::read(options.clone()) => Ok(config),
+        }
+    });
+    let config = match config {
         Ok(config) => config?,
         Err(stop) => return Ok(Exit::by_signal(stop.signal)),
     };
@@ -61,14 +68,5 @@ fn claim(taskrunner_id: &str) -> Result<Result<Claim, ClaimError>, CliError> {
         Err(error @ ClaimError::Taken { .. }) => Err(CliError::new(Exit::ALREADY_RUNNING, &error)),
         Err(error @ ClaimError::Socket(_)) => Err(CliError::internal(&error)),
         claim => Ok(claim),
-    }
-}
-
-/// Reads the settings, unless a stop comes first: a file may hang.
-async fn read(options: &Options, stops: &mut Stops) -> Result<Result<Config, CliError>, Stop> {
-    select! {
-        biased;
-        Some(stop) = stops.next() => Err(stop),
-        config = reload::first(options) => Ok(config),
     }
 }

@@ -1,11 +1,12 @@
 //! Reads the settings, for the start and for reloads, on a thread of their own: a file may hang.
 
 use std::future;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::thread::Builder;
 
-use tokio::sync::oneshot::{self, error::TryRecvError};
-use tokio::time::{Duration, Instant, timeout_at};
+use tokio::sync::{Semaphore, oneshot};
+use tokio::time::{Duration, timeout};
 use tracing::{error, info};
 
 use crate::aws::{Connection, DataPipeline};
@@ -18,6 +19,9 @@ use crate::log::Log;
 /// Reading takes longer only if a file hangs.
 const LIMIT: Duration = Duration::from_secs(10);
 
+/// The thread that reads has the permit, so that at most one of them hangs.
+static READER: Semaphore = Semaphore::const_new(1);
+
 /// Reads the settings again, from the same sources.
 pub(super) struct Reloader {
     options: Options,
@@ -27,68 +31,35 @@ pub(super) struct Reloader {
     /// True if a reload was asked for and has not begun.
     wanted: bool,
     reading: Option<Reading>,
-    /// The last reading that timed out. While it hangs, no other begins.
-    hung: Option<Reading>,
 }
 
-/// The settings as they are being read.
-struct Reading {
-    result: oneshot::Receiver<Result<Config, CliError>>,
-    until: Instant,
-}
+type Reading = Pin<Box<dyn Future<Output = Result<Config, CliError>>>>;
 
-impl Reading {
-    fn start(options: &Options) -> Result<Self, CliError> {
-        let (sender, result) = oneshot::channel();
-        let options = options.clone();
-        let read = move || drop(sender.send(load(&options)));
-        let thread = Builder::new().name("settings".to_owned()).spawn(read);
-        thread.map_err(|error| CliError::internal(&format!("cannot start a thread: {error}")))?;
-        Ok(Self { result, until: Instant::now() + LIMIT })
+/// Reads the settings on a thread of its own.
+pub(super) async fn read(options: Options) -> Result<Config, CliError> {
+    let failed = |exit, reason| CliError { message: format!("the settings {reason}"), exit };
+    let permit = READER
+        .try_acquire()
+        .map_err(|_| failed(Exit::CONFIG, "are still being read for an earlier reload"))?;
+    let (sender, result) = oneshot::channel();
+    let read = move || {
+        let config = load(&options);
+        drop(permit);
+        // It fails if the limit has passed.
+        let _ = sender.send(config);
+    };
+    let thread = Builder::new().name("settings".to_owned()).spawn(read);
+    thread.map_err(|error| CliError::internal(&format!("cannot start a thread: {error}")))?;
+    match timeout(LIMIT, result).await {
+        Ok(Ok(config)) => config,
+        Ok(Err(_)) => Err(failed(Exit::INTERNAL, "could not be read: internal error")),
+        Err(_) => Err(failed(Exit::CONFIG, "could not be read within 10s; a file hangs")),
     }
-
-    /// Waits for the result. Cancel safe.
-    async fn result(&mut self) -> Result<Config, CliError> {
-        let failed = |exit, reason| {
-            let message = format!("the settings could not be read{reason}");
-            Err(CliError { message, exit })
-        };
-        match timeout_at(self.until, &mut self.result).await {
-            Ok(Ok(result)) => result,
-            Ok(Err(_)) => failed(Exit::INTERNAL, ": internal error"),
-            Err(_) => failed(Exit::CONFIG, " within 10s; a file hangs"),
-        }
-    }
-}
-
-/// Reads the settings for the start.
-pub(super) async fn first(options: &Options) -> Result<Config, CliError> {
-    Reading::start(options)?.result().await
 }
 
 impl Reloader {
     pub(super) fn new(options: Options, settings: Settings, log: Rc<Log>) -> Self {
-        Self { options, settings, log, wanted: false, reading: None, hung: None }
-    }
-
-    /// Reads the settings, or waits until they are read. Cancel safe.
-    async fn read(&mut self) -> Result<Config, CliError> {
-        if self.reading.is_none() {
-            self.wanted = false;
-            let hung = self.hung.as_mut().map(|hung| hung.result.try_recv());
-            if let Some(Err(TryRecvError::Empty)) = hung {
-                let reason = "the settings are still being read for an earlier reload";
-                return Err(CliError { message: reason.to_owned(), exit: Exit::CONFIG });
-            }
-        }
-        let reading = match &mut self.reading {
-            Some(reading) => reading,
-            None => self.reading.insert(Reading::start(&self.options)?),
-        };
-        let result = reading.result().await;
-        let reading = self.reading.take();
-        self.hung = reading.filter(|reading| Instant::now() >= reading.until);
-        result
+        Self { options, settings, log, wanted: false, reading: None }
     }
 
     /// What differs from the settings in force and cannot be changed while the daemon runs.
@@ -116,10 +87,14 @@ impl Reload<DataPipeline> for Reloader {
     }
 
     async fn settings(&mut self) -> Self::Settings {
-        if self.reading.is_none() && !self.wanted {
-            return future::pending().await;
+        if self.reading.is_none() && std::mem::take(&mut self.wanted) {
+            self.reading = Some(Box::pin(read(self.options.clone())));
         }
-        let result = self.read().await;
+        let Some(reading) = &mut self.reading else {
+            return future::pending().await;
+        };
+        let result = reading.await;
+        self.reading = None;
         result.map_err(|error| error.message.replace('\n', "; "))
     }
 
