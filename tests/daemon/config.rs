@@ -4,6 +4,7 @@ use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::os::fd::AsRawFd;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::process::Command;
 
 use rustix::fs::{CWD, Mode, mkfifoat};
 use rustix::process::{Signal, geteuid};
@@ -11,7 +12,7 @@ use rustix::system::uname;
 use serde_json::{Value, json};
 use taskbeat::config::SETTINGS;
 
-use crate::harness::{Endpoint, Step, Taskbeat, eventually, runner};
+use crate::harness::{Endpoint, Step, Taskbeat, eventually, runner, skip_without};
 
 /// Checks that the changed program exits with 78 and one line on stderr that holds all of `words`,
 /// and starts neither the runner nor a heartbeat.
@@ -461,6 +462,26 @@ fn check_online_warns_of_what_a_profile_says() {
                    these have one: ";
     assert_eq!(text.matches(warning).count(), 1, "{text}");
     assert!(text.contains("\nregion              eu-central-1\n"), "{text}");
+}
+
+#[test]
+fn check_warns_of_a_kernel_that_refuses_what_taskbeat_needs() {
+    if Command::new("strace").arg("-V").output().is_err() {
+        return skip_without("strace");
+    }
+    // Of the main thread, which alone is traced.
+    let inject = ["strace", "-o", "strace", "-e", "inject=pidfd_open,prctl:error=EINVAL"];
+    let check = Taskbeat::new("check").env("TASKBEAT_INTERVAL", "1m").via(&inject);
+    let finished = check.flag("--json").finish();
+    assert_eq!((finished.status, finished.stderr.as_str()), (0, ""), "{finished:?}");
+    let found: Value = serde_json::from_str(&finished.text()).unwrap();
+    assert_eq!([&found["host"]["pidfd"], &found["host"]["subreaper"]], [false, false]);
+    let problems = found["warnings"].as_array().unwrap().iter().map(|warning| &warning["problem"]);
+    let expected = [
+        "the kernel offers no pidfds, without which no runner can be watched",
+        "the kernel does not let taskbeat adopt the runner's orphans",
+    ];
+    assert_eq!(problems.collect::<Vec<_>>(), expected);
 }
 
 #[test]
