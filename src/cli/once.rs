@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::shared::{CliError, load, print, runtime, start_log};
+use super::shared::{CliError, load, print_json, runtime, start_log};
 use crate::aws::{Connection, DataPipeline};
 use crate::config::Options;
 use crate::core::{Exit, FailureClass, Outcome};
@@ -22,7 +22,7 @@ pub(super) fn once(options: &Options) -> Result<Exit, CliError> {
     runtime.shutdown_background();
     match response.outcome {
         Outcome::Acknowledged { terminate } => {
-            print(&format_args!("{}\n", json!({ "terminate": terminate })))?;
+            print_json(&json!({ "terminate": terminate }))?;
             Ok(if terminate { Exit::TERMINATE } else { Exit::OK })
         }
         Outcome::Failed(failure) => Err(CliError::new(

@@ -3,6 +3,7 @@
 use std::fmt::Display;
 use std::io::{self, ErrorKind, Write};
 
+use serde::Serialize;
 use tokio::runtime::{Builder, Runtime};
 use tracing::warn;
 
@@ -39,6 +40,12 @@ pub(super) fn load(options: &Options) -> Result<Config, CliError> {
 pub(super) fn print(text: &impl Display) -> Result<(), CliError> {
     let mut stdout = io::stdout().lock();
     stdout_error(write!(stdout, "{text}").and_then(|()| stdout.flush()))
+}
+
+/// Prints one line of JSON to stdout.
+pub(super) fn print_json(value: &impl Serialize) -> Result<(), CliError> {
+    let line = serde_json::to_string(value).map_err(|error| CliError::internal(&error))?;
+    print(&format_args!("{line}\n"))
 }
 
 /// The error of printing to stdout. A reader that has closed it is none.

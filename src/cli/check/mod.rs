@@ -9,7 +9,7 @@ use serde::Serialize;
 use serde_json::json;
 
 use self::facts::{Host, Runner};
-use super::shared::{CliError, load, print, runtime};
+use super::shared::{CliError, load, print, print_json, runtime};
 use crate::aws::{Access, Connection};
 use crate::config::{Identity, Listing, Options, Warning};
 use crate::core::Exit;
@@ -83,11 +83,6 @@ pub(super) fn check(
         (false, true) => {}
     }
     exit
-}
-
-fn print_json(value: &impl Serialize) -> Result<(), CliError> {
-    let line = serde_json::to_string(value).map_err(|error| CliError::internal(&error))?;
-    print(&format_args!("{line}\n"))
 }
 
 impl fmt::Display for Diagnosis {
