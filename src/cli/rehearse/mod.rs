@@ -16,14 +16,13 @@ use tokio::select;
 use tokio::sync::mpsc::unbounded_channel;
 use tracing::info;
 
-use self::report::Reporter;
-use self::timeline::What;
+use self::report::{Plan, Reporter};
 use self::verdict::Ladder;
 use super::shared::{CliError, catch, load, print, runtime, start_log, stdout_error};
 use crate::aws::{Connection, DataPipeline};
 use crate::commands::Commands;
 use crate::config::Options;
-use crate::core::{AfterTerminate, Exit, Time};
+use crate::core::{AfterTerminate, Exit};
 use crate::daemon::{Daemon, Journal, NoReload, Observer};
 use crate::endpoint::{Script, serve};
 use crate::log::{is_coloured, stdout_lines};
@@ -69,10 +68,16 @@ pub(super) fn rehearse(options: &Options, rehearsal: Rehearsal) -> Result<Exit, 
     let id = settings.identity.taskrunner_id.clone();
     let (sender, played) = unbounded_channel();
     let (stop, mut last_stop) = unbounded_channel();
-    let ladder = Ladder::new(&settings.runner, settings.policy.grace);
-    let mut reporter = Reporter::new((lines, coloured), script.len(), ladder, played, stop);
-    let plays = What::Endpoint { listen: addr, script: script.to_string(), seed };
-    reporter.add(Time::ZERO, plays);
+    let grace = settings.policy.grace;
+    let plan = Plan {
+        script: script.to_string(),
+        endpoint: url,
+        seed,
+        steps: script.len(),
+        grace_seconds: grace.as_secs_f64(),
+    };
+    let ladder = Ladder::new(&settings.runner, grace);
+    let mut reporter = Reporter::new(plan, (lines, coloured), ladder, played, stop);
     let mut journal = Journal::new(&log, &id);
     let connection = Connection::rehearsal(settings.aws, settings.policy.interval);
     let daemon = Daemon {

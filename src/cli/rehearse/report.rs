@@ -6,6 +6,7 @@ use std::io::Write;
 use serde::Serialize;
 use signal_hook::consts::SIGTERM;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
+use tracing_appender::non_blocking::NonBlocking;
 
 use super::timeline::{Entry, GREEN, Heartbeat, PLAIN, Process, RED, What, human, line};
 use super::verdict::{Cause, Finding, Ladder};
@@ -17,15 +18,26 @@ use crate::daemon::{Done, Observer, Turn};
 use crate::endpoint::Played;
 use crate::signals::Stop;
 
+/// What is to be rehearsed.
+#[derive(Debug, Default, Serialize)]
+pub(super) struct Plan {
+    pub(super) endpoint: String,
+    pub(super) script: String,
+    /// The seed that made the script.
+    pub(super) seed: Option<u64>,
+    pub(super) steps: usize,
+    pub(super) grace_seconds: f64,
+}
+
 /// The result of a rehearsal, as `--json` prints it; see docs/rehearse.schema.json.
 #[derive(Debug, Default, Serialize)]
 pub(super) struct Report {
+    #[serde(flatten)]
+    plan: Plan,
+    played: usize,
     /// True if every step was played and no process had to be killed.
     pub(super) passed: bool,
-    steps: usize,
-    played: usize,
     killed: bool,
-    grace_seconds: f64,
     /// From the cause of the stop to the runner's end; `None` if no runner was stopped.
     stop_seconds: Option<f64>,
     /// The exit status of `taskbeat run`.
@@ -37,11 +49,11 @@ pub(super) struct Report {
 /// A rehearsal ends when the runner was unhealthy for more than this many intervals.
 const LONGEST_UNHEALTHY: u32 = 60;
 
-/// Collects the report, and prints its timeline to `out`.
-pub(super) struct Reporter<W> {
-    out: W,
-    coloured: bool,
+/// Collects the report, and prints its timeline.
+pub(super) struct Reporter {
     report: Report,
+    out: NonBlocking,
+    coloured: bool,
     ladder: Ladder,
     /// The heartbeats, as the endpoint answers them.
     played: UnboundedReceiver<Played>,
@@ -52,98 +64,74 @@ pub(super) struct Reporter<W> {
     sent: Time,
     /// Why and since when the runner is being stopped.
     stopping: Option<(core::Cause, Time)>,
-    start_failed: bool,
     /// Why the runner is unhealthy; empty while it is healthy.
     unhealthy: String,
 }
 
-impl<W: Write> Reporter<W> {
+impl Reporter {
+    /// Prints to `out`, which may show colours.
     pub(super) fn new(
-        (out, coloured): (W, bool),
-        steps: usize,
+        plan: Plan,
+        (mut out, coloured): (NonBlocking, bool),
         ladder: Ladder,
         played: UnboundedReceiver<Played>,
         stop: UnboundedSender<Stop>,
     ) -> Self {
-        let grace_seconds = ladder.grace.as_secs_f64();
+        let Plan { endpoint, script, seed, .. } = &plan;
+        let seed = seed.map(|seed| format!(" (--seed {seed})")).unwrap_or_default();
+        let first = format_args!("  0.000s  endpoint   {endpoint} plays {script}{seed}");
+        // The verdict, printed last, reports a failure to write.
+        let _ = out.write_all(line(coloured, PLAIN, &first).as_bytes());
         Self {
+            report: Report { plan, ..Report::default() },
             out,
             coloured,
-            report: Report { steps, grace_seconds, ..Report::default() },
             ladder,
             played,
             stop: Some(stop),
             heartbeats: 0,
             sent: Time::ZERO,
             stopping: None,
-            start_failed: false,
             unhealthy: String::new(),
         }
     }
 
-    pub(super) fn add(&mut self, now: Time, what: What) {
+    fn add(&mut self, now: Time, what: What) {
         let since_stop_seconds = self.stopping.map(|(_, since)| (now - since).as_secs_f64());
         if matches!(what, What::LeaderExited { .. } | What::Gone) {
             self.report.stop_seconds = since_stop_seconds;
         }
         let at_seconds = now.since_start().as_secs_f64();
         let entry = Entry { at_seconds, since_stop_seconds, what };
-        // The verdict, printed later, reports a failure to write.
         let _ = self.out.write_all(entry.line(self.coloured).as_bytes());
         self.report.timeline.push(entry);
     }
 
     /// The report of a daemon that exited with `exit`.
     pub(super) fn report(self, exit: Exit) -> Report {
-        let Report { played, steps, .. } = self.report;
-        let killed = self.ladder.has_killed();
-        let ended_early = played < steps || self.start_failed;
-        let mut findings = self.ladder.findings();
-        findings.extend(ended_early.then(|| self.ended_early()));
+        let early = self.report.played < self.report.plan.steps;
+        let mut causes: Vec<Cause> = early.then(|| self.why_early(exit)).into_iter().collect();
         let mut timeline = self.report.timeline.iter();
-        let told = findings.iter().any(|finding| finding.cause == Cause::Unhealthy);
-        if !told && timeline.any(|entry| matches!(entry.what, What::Withheld { .. })) {
-            findings.push(self.ladder.finding(Cause::Unhealthy, Vec::new()));
+        if timeline.any(|entry| matches!(entry.what, What::Withheld { .. })) {
+            causes.push(Cause::Unhealthy);
+            causes.dedup();
         }
-        let passed = !killed && !ended_early;
-        Report { passed, killed, exit_status: exit.0, findings, ..self.report }
+        let mut findings = self.ladder.findings();
+        findings.extend(causes.into_iter().map(|cause| self.ladder.finding(cause, Vec::new())));
+        let passed = !early && !self.report.killed;
+        Report { passed, exit_status: exit.0, findings, ..self.report }
     }
 
-    fn ended_early(&self) -> Finding {
-        let cause = match self.stopping {
-            _ if self.start_failed => Cause::NotStarted,
+    /// Why not every step was played.
+    fn why_early(&self, exit: Exit) -> Cause {
+        match self.stopping {
+            _ if self.report.timeline.is_empty() => Cause::NotStarted,
+            Some((core::Cause::LostContact, _)) => Cause::LostContact,
             Some((core::Cause::Operator, _)) if !self.unhealthy.is_empty() => Cause::Unhealthy,
             Some((core::Cause::Operator, _)) => Cause::Stopped,
-            Some((core::Cause::LostContact, _)) => Cause::LostContact,
+            // SIGINT: at Ctrl-C, the runner may exit before taskbeat receives it.
+            _ if exit.0 == 130 => Cause::Stopped,
             Some((core::Cause::Ended | core::Cause::Terminate, _)) | None => Cause::RunnerExited,
-        };
-        self.ladder.finding(cause, Vec::new())
-    }
-
-    fn heartbeat(&mut self, turn: &Turn<'_>, outcome: Outcome) {
-        // Those before the newest were abandoned.
-        let mut newest = None;
-        while let Ok(played) = self.played.try_recv() {
-            newest = Some(played);
-        }
-        self.report.played += usize::from(newest.is_some());
-        self.heartbeats += 1;
-        let (next, response) = (turn.agent.schedule().due(), turn.details.response.as_ref());
-        let heartbeat = Heartbeat {
-            number: self.heartbeats,
-            step: newest.as_ref().map(|played| played.step),
-            sent: newest.map(|played| played.heartbeat),
-            result: result(outcome),
-            message: response.map(|response| response.message.clone()).unwrap_or_default(),
-            request_id: response.and_then(|response| response.request_id.clone()),
-            took_seconds: (turn.now - self.sent).as_secs_f64(),
-            next_in_seconds: next.map(|next| (next - turn.now).as_secs_f64()),
-        };
-        self.add(turn.now, What::Heartbeat(heartbeat));
-        // The end of a script without `terminate`.
-        let ended = self.heartbeats >= self.report.steps;
-        if ended && turn.agent.state().cause().is_none() {
-            self.stop();
         }
     }
 
@@ -155,10 +143,34 @@ impl<W: Write> Reporter<W> {
         }
     }
 
+    fn heartbeat(&mut self, turn: &Turn<'_>, outcome: Outcome) -> What {
+        // Those before the newest were abandoned.
+        let mut newest = None;
+        while let Ok(played) = self.played.try_recv() {
+            newest = Some(played);
+        }
+        self.report.played += usize::from(newest.is_some());
+        self.heartbeats += 1;
+        // The end of a script without `terminate`.
+        if self.heartbeats >= self.report.plan.steps && turn.agent.state().cause().is_none() {
+            self.stop();
+        }
+        let (next, response) = (turn.agent.schedule().due(), turn.details.response.as_ref());
+        What::Heartbeat(Heartbeat {
+            number: self.heartbeats,
+            step: newest.as_ref().map(|played| played.step),
+            sent: newest.map(|played| played.heartbeat),
+            result: result(outcome),
+            message: response.map(|response| response.message.clone()).unwrap_or_default(),
+            request_id: response.and_then(|response| response.request_id.clone()),
+            took_seconds: (turn.now - self.sent).as_secs_f64(),
+            next_in_seconds: next.map(|next| (next - turn.now).as_secs_f64()),
+        })
+    }
+
     fn health(&mut self, turn: &Turn<'_>) {
         let Some(since) = turn.agent.schedule().unhealthy_since() else {
-            self.unhealthy.clear();
-            return;
+            return self.unhealthy.clear();
         };
         let reason = &turn.details.unhealthy;
         if self.unhealthy != *reason {
@@ -170,21 +182,49 @@ impl<W: Write> Reporter<W> {
         }
     }
 
-    fn action(&mut self, now: Time, done: &Done) {
-        let processes: Vec<Process> = done.signalled.iter().map(Process::from).collect();
-        let what = match done.action {
-            Action::Send { .. } => {
-                self.sent = now;
-                return;
+    fn event(&mut self, turn: &Turn<'_>) -> Option<What> {
+        match turn.event {
+            Event::RunnerStarted => turn.runner.pid().map(|pid| {
+                let pid = pid.as_raw_pid();
+                let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+                let process = Process { pid, name: name.trim_end().to_owned(), error: None };
+                match turn.runner.kind() {
+                    RunnerKind::Child | RunnerKind::None => What::Started { process },
+                    RunnerKind::Attached | RunnerKind::Followed => What::Attached { process },
+                }
+            }),
+            Event::HeartbeatEnded(outcome, _) => Some(self.heartbeat(turn, outcome)),
+            Event::LeaderExited(exit) => Some(What::LeaderExited { status: turn.status(exit) }),
+            Event::RunnerGone => Some(What::Gone),
+            Event::Stop(_) => Some(What::StopRequested),
+            Event::CommandEnded(name, CommandResult::Exited(exit))
+                if name != CommandName::HealthCheck =>
+            {
+                Some(What::CommandExited { name: name.to_string(), status: exit.0 })
             }
-            Action::StopRunner | Action::KillRunner if processes.is_empty() => return,
-            Action::StopRunner => {
+            Event::Due => {
+                let state = (turn.agent.state(), turn.runner.kind());
+                (state == (State::Waiting, RunnerKind::Followed)).then_some(What::Waiting)
+            }
+            Event::StartFailed(_)
+            | Event::CommandEnded(..)
+            | Event::LeaderStopped(_)
+            | Event::Reloaded(_)
+            | Event::Resumed(_) => None,
+        }
+    }
+
+    fn action(&mut self, now: Time, done: &Done) -> Option<What> {
+        let to: Vec<Process> = done.signalled.iter().map(Process::from).collect();
+        Some(match done.action {
+            Action::StopRunner if !to.is_empty() => {
                 self.ladder.stopping(&done.signalled);
-                What::Signalled { signal: self.ladder.signal(), processes }
+                What::Signal { name: self.ladder.signal().to_owned(), to }
             }
-            Action::KillRunner => {
-                self.ladder.killing(&done.signalled);
-                What::Signalled { signal: "SIGKILL", processes }
+            Action::KillRunner if !to.is_empty() => {
+                self.report.killed = true;
+                self.ladder.killing(&to);
+                What::Signal { name: "SIGKILL".to_owned(), to }
             }
             Action::ContactLost => What::ContactLost,
             Action::ContactRegained(after) => {
@@ -193,71 +233,43 @@ impl<W: Write> Reporter<W> {
             Action::HealthRegained(after) => {
                 What::HealthRegained { after_seconds: after.as_secs_f64() }
             }
-            Action::StartRunner
-            | Action::Abandon
-            | Action::Exit(_)
-            // Its failure is told as the reason why heartbeats are withheld.
-            | Action::HealthLost
-            | Action::StartCommand(CommandName::HealthCheck)
-            | Action::KillCommand(CommandName::HealthCheck) => return,
-            Action::StartCommand(name) => What::CommandStarted { command: name.to_string() },
-            Action::KillCommand(name) => {
-                What::CommandEnded { command: name.to_string(), result: "killed", status: None }
+            // The health check's failure is the reason why heartbeats are withheld.
+            Action::StartCommand(name) if name != CommandName::HealthCheck => {
+                What::CommandStarted { name: name.to_string() }
             }
-        };
-        self.add(now, what);
+            Action::KillCommand(name) if name != CommandName::HealthCheck => {
+                What::CommandKilled { name: name.to_string() }
+            }
+            Action::Send { .. } => {
+                self.sent = now;
+                return None;
+            }
+            Action::StartRunner
+            | Action::StopRunner
+            | Action::KillRunner
+            | Action::StartCommand(_)
+            | Action::KillCommand(_)
+            | Action::Abandon
+            | Action::HealthLost
+            | Action::Exit(_) => return None,
+        })
     }
 }
 
-impl<W: Write> Observer for Reporter<W> {
+impl Observer for Reporter {
     fn observe(&mut self, turn: &Turn<'_>) {
-        let what = match turn.event {
-            Event::RunnerStarted => turn.runner.pid().map(|pid| {
-                let pid = pid.as_raw_pid();
-                let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
-                let process = Process { pid, name: name.trim_end().to_owned(), error: None };
-                What::Started { process, attached: turn.runner.kind() != RunnerKind::Child }
-            }),
-            Event::HeartbeatEnded(outcome, _) => {
-                self.heartbeat(turn, outcome);
-                None
-            }
-            Event::LeaderExited(exit) => Some(What::LeaderExited { status: turn.status(exit) }),
-            Event::RunnerGone => Some(What::Gone),
-            Event::Stop(_) => Some(What::StopRequested),
-            Event::CommandEnded(CommandName::HealthCheck, _) => None,
-            Event::CommandEnded(name, result) => {
-                let (result, status) = match result {
-                    CommandResult::Exited(exit) => ("exited", Some(exit.0)),
-                    CommandResult::NotStarted => ("not started", None),
-                };
-                Some(What::CommandEnded { command: name.to_string(), result, status })
-            }
-            Event::Due
-                if turn.agent.state() == State::Waiting
-                    && turn.runner.kind() == RunnerKind::Followed =>
-            {
-                Some(What::Waiting)
-            }
-            Event::StartFailed(_)
-            | Event::LeaderStopped(_)
-            | Event::Due
-            | Event::Reloaded(_)
-            | Event::Resumed(_) => None,
-        };
-        if let Some(what) = what {
+        if let Some(what) = self.event(turn) {
             self.add(turn.now, what);
         }
-        self.start_failed |= matches!(turn.event, Event::StartFailed(_));
-        let cause = match turn.agent.state().cause() {
-            // A runner that waits is not stopped step by step.
-            None if turn.agent.first_stop().is_some() => Some(core::Cause::Operator),
-            cause => cause,
-        };
+        // A runner that is waited for is stopped without a ladder.
+        let stopped = turn.agent.first_stop().map(|_| core::Cause::Operator);
+        let cause = turn.agent.state().cause().or(stopped);
         self.stopping = self.stopping.or(cause.map(|cause| (cause, turn.now)));
         self.health(turn);
         for done in turn.done {
-            self.action(turn.now, done);
+            if let Some(what) = self.action(turn.now, done) {
+                self.add(turn.now, what);
+            }
         }
     }
 }
@@ -265,14 +277,14 @@ impl<W: Write> Observer for Reporter<W> {
 impl Report {
     /// The verdict, and what to change.
     pub(super) fn verdict(&self, coloured: bool) -> String {
-        let Self { played, steps, exit_status, .. } = self;
+        let Self { plan: Plan { steps, grace_seconds, .. }, played, exit_status, .. } = self;
         let (verdict, colour) = if self.passed { ("passed", GREEN) } else { ("FAILED", RED) };
         let end = match self.stop_seconds {
             _ if self.killed => "the runner had to be killed".to_owned(),
             Some(seconds) => format!("the runner stopped within {}", human(seconds)),
             None => "no runner was stopped".to_owned(),
         };
-        let end = format!("{end} (grace {})", human(self.grace_seconds));
+        let end = format!("{end} (grace {})", human(*grace_seconds));
         let verdict =
             format_args!("{verdict}: {played} of {steps} steps, {end}, exit status {exit_status}");
         let mut lines = line(coloured, colour, &verdict);

@@ -1,7 +1,6 @@
 //! The timeline of a rehearsal: what happened, as lines for people and as JSON for programs.
 
 use std::fmt;
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use serde::Serialize;
@@ -21,50 +20,26 @@ pub(super) struct Entry {
     pub(super) what: What,
 }
 
+/// `Attached` is the start of another supervisor's process, which `Waiting` waits for, and whose
+/// status `LeaderExited` lacks. Heartbeats are `Withheld` because the runner is unhealthy. `Gone`
+/// means that no process of the runner is left.
 #[derive(Debug, Serialize)]
 #[serde(tag = "event", rename_all = "kebab-case")]
 pub(super) enum What {
-    Endpoint {
-        listen: SocketAddr,
-        script: String,
-        seed: Option<u64>,
-    },
-    /// No process is named by the pid file.
     Waiting,
-    Started {
-        process: Process,
-        attached: bool,
-    },
+    Started { process: Process },
+    Attached { process: Process },
     Heartbeat(Heartbeat),
-    /// Heartbeats are withheld, because the runner is unhealthy.
-    Withheld {
-        reason: String,
-    },
-    HealthRegained {
-        after_seconds: f64,
-    },
+    Withheld { reason: String },
+    HealthRegained { after_seconds: f64 },
     ContactLost,
-    ContactRegained {
-        after_seconds: f64,
-    },
+    ContactRegained { after_seconds: f64 },
+    CommandStarted { name: String },
+    CommandExited { name: String, status: u8 },
+    CommandKilled { name: String },
     StopRequested,
-    CommandStarted {
-        command: String,
-    },
-    CommandEnded {
-        command: String,
-        result: &'static str,
-        status: Option<u8>,
-    },
-    Signalled {
-        signal: &'static str,
-        processes: Vec<Process>,
-    },
-    /// The status of an attached runner is unknown.
-    LeaderExited {
-        status: Option<u8>,
-    },
-    /// No process of the runner is left.
+    Signal { name: String, to: Vec<Process> },
+    LeaderExited { status: Option<u8> },
     Gone,
 }
 
@@ -157,18 +132,11 @@ impl What {
     /// The topic of the line, its colour and its text.
     fn show(&self) -> (&'static str, u8, String) {
         match self {
-            Self::Endpoint { listen, script, seed } => {
-                let seed = seed.map(|seed| format!(" (--seed {seed})")).unwrap_or_default();
-                let open = if listen.ip().is_loopback() { "" } else { "; any host can use it" };
-                ("endpoint", PLAIN, format!("http://{listen} plays {script}{seed}{open}"))
-            }
             Self::Waiting => {
                 ("runner", YELLOW, "waiting for the pid file; --log info says why".into())
             }
-            Self::Started { process, attached: false } => {
-                ("runner", PLAIN, format!("{process} started"))
-            }
-            Self::Started { process, attached: true } => {
+            Self::Started { process } => ("runner", PLAIN, format!("{process} started")),
+            Self::Attached { process } => {
                 ("runner", YELLOW, format!("{process} attached; `terminate` really stops it"))
             }
             Self::Heartbeat(heartbeat) => {
@@ -187,18 +155,18 @@ impl What {
             Self::ContactRegained { after_seconds } => {
                 ("contact", GREEN, format!("regained after {}", human(*after_seconds)))
             }
-            Self::StopRequested => ("stop", CYAN, "requested".into()),
-            Self::CommandStarted { command } => ("command", PLAIN, format!("{command} started")),
-            Self::CommandEnded { command, result, status } => {
-                let status = status.map(|status| format!(", status {status}")).unwrap_or_default();
-                ("command", PLAIN, format!("{command} {result}{status}"))
+            Self::CommandStarted { name } => ("command", PLAIN, format!("{name} started")),
+            Self::CommandExited { name, status } => {
+                ("command", PLAIN, format!("{name} exited, status {status}"))
             }
-            Self::Signalled { signal, processes } => {
-                let colour = if *signal == "SIGKILL" { RED } else { CYAN };
-                ("stop", colour, format!("{signal} to {}", text::list(processes)))
+            Self::CommandKilled { name } => ("command", RED, format!("SIGKILL to {name}")),
+            Self::StopRequested => ("stop", CYAN, "requested".into()),
+            Self::Signal { name, to } => {
+                let colour = if name == "SIGKILL" { RED } else { CYAN };
+                ("stop", colour, format!("{name} to {}", text::list(to)))
             }
             Self::LeaderExited { status } => {
-                let status = status.map(|status| format!(", status {status}")).unwrap_or_default();
+                let status = status.map(|n| format!(", status {n}")).unwrap_or_default();
                 ("runner", PLAIN, format!("leader exited{status}"))
             }
             Self::Gone => ("runner", PLAIN, "no process left".into()),

@@ -77,12 +77,8 @@ impl Ladder {
         }
     }
 
-    pub(super) fn killing(&mut self, signalled: &[Signalled]) {
-        self.killed.extend(signalled.iter().map(Process::from));
-    }
-
-    pub(super) fn has_killed(&self) -> bool {
-        !self.killed.is_empty()
+    pub(super) fn killing(&mut self, killed: &[Process]) {
+        self.killed.extend_from_slice(killed);
     }
 
     /// Why processes had to be killed.
