@@ -1,14 +1,18 @@
-//! The core's time, which is tokio's, so that tests can pause it; and suspensions of the host,
-//! during which it stands still.
+//! The core's time, which is tokio's, so that tests can pause it; suspensions of the host, during
+//! which it stands still; and the wall-clock time of its moments, which is only shown.
 
+use std::fmt;
 use std::future;
 use std::os::fd::OwnedFd;
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
+
+use humantime::{format_rfc3339_millis, format_rfc3339_seconds, parse_rfc3339};
 
 use rustix::time::{
     ClockId, Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, clock_gettime,
     timerfd_create, timerfd_settime,
 };
+use serde::{Deserialize, Serialize};
 use tokio::io::unix::AsyncFd;
 use tokio::time::Instant;
 
@@ -24,6 +28,8 @@ pub(crate) struct Clock {
     start: Instant,
     /// How far `CLOCK_BOOTTIME`, which goes on, was ahead when the two were last compared.
     ahead: Duration,
+    /// The wall-clock time of [`Time::ZERO`], since 1970.
+    epoch: Duration,
     /// A timer of `CLOCK_BOOTTIME`. Without it, a suspension is noticed at the next event.
     alarm: Option<AsyncFd<OwnedFd>>,
 }
@@ -33,7 +39,12 @@ impl Clock {
     pub(crate) fn start() -> Self {
         let flags = TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC;
         let alarm = timerfd_create(TimerfdClockId::Boottime, flags).ok();
-        Self { start: Instant::now(), ahead: ahead(), alarm: alarm.and_then(|fd| watch(fd).ok()) }
+        Self {
+            start: Instant::now(),
+            ahead: ahead(),
+            epoch: read(ClockId::Realtime),
+            alarm: alarm.and_then(|fd| watch(fd).ok()),
+        }
     }
 
     /// The time now.
@@ -44,6 +55,16 @@ impl Clock {
     /// The instant at which the clock shows `time`.
     pub(crate) fn instant(&self, time: Time) -> Instant {
         self.start + time.since_start()
+    }
+
+    /// The wall-clock time of [`Time::ZERO`]. It changes only if the wall clock was set or the host
+    /// was suspended, so that a moment that is shown twice is shown alike.
+    pub(crate) fn epoch(&mut self) -> WallTime {
+        let epoch = read(ClockId::Realtime).saturating_sub(self.start.elapsed());
+        if epoch.abs_diff(self.epoch) >= NOISE {
+            self.epoch = epoch;
+        }
+        WallTime(self.epoch)
     }
 
     /// How long the host was suspended since the last call; `None` if it was not.
@@ -80,9 +101,51 @@ impl Clock {
     }
 }
 
+fn read(clock: ClockId) -> Duration {
+    Duration::try_from(clock_gettime(clock)).unwrap_or_default()
+}
+
 fn ahead() -> Duration {
-    let now = |clock| Duration::try_from(clock_gettime(clock)).unwrap_or_default();
-    now(ClockId::Boottime).saturating_sub(now(ClockId::Monotonic))
+    read(ClockId::Boottime).saturating_sub(read(ClockId::Monotonic))
+}
+
+/// A wall-clock time, since 1970. As data it is a text of RFC 3339 in UTC, with milliseconds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "String")]
+pub(crate) struct WallTime(Duration);
+
+impl WallTime {
+    /// The moment `time`, where `self` is that of [`Time::ZERO`].
+    pub(crate) fn of(self, time: Time) -> Self {
+        Self(self.0 + time.since_start())
+    }
+
+    /// In seconds since 1970, with milliseconds.
+    pub(crate) fn unix_seconds(self) -> f64 {
+        let milliseconds = u64::try_from(self.0.as_millis()).unwrap_or_default();
+        Duration::from_millis(milliseconds).as_secs_f64()
+    }
+}
+
+impl fmt::Display for WallTime {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        format_rfc3339_seconds(UNIX_EPOCH + self.0).fmt(f)
+    }
+}
+
+impl From<WallTime> for String {
+    fn from(time: WallTime) -> Self {
+        format_rfc3339_millis(UNIX_EPOCH + time.0).to_string()
+    }
+}
+
+impl TryFrom<String> for WallTime {
+    type Error = humantime::TimestampError;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        let time = parse_rfc3339(&text)?;
+        Ok(Self(time.duration_since(UNIX_EPOCH).unwrap_or_default()))
+    }
 }
 
 #[cfg(test)]

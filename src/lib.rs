@@ -35,6 +35,7 @@
 //! | Which processes belong to the runner? | `runner/membership.rs` |
 //! | How do `on-terminate` and its like run? | `commands.rs` |
 //! | What does `status` show, and to whom? | `status/snapshot.rs`, `status/socket.rs` |
+//! | Which metrics are there, and who serves them? | `status/openmetrics.rs`, `status/http.rs` |
 //! | What is sent to systemd? | `systemd.rs` |
 //! | Which settings are there, and which values are refused? | `config/table.rs`, `config/values.rs` |
 //! | What do the subcommands do? | `cli/` |

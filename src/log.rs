@@ -6,8 +6,8 @@ use std::io::{self, IsTerminal, Write};
 use std::os::fd::AsFd;
 use std::os::linux::fs::MetadataExt;
 use std::panic;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::thread::Builder;
 
 use rustix::event::{PollFd, PollFlags, poll};
@@ -36,10 +36,19 @@ const UNREAD: usize = 1_000;
 /// message says the same.
 const FOR_PROGRAMS: [&str; 3] = ["class", "contact", "pids"];
 
+/// Lines that found no room, and lines that could not be written.
+static DROPPED: OnceLock<(ErrorCounter, Arc<AtomicUsize>)> = OnceLock::new();
+
+/// How many lines were dropped so far.
+pub(crate) fn dropped() -> usize {
+    let count = |(waiting, lost): &(ErrorCounter, Arc<AtomicUsize>)| {
+        waiting.dropped_lines() + lost.load(Ordering::Relaxed)
+    };
+    DROPPED.get().map_or(0, count)
+}
+
 /// Keeps the writer alive. When it is dropped, lines that wait are written, for a second at most.
 pub(crate) struct Log {
-    /// Lines that found no room, and lines that could not be written.
-    dropped: (ErrorCounter, Arc<AtomicUsize>),
     filter: reload::Handle<Targets, Registry>,
     _writer: WorkerGuard,
 }
@@ -57,7 +66,7 @@ impl Log {
         let lines = Lines::to(io::stderr());
         let lost = Arc::clone(&lines.lost);
         let (writer, guard) = in_background(lines)?;
-        let dropped = (writer.error_counter(), lost);
+        let _ = DROPPED.set((writer.error_counter(), lost));
         let plain = layer::<Registry>().with_writer(writer);
         let lines = match settings.format {
             LogFormat::Json => plain.json().flatten_event(true).with_target(false).boxed(),
@@ -74,19 +83,13 @@ impl Log {
         let _ = tracing_subscriber::registry().with(lines.with_filter(layer)).try_init();
         // A panic is reported where it is caught. The default hook would block on stderr.
         panic::set_hook(Box::new(|panic| debug!("{panic}")));
-        Ok(Self { dropped, filter, _writer: guard })
+        Ok(Self { filter, _writer: guard })
     }
 
     /// Lets lines of `level` and above pass from now on.
     pub(crate) fn set_level(&self, level: LevelFilter) {
         // It fails only without a log.
         let _ = self.filter.reload(own_lines(level));
-    }
-
-    /// How many lines were dropped so far.
-    pub(crate) fn dropped(&self) -> usize {
-        let (waiting, lost) = &self.dropped;
-        waiting.dropped_lines() + lost.load(Ordering::Relaxed)
     }
 }
 

@@ -65,7 +65,7 @@ impl Observer for Systemd {
             let extend = format!("EXTEND_TIMEOUT_USEC={}", (left + MARGIN).as_micros());
             self.notify(&[NotifyState::Stopping, NotifyState::Custom(&extend)]);
         }
-        self.send_status(&turn.snapshot());
+        self.send_status(turn.snapshot);
     }
 
     fn keepalive(&mut self, snapshot: &Snapshot) {

@@ -26,12 +26,6 @@ pub(crate) fn coarse(duration: Duration) -> String {
     }
 }
 
-/// The wall-clock time `ago` before now, in UTC.
-#[expect(clippy::disallowed_types, reason = "it is only shown")]
-pub(crate) fn wall_time(ago: Duration) -> String {
-    humantime::format_rfc3339_seconds(std::time::SystemTime::now() - ago).to_string()
-}
-
 /// The items, separated by commas.
 pub(crate) fn list<T: ToString>(items: impl IntoIterator<Item = T>) -> String {
     let items: Vec<_> = items.into_iter().map(|item| item.to_string()).collect();

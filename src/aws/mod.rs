@@ -102,6 +102,10 @@ impl Service for DataPipeline {
             request_id: None,
         })
     }
+
+    fn identity(&self) -> &Identity {
+        self.kept.identity.get().unwrap_or(&self.identity)
+    }
 }
 
 impl Drop for DataPipeline {

@@ -41,7 +41,7 @@ fn dispatch(subcommand: Subcommand, options: Options) -> ExitCode {
         Subcommand::Run => run::run(options),
         Subcommand::Once => once::once(&options),
         Subcommand::Check { online, json, quiet } => check::check(&options, online, json, quiet),
-        Subcommand::Status { json } => status::status(&options, json),
+        Subcommand::Status { format } => status::status(&options, format),
         Subcommand::Rehearse { rehearsal } => rehearse::rehearse(&options, rehearsal),
     };
     outcome.unwrap_or_else(|error| report(&error)).into()

@@ -1,35 +1,43 @@
 //! `taskbeat status`: prints the state of the running daemon.
 
+use std::fmt::Display;
+
 use serde_json::json;
 
-use super::shared::{CliError, load, print};
+use super::args::StatusFormat;
+use super::shared::{CliError, load, print, runtime};
 use crate::config::Options;
 use crate::core::Exit;
-use crate::status::{AskError, Reply, ask};
+use crate::status::{AskError, Reply, ask, openmetrics};
 
-pub(super) fn status(options: &Options, json: bool) -> Result<Exit, CliError> {
+pub(super) fn status(options: &Options, format: StatusFormat) -> Result<Exit, CliError> {
     let id = load(options)?.settings.identity.taskrunner_id;
-    let reply = match ask(&id) {
+    let unavailable = |error: &dyn Display| Err(CliError::new(Exit::UNAVAILABLE, &error));
+    let reply = match runtime()?.block_on(ask(&id)) {
         Ok(reply) => reply,
         Err(error) => {
-            if json {
+            if format == StatusFormat::Json {
                 let running = !matches!(error, AskError::NotRunning(_));
                 let reply = json!({
                     "running": running, "in_contact": false, "error": error.to_string(),
                 });
                 print(&format_args!("{reply}\n"))?;
             }
-            return Err(CliError::new(Exit::UNAVAILABLE, &error));
+            return unavailable(&error);
         }
     };
-    match &reply {
-        _ if json => print(&format_args!("{}\n", json!(reply)))?,
-        Reply::Full(snapshot) => print(snapshot)?,
-        Reply::Contact { in_contact } => {
+    match (format, &reply) {
+        (StatusFormat::Json, _) => print(&format_args!("{}\n", json!(reply)))?,
+        (StatusFormat::Text, Reply::Full(snapshot)) => print(snapshot)?,
+        (StatusFormat::OpenMetrics, Reply::Full(snapshot)) => print(&openmetrics(snapshot))?,
+        (StatusFormat::Text, Reply::Contact { in_contact }) => {
             let contact = if *in_contact { "yes" } else { "NO" };
             print(&format_args!(
                 "in contact    {contact} (ask as root or as taskbeat's user for more)\n"
             ))?;
+        }
+        (StatusFormat::OpenMetrics, Reply::Contact { .. }) => {
+            return unavailable(&"only root and taskbeat's user may read the metrics");
         }
     }
     Ok(if reply.in_contact() { Exit::OK } else { Exit::UNAVAILABLE })

@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::fmt;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -25,6 +26,8 @@ pub(crate) struct Settings {
     pub(crate) runner: RunnerSettings,
     pub(crate) commands: CommandSettings,
     pub(crate) log: LogSettings,
+    /// Where the metrics are served.
+    pub(crate) metrics_listen: Option<SocketAddr>,
 }
 
 /// The parameters of `ReportTaskRunnerHeartbeat`, each at most 1024 characters (API reference).
@@ -185,11 +188,18 @@ impl Settings {
                 format: reader.choice("log-format", &values::LOG_FORMATS),
                 level: reader.choice("log", &values::LOG_LEVELS),
             },
+            metrics_listen: reader.read("metrics-listen", |text| text.parse().ok()),
         }
     }
 
     pub(crate) fn warnings(&self) -> Vec<Warning> {
         let mut warnings = self.aws.warnings();
+        if let Some(address) = self.metrics_listen.filter(|address| !address.ip().is_loopback()) {
+            warnings.push(Warning::new(
+                format!("any host that reaches {address} can read the metrics"),
+                "use an address of loopback, or a firewall",
+            ));
+        }
         let interval = self.policy.interval;
         let is_loopback = self.aws.endpoint_url.as_deref().is_some_and(values::is_loopback);
         if interval < SENSIBLE_INTERVAL && !is_loopback {

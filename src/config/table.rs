@@ -40,6 +40,7 @@ pub(crate) enum Group {
     Runner,
     Commands,
     Logging,
+    Metrics,
 }
 
 impl Group {
@@ -53,6 +54,7 @@ impl Group {
             Self::Runner => Some("Runner"),
             Self::Commands => Some("Commands beside the runner"),
             Self::Logging => Some("Logging"),
+            Self::Metrics => Some("Metrics"),
         }
     }
 }
@@ -307,6 +309,14 @@ pub const SETTINGS: &[Setting] = &[
         choices: &words(&LOG_LEVELS),
         help: "Least important level to log",
         group: Group::Logging,
+        ..ROW
+    },
+    Setting {
+        key: "metrics-listen",
+        value: "ADDR:PORT",
+        allowed: "an IP address and a port, such as 127.0.0.1:9464 or [::1]:9464",
+        help: "Serve /metrics and /healthz here",
+        group: Group::Metrics,
         ..ROW
     },
 ];

@@ -3,6 +3,7 @@
 use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io::Write;
+use std::net::Ipv6Addr;
 use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
@@ -78,6 +79,7 @@ fn a_bad_value_is_refused_with_its_origin_and_what_is_allowed() {
     let signal = "must be TERM, INT, HUP, QUIT, USR1, USR2 or KILL, with or without SIG before it";
     let scope = "must be group or process";
     let format = "must be auto, text or json";
+    let address = "must be an IP address and a port, such as 127.0.0.1:9464 or [::1]:9464";
     let level = "must be off, error, warn, info, debug or trace";
     let long = "x".repeat(1025);
     let cut = format!(r#""{}"… (1025 characters)"#, "x".repeat(80));
@@ -153,6 +155,9 @@ fn a_bad_value_is_refused_with_its_origin_and_what_is_allowed() {
         ("log-format", "xml", r#""xml""#, format),
         ("log", "warning", r#""warning""#, level),
         ("log", "INFO", r#""INFO""#, level),
+        ("metrics-listen", "9464", r#""9464""#, address),
+        ("metrics-listen", "localhost:9464", r#""localhost:9464""#, address),
+        ("metrics-listen", "127.0.0.1", r#""127.0.0.1""#, address),
     ] {
         let variables = environment([("TASKBEAT_TASKRUNNER_ID", "t")]);
         let error = load(&flags([(key, value)]), variables).unwrap_err();
@@ -177,6 +182,7 @@ fn good_values_become_settings() {
         ("command", "exec \"$RUNNER\"\n"),
         ("log-format", "json"),
         ("log", "off"),
+        ("metrics-listen", "[::1]:9464"),
     ]);
     let expected = Settings {
         identity: Identity {
@@ -210,6 +216,7 @@ fn good_values_become_settings() {
         },
         commands: CommandSettings::default(),
         log: LogSettings { format: LogFormat::Json, level: LevelFilter::OFF },
+        metrics_listen: Some((Ipv6Addr::LOCALHOST, 9464).into()),
     };
     assert_eq!(all, expected);
     assert_eq!(settings([("worker-group", "")]).identity.worker_group.as_deref(), Some(""));
@@ -244,6 +251,7 @@ fn the_defaults_are_those_of_the_contract() {
         },
         commands: CommandSettings::default(),
         log: LogSettings { format: LogFormat::Auto, level: LevelFilter::INFO },
+        metrics_listen: None,
     };
     assert_eq!(defaults, expected);
     let system = rustix::system::uname().nodename().to_str().unwrap().to_owned();
@@ -335,7 +343,7 @@ fn a_bad_file_is_refused() {
                 endpoint-url, interval, jitter, lost-contact-after, grace, stop-signal, \
                 stop-scope, command, pid, pid-file, after-terminate, on-terminate, \
                 health-check, health-timeout, on-contact-change, \
-                log-format, log";
+                log-format, log, metrics-listen";
     let interval = "must be 10ms to 15m, such as 15m, 90s or 250ms";
     for (text, message) in [
         (
@@ -781,7 +789,7 @@ fn the_listing_is_a_table_of_three_columns() {
         .iter()
         .map(|line| line.split("  ").map(str::trim).filter(|part| !part.is_empty()).collect())
         .collect();
-    let expected: [[&str; 3]; 23] = [
+    let expected: [[&str; 3]; 24] = [
         ["config", "PATH", "flag --config"],
         ["taskrunner-id", "etl-1", "flag --taskrunner-id"],
         ["worker-group", r#""my group""#, "file PATH:2"],
@@ -805,6 +813,7 @@ fn the_listing_is_a_table_of_three_columns() {
         ["on-contact-change", "-", "not set"],
         ["log-format", "auto", "default"],
         ["log", "info", "default"],
+        ["metrics-listen", "-", "not set"],
     ];
     assert_eq!(columns, expected);
     let json = serde_json::to_value(&config.listing).unwrap();
@@ -823,7 +832,7 @@ fn the_listing_is_a_table_of_three_columns() {
         assert_eq!(json[row], expected);
     }
     let aligned = |line: &&str| line.rfind("  ").map(|gap| gap + 2);
-    assert_eq!(lines[1..].iter().map(aligned).collect::<Vec<_>>(), vec![aligned(&lines[1]); 22]);
+    assert_eq!(lines[1..].iter().map(aligned).collect::<Vec<_>>(), vec![aligned(&lines[1]); 23]);
 }
 
 /// The warnings about these settings, each on one line.
@@ -840,8 +849,12 @@ fn probable_mistakes_get_a_warning() {
                  on the way, heartbeats can be read and answers forged; use https";
     let interval = "interval 59s is short: \
                     all runners of an AWS account share one heartbeat per second; use 1m or more";
+    let metrics = "any host that reaches 0.0.0.0:9464 can read the metrics; \
+                   use an address of loopback, or a firewall";
     for (given, expected) in [
         ([("region", "us-east-1"), ("interval", "1m")], vec![]),
+        ([("region", "us-east-1"), ("metrics-listen", "127.0.0.2:9464")], vec![]),
+        ([("region", "us-east-1"), ("metrics-listen", "0.0.0.0:9464")], vec![metrics]),
         ([("region", "us-east-2"), ("interval", "59s")], vec![region, interval]),
         ([("region", "us-east-2"), ("endpoint-url", "https://example.com")], vec![]),
         ([("interval", "59s"), ("endpoint-url", "https://example.com")], vec![interval]),

@@ -212,6 +212,12 @@ impl Schedule {
         unhealthy.map(|unhealthy| Action::HealthRegained(now - unhealthy.since))
     }
 
+    /// How often the heartbeat that is due was withheld, since the last reload.
+    #[must_use]
+    pub fn withheld(&self) -> usize {
+        self.unhealthy.map_or(0, |unhealthy| unhealthy.withheld)
+    }
+
     /// Since when heartbeats are withheld, because the runner is unhealthy.
     #[must_use]
     pub fn unhealthy_since(&self) -> Option<Time> {
@@ -258,6 +264,12 @@ impl Schedule {
     #[must_use]
     pub fn failures(&self) -> u32 {
         self.failures
+    }
+
+    /// When the newest heartbeat started.
+    #[must_use]
+    pub fn started(&self) -> Time {
+        self.started
     }
 
     /// When the last acknowledged heartbeat started.

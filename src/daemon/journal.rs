@@ -6,8 +6,7 @@ use tracing::{debug, error, field, info, warn};
 
 use super::{Done, Observer, Response, Turn};
 use crate::core::{Action, CommandName, CommandResult, Event, Exit, Failure, Outcome, State, Time};
-use crate::log::Log;
-use crate::text;
+use crate::{log, text};
 
 /// What it means that a runner is throttled for hours.
 const OVER_LIMIT: &str = "the AWS account is over its limit of 1 heartbeat per second for all its \
@@ -17,8 +16,7 @@ const OVER_LIMIT: &str = "the AWS account is over its limit of 1 heartbeat per s
 const DISTINCT_FAILURES: usize = 8;
 
 /// Turns the turns of the loop into log lines.
-pub(crate) struct Journal<'a> {
-    log: &'a Log,
+pub(crate) struct Journal {
     taskrunner_id: String,
     /// The number of dropped lines that was logged last.
     dropped: usize,
@@ -62,7 +60,7 @@ impl Failing {
     }
 }
 
-impl Observer for Journal<'_> {
+impl Observer for Journal {
     fn observe(&mut self, turn: &Turn<'_>) {
         self.report_dropped();
         match turn.event {
@@ -106,12 +104,10 @@ impl Observer for Journal<'_> {
     }
 }
 
-impl<'a> Journal<'a> {
-    /// A journal that writes to `log`. Fields that only programs need are named in
-    /// [`log`](crate::log).
-    pub(crate) fn new(log: &'a Log, taskrunner_id: &str) -> Self {
+impl Journal {
+    /// Fields that only programs need are named in [`log`](crate::log).
+    pub(crate) fn new(taskrunner_id: &str) -> Self {
         Self {
-            log,
             taskrunner_id: taskrunner_id.to_owned(),
             dropped: 0,
             failing: None,
@@ -120,7 +116,7 @@ impl<'a> Journal<'a> {
     }
 
     fn report_dropped(&mut self) {
-        let dropped = self.log.dropped();
+        let dropped = log::dropped();
         if dropped > self.dropped {
             warn!("dropped {dropped} log lines so far (stderr blocked or disk full)");
             self.dropped = dropped;
@@ -220,11 +216,8 @@ fn log_action(turn: &Turn<'_>, done: &Done) {
             warn!(pids, "SIGKILL to {processes}: {}", kill_reason(turn.event));
         }
         Action::ContactLost => {
-            let acknowledged = turn.agent.schedule().acknowledged_at();
-            let since = acknowledged.map_or_else(
-                || "taskbeat started".to_owned(),
-                |time| text::wall_time(turn.now - time),
-            );
+            let acknowledged = turn.snapshot.acknowledged_at;
+            let since = acknowledged.map_or("taskbeat started".to_owned(), |time| time.to_string());
             warn!(contact = "lost", "contact lost: no heartbeat was acknowledged since {since}");
         }
         Action::ContactRegained(after) => {

@@ -22,7 +22,7 @@ use crate::core::{
 };
 use crate::runner::{Runner, Signalled};
 use crate::signals::{SignalEvent, Stop, is_job_control};
-use crate::status::{Claim, Snapshot, StatusRequest};
+use crate::status::{Requests, Snapshot, SnapshotRequest, Tally};
 use crate::sys::caught_signal;
 use crate::text;
 
@@ -39,8 +39,7 @@ pub(crate) struct Daemon<S, T, H, R> {
     /// The stops, caught before anything is started.
     pub(crate) stops: T,
     pub(crate) signals: H,
-    /// The claim on the taskrunner id, which answers status requests; `None` in a rehearsal.
-    pub(crate) claim: Option<Claim>,
+    pub(crate) status_requests: Requests,
     /// How often [`Observer::keepalive`] is called; `None` for never.
     pub(crate) keepalive: Option<Duration>,
     pub(crate) reload: R,
@@ -53,6 +52,7 @@ pub(crate) struct Details {
     pub(crate) response: Option<Response>,
     /// Why the runner was last found unhealthy.
     pub(crate) unhealthy: String,
+    tally: Tally,
 }
 
 /// One turn of the loop, for the observers.
@@ -63,6 +63,8 @@ pub(crate) struct Turn<'a> {
     pub(crate) done: &'a [Done],
     pub(crate) agent: &'a Agent,
     pub(crate) runner: &'a Runner,
+    /// The state after this turn.
+    pub(crate) snapshot: &'a Snapshot,
 }
 
 /// An action that was carried out.
@@ -75,11 +77,6 @@ impl Turn<'_> {
     /// The runner's exit status, which only a child's parent can know.
     pub(crate) fn status(&self, exit: Exit) -> Option<u8> {
         (self.runner.kind() == RunnerKind::Child).then_some(exit.0)
-    }
-
-    /// What the daemon is doing after this turn.
-    pub(crate) fn snapshot(&self) -> Snapshot {
-        self.details.snapshot(self.now, self.agent, self.runner)
     }
 }
 
@@ -100,7 +97,7 @@ enum Wake<L> {
     Response(Response),
     Settings(L),
     Signal(SignalEvent),
-    Status(StatusRequest),
+    Status(SnapshotRequest),
     Keepalive,
     /// A suspension ended: the clock is read again.
     Alarm,
@@ -136,6 +133,7 @@ where
                 None => self.wake(&agent, &clock, deadline, &mut timer, &mut keepalive).await,
             };
             let now = clock.now();
+            details.tally.epoch = clock.epoch();
             let event = match wake {
                 // Before each event that may send a heartbeat.
                 Wake::Event(event @ (Event::Due | Event::RunnerStarted)) => {
@@ -159,11 +157,12 @@ where
                 Wake::Settings(settings) => self.reloaded(settings, &agent),
                 Wake::Signal(signal) => self.signal(signal, &agent),
                 Wake::Status(request) => {
-                    request.reply(&details.snapshot(now, &agent, &self.runner));
+                    // It fails if the client has gone.
+                    let _ = request.send(self.snapshot(now, &agent, &details));
                     None
                 }
                 Wake::Keepalive => {
-                    let snapshot = details.snapshot(now, &agent, &self.runner);
+                    let snapshot = self.snapshot(now, &agent, &details);
                     for observer in observers.iter_mut() {
                         observer.keepalive(&snapshot);
                     }
@@ -174,8 +173,9 @@ where
             let Some(event) = event else { continue };
             let actions = agent.handle(now, event).into_iter();
             let done: Vec<Done> =
-                actions.map(|action| self.act(action, now, &agent, &mut next)).collect();
+                actions.map(|action| self.act(action, &agent, &details, &mut next)).collect();
             details.note(event, &done, agent.policy());
+            details.tally.count(now, event, &agent);
             if matches!(event, Event::LeaderExited(_)) {
                 next = next.or_else(|| self.clear_away());
             }
@@ -186,6 +186,7 @@ where
                 done: &done,
                 agent: &agent,
                 runner: &self.runner,
+                snapshot: &self.snapshot(now, &agent, &details),
             };
             for observer in observers.iter_mut() {
                 observer.observe(&turn);
@@ -222,7 +223,7 @@ where
             settings = self.reload.settings() => Wake::Settings(settings),
             // The last two can come at any rate, so they must not starve the others.
             Some(signal) = self.signals.next() => Wake::Signal(signal),
-            request = status_request(self.claim.as_ref()) => Wake::Status(request),
+            Some(request) = self.status_requests.recv() => Wake::Status(request),
         }
     }
 
@@ -270,12 +271,25 @@ where
         None
     }
 
+    fn snapshot(&self, now: Time, agent: &Agent, details: &Details) -> Snapshot {
+        let Details { response, unhealthy, tally } = details;
+        let failure = response.as_ref().map(|response| response.message.as_str());
+        let identity = self.service.identity();
+        Snapshot::take(now, agent, &self.runner, identity, failure, unhealthy, tally)
+    }
+
     fn clear_away(&mut self) -> Option<Event> {
         self.runner.clear_away(&self.commands.pids())
     }
 
     /// Carries out an action. `next` is the event that follows at once, if there is one.
-    fn act(&mut self, action: Action, now: Time, agent: &Agent, next: &mut Option<Event>) -> Done {
+    fn act(
+        &mut self,
+        action: Action,
+        agent: &Agent,
+        details: &Details,
+        next: &mut Option<Event>,
+    ) -> Done {
         let mut signalled = Vec::new();
         match action {
             Action::StartRunner => *next = self.start(),
@@ -287,7 +301,7 @@ where
                     runner: self.runner.pid(),
                     in_contact: agent.schedule().in_contact(),
                     last_acknowledged: acknowledged
-                        .map(|time| text::wall_time(now - time))
+                        .map(|time| details.tally.wall_time(time).to_string())
                         .unwrap_or_default(),
                 };
                 self.commands.start(name, &facts);
@@ -317,11 +331,6 @@ where
 }
 
 impl Details {
-    fn snapshot(&self, now: Time, agent: &Agent, runner: &Runner) -> Snapshot {
-        let failure = self.response.as_ref().map(|response| response.message.as_str());
-        Snapshot::take(now, agent, runner, failure, &self.unhealthy)
-    }
-
     /// Notes why the runner is unhealthy, if no command has told it.
     fn note(&mut self, event: Event, done: &[Done], policy: &Policy) {
         let late = Action::KillCommand(CommandName::HealthCheck);
@@ -348,11 +357,4 @@ fn timer(period: Duration) -> Interval {
     let mut timer = interval(period);
     timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
     timer
-}
-
-async fn status_request(claim: Option<&Claim>) -> StatusRequest {
-    match claim {
-        Some(claim) => claim.request().await,
-        None => std::future::pending().await,
-    }
 }

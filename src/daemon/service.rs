@@ -1,5 +1,6 @@
 //! What the loop needs of its surroundings.
 
+use crate::config::Identity;
 use crate::core::{Outcome, Policy};
 
 /// Sends heartbeats.
@@ -12,6 +13,9 @@ pub(crate) trait Service {
 
     /// Waits for the end of the heartbeat in flight; for ever if there is none. Cancel safe.
     fn answer(&mut self) -> impl Future<Output = Response>;
+
+    /// The identity that heartbeats have, with placeholders until the first of them is sent.
+    fn identity(&self) -> &Identity;
 }
 
 /// How a heartbeat ended.

@@ -11,9 +11,10 @@ use tokio::time::{Instant, sleep};
 
 use super::{Daemon, NoReload, Observer, Response, Service, Turn};
 use crate::commands::Commands;
-use crate::config::{CommandSettings, RunnerSettings, StopScope, Target};
+use crate::config::{CommandSettings, Identity, RunnerSettings, StopScope, Target};
 use crate::core::{Action, AfterTerminate, Exit, Failure, FailureClass, Outcome, Policy};
 use crate::runner::Runner;
+use crate::status::Snapshots;
 
 const MONTH: Duration = Duration::from_hours(30 * 24);
 const LATENCY: Duration = Duration::from_millis(120);
@@ -23,6 +24,7 @@ struct VirtualService {
     start: Instant,
     sent: Rc<RefCell<Vec<Instant>>>,
     in_flight: bool,
+    identity: Identity,
 }
 
 impl Service for VirtualService {
@@ -48,6 +50,10 @@ impl Service for VirtualService {
         };
         Response { outcome, message: String::new(), code: None, request_id: None }
     }
+
+    fn identity(&self) -> &Identity {
+        &self.identity
+    }
 }
 
 /// Counts the heartbeats that the core ordered.
@@ -66,8 +72,17 @@ impl Observer for Counter {
 #[tokio::test(start_paused = true)]
 async fn a_month_of_heartbeats() {
     let sent = Rc::default();
-    let service =
-        VirtualService { start: Instant::now(), sent: Rc::clone(&sent), in_flight: false };
+    let identity = Identity {
+        taskrunner_id: "runner-1".to_owned(),
+        worker_group: None,
+        hostname: "runner.example".to_owned(),
+    };
+    let service = VirtualService {
+        start: Instant::now(),
+        sent: Rc::clone(&sent),
+        in_flight: false,
+        identity,
+    };
     let no_runner = RunnerSettings {
         target: Target::None,
         stop_signal: Signal::TERM,
@@ -91,7 +106,7 @@ async fn a_month_of_heartbeats() {
         service,
         stops: stream::pending(),
         signals: stream::pending(),
-        claim: None,
+        status_requests: Snapshots::channel().1,
         keepalive: None,
         reload: NoReload,
     };

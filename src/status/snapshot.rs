@@ -6,38 +6,58 @@ use std::time::Duration;
 use rustix::process::Pid;
 use serde::{Deserialize, Serialize};
 
-use crate::core::{Agent, Cause, Contact, Rung, State, Time};
+use super::Tally;
+use crate::clock::WallTime;
+use crate::config::Identity;
+use crate::core::{Agent, Cause, Contact, Rung, RunnerKind, State, Time};
 use crate::runner::Runner;
-use crate::text;
+use crate::{log, text};
 
-/// The state of a daemon. Times are relative to the moment at which it was taken.
+/// The state of a daemon. `docs/status.schema.json` describes it as JSON.
+///
+/// Seconds are awake time, from or to the moment at which the snapshot was taken.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Snapshot {
+    pub(crate) version: String,
+    /// With placeholders as long as the metadata service has not filled them.
+    pub(crate) taskrunner_id: String,
+    pub(crate) worker_group: Option<String>,
     pub(crate) pid: u32,
-    /// How long the daemon has been running, awake.
+    pub(crate) started_at: WallTime,
     pub(crate) uptime_seconds: f64,
     pub(crate) state: Phase,
     pub(crate) stop_cause: Option<StopCause>,
     /// True while heartbeats are acknowledged, each within two intervals, and after `terminate`.
     pub(crate) in_contact: bool,
     /// When the present contact began; `None` if there is none.
+    pub(crate) contact_began_at: Option<WallTime>,
     pub(crate) contact_began_seconds_ago: Option<f64>,
     /// When contact was lost; `None` if it was not.
+    pub(crate) contact_lost_at: Option<WallTime>,
     pub(crate) contact_lost_seconds_ago: Option<f64>,
     /// When the last acknowledged heartbeat started.
+    pub(crate) acknowledged_at: Option<WallTime>,
     pub(crate) acknowledged_seconds_ago: Option<f64>,
     /// How many heartbeats have failed since.
     pub(crate) failures: u32,
     pub(crate) failure: Option<String>,
     /// Since when heartbeats are withheld, because the runner is unhealthy; `None` if it is not.
+    pub(crate) unhealthy_since: Option<WallTime>,
     pub(crate) unhealthy_seconds: Option<f64>,
     pub(crate) unhealthy: Option<String>,
     /// True if the account has more runners than its limit has room for.
     pub(crate) over_limit: bool,
     /// When the next heartbeat starts; `None` while one is in flight and if none is to follow.
+    pub(crate) next_heartbeat_at: Option<WallTime>,
     pub(crate) next_heartbeat_in_seconds: Option<f64>,
+    /// True while the runner runs; `None` if taskbeat has none.
+    pub(crate) runner_up: Option<bool>,
     pub(crate) runner_pid: Option<i32>,
+    pub(crate) runner_started_at: Option<WallTime>,
     pub(crate) runner_uptime_seconds: Option<f64>,
+    #[serde(flatten)]
+    pub(crate) tally: Tally,
+    pub(crate) log_lines_dropped: usize,
 }
 
 /// What a daemon is doing.
@@ -105,35 +125,63 @@ impl Snapshot {
         now: Time,
         agent: &Agent,
         runner: &Runner,
+        identity: &Identity,
         failure: Option<&str>,
         unhealthy: &str,
+        tally: &Tally,
     ) -> Self {
         let schedule = agent.schedule();
+        let at = |time: Time| tally.wall_time(time);
         let ago = |time: Time| (now - time).as_secs_f64();
         let (began, lost) = match schedule.contact() {
             Contact::Pending { .. } => (None, None),
-            Contact::Held { since, .. } => (Some(ago(since)), None),
-            Contact::Lost { since } => (None, Some(ago(since))),
+            Contact::Held { since, .. } => (Some(since), None),
+            Contact::Lost { since } => (None, Some(since)),
         };
+        let (acknowledged, next) = (schedule.acknowledged_at(), schedule.due());
+        let unhealthy_since = schedule.unhealthy_since();
         let pid = runner.pid().map(Pid::as_raw_pid);
+        let runner_since = agent.runner_since().filter(|_| pid.is_some());
         let failing = schedule.failures() > 0;
         Self {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            taskrunner_id: identity.taskrunner_id.clone(),
+            worker_group: identity.worker_group.clone(),
             pid: std::process::id(),
+            started_at: at(Time::ZERO),
             uptime_seconds: now.since_start().as_secs_f64(),
             state: agent.state().into(),
             stop_cause: agent.state().cause().map(StopCause::from),
             in_contact: schedule.in_contact(),
-            contact_began_seconds_ago: began,
-            contact_lost_seconds_ago: lost,
-            acknowledged_seconds_ago: schedule.acknowledged_at().map(ago),
+            contact_began_at: began.map(at),
+            contact_began_seconds_ago: began.map(ago),
+            contact_lost_at: lost.map(at),
+            contact_lost_seconds_ago: lost.map(ago),
+            acknowledged_at: acknowledged.map(at),
+            acknowledged_seconds_ago: acknowledged.map(ago),
             failures: schedule.failures(),
             failure: failure.filter(|_| failing).map(str::to_owned),
-            unhealthy_seconds: schedule.unhealthy_since().map(ago),
-            unhealthy: schedule.unhealthy_since().map(|_| unhealthy.to_owned()),
+            unhealthy_since: unhealthy_since.map(at),
+            unhealthy_seconds: unhealthy_since.map(ago),
+            unhealthy: unhealthy_since.map(|_| unhealthy.to_owned()),
             over_limit: agent.over_limit(now),
-            next_heartbeat_in_seconds: schedule.due().map(|due| (due - now).as_secs_f64()),
+            next_heartbeat_at: next.map(at),
+            next_heartbeat_in_seconds: next.map(|next| (next - now).as_secs_f64()),
+            runner_up: (runner.kind() != RunnerKind::None).then_some(pid.is_some()),
             runner_pid: pid,
-            runner_uptime_seconds: agent.runner_since().filter(|_| pid.is_some()).map(ago),
+            runner_started_at: runner_since.map(at),
+            runner_uptime_seconds: runner_since.map(ago),
+            tally: tally.clone(),
+            log_lines_dropped: log::dropped(),
+        }
+    }
+
+    /// Replaces what a terminal would obey, in a snapshot that another process has sent.
+    pub(super) fn replace_control_characters(&mut self) {
+        let optional = [&mut self.failure, &mut self.unhealthy, &mut self.worker_group];
+        let texts = [&mut self.version, &mut self.taskrunner_id].into_iter();
+        for text in texts.chain(optional.into_iter().flatten()) {
+            *text = text.replace(char::is_control, " ");
         }
     }
 
@@ -240,10 +288,10 @@ impl fmt::Display for Snapshot {
         let (state, up) = (self.describe_state(), human(self.uptime_seconds));
         writeln!(f, "state         {state}, pid {}, up {up}", self.pid)?;
         writeln!(f, "in contact    {}", self.describe_contact())?;
-        let acknowledged = self
-            .acknowledged_seconds_ago
-            .map_or("never".to_owned(), |ago| format!("{} ago", human(ago)));
-        writeln!(f, "acknowledged  {acknowledged}")?;
+        match (self.acknowledged_seconds_ago, self.acknowledged_at) {
+            (Some(ago), Some(at)) => writeln!(f, "acknowledged  {} ago, at {at}", human(ago))?,
+            _ => writeln!(f, "acknowledged  never")?,
+        }
         if let Some(failure) = &self.failure {
             writeln!(f, "failing       {} in a row: {failure}", self.failures)?;
         }

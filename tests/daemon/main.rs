@@ -16,6 +16,7 @@ mod health;
 mod heartbeats;
 mod killed;
 mod log;
+mod metrics;
 mod mistakes;
 mod orphans;
 mod peers;

@@ -120,8 +120,14 @@ fn a_reply_without_end_is_cut_off() {
 #[test]
 fn a_reply_is_printed_without_control_characters() {
     let text = serde_json::json!({
-        "pid": 1, "uptime_seconds": 1.0, "state": "running", "in_contact": false, "failures": 1,
-        "failure": "\u{1b}[31mred\u{9b}31m\nline", "over_limit": false,
+        "version": "1", "taskrunner_id": "t", "pid": 1, "started_at": "2026-11-26T05:00:00Z",
+        "uptime_seconds": 1.0, "state": "running", "in_contact": false, "failures": 1,
+        "failure": "\u{1b}[31mred\u{9b}31m\nline", "over_limit": false, "runner_starts": 0,
+        "heartbeats": {
+            "acknowledged": 0, "transient": 1, "throttled": 0, "rejected": 0, "unhealthy": 0,
+        },
+        "stops": {"leader-exited": 0, "operator": 0, "lost-contact": 0, "terminate": 0},
+        "log_lines_dropped": 0,
     });
     let finished = answered(move |client| client.write_all(text.to_string().as_bytes()).unwrap());
     assert_eq!(finished.status, 69, "{finished:?}");

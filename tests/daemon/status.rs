@@ -119,6 +119,13 @@ fn the_status_as_json_has_typed_fields() {
     assert_eq!(status["contact_lost_seconds_ago"], Value::Null);
     assert_eq!(status["failures"], 0);
     assert_eq!(status["failure"], Value::Null);
+    assert_eq!(status["version"], env!("CARGO_PKG_VERSION"));
+    assert_eq!(status["taskrunner_id"], id);
+    assert_eq!(status["worker_group"], Value::Null);
+    assert_eq!(status["runner_up"], true);
+    assert_eq!(status["runner_starts"], 1);
+    assert_eq!(status["heartbeats"]["acknowledged"], 1);
+    assert_eq!(status["log_lines_dropped"], 0);
     let next = status["next_heartbeat_in_seconds"].as_f64().unwrap();
     assert!((1.0..=900.0).contains(&next), "{status}");
     for seconds in [
@@ -129,6 +136,43 @@ fn the_status_as_json_has_typed_fields() {
     ] {
         assert!(status[seconds].as_f64().unwrap() >= 0.0, "{status}");
     }
+    // A moment stays where it is, to the millisecond.
+    let again: Value = serde_json::from_slice(&ask(&id, &["--json"]).stdout).unwrap();
+    for (time, seconds) in [
+        ("started_at", "uptime_seconds"),
+        ("contact_began_at", "contact_began_seconds_ago"),
+        ("acknowledged_at", "acknowledged_seconds_ago"),
+        ("runner_started_at", "runner_uptime_seconds"),
+    ] {
+        assert_eq!(status[time], again[time]);
+        let at = humantime::parse_rfc3339(status[time].as_str().unwrap()).unwrap();
+        let ago = at.elapsed().unwrap().as_secs_f64();
+        let shown = status[seconds].as_f64().unwrap();
+        assert!((shown - 1.0..shown + 60.0).contains(&ago), "{time}: {ago} {shown}");
+    }
+    let text = ask(&id, &[]).text();
+    let at = &status["acknowledged_at"].as_str().unwrap()[..19];
+    assert!(text.contains(&format!("ago, at {at}Z")), "{at}: {text}");
+}
+
+#[test]
+fn the_status_counts_heartbeats_by_their_results() {
+    let endpoint = Endpoint::play(
+        [Step::Ok, Step::throttle(), Step::fault(), Step::deny(), Step::deny()],
+        Step::Ok,
+    );
+    let program = Taskbeat::run(&endpoint).script(runner::PLAIN);
+    let id = program.id();
+    let daemon = program.start();
+    daemon.wait_for_lines(text::ACKNOWLEDGED, 2);
+    let status: Value = serde_json::from_slice(&ask(&id, &["--json"]).stdout).unwrap();
+    let counts = &status["heartbeats"];
+    assert_eq!(counts["throttled"], 1, "{status}");
+    assert_eq!(counts["transient"], 1, "{status}");
+    assert_eq!(counts["rejected"], 2, "{status}");
+    assert!(counts["acknowledged"].as_u64().unwrap() >= 2, "{status}");
+    assert!(status["heartbeat_seconds"].as_f64().unwrap() > 0.0, "{status}");
+    drop(daemon);
 }
 
 #[test]

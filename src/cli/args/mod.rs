@@ -30,11 +30,19 @@ pub(crate) enum Subcommand {
         quiet: bool,
     },
     Status {
-        json: bool,
+        format: StatusFormat,
     },
     Rehearse {
         rehearsal: Rehearsal,
     },
+}
+
+/// What `status` prints.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum StatusFormat {
+    Text,
+    Json,
+    OpenMetrics,
 }
 
 /// The defaults of `rehearse`: it needs no identity, plays in seconds, and has its timeline in
@@ -80,7 +88,13 @@ pub(crate) fn parse(
             json: json(),
             quiet: matches.get_flag("quiet"),
         },
-        "status" => Subcommand::Status { json: json() },
+        "status" => Subcommand::Status {
+            format: match (json(), matches.get_flag("openmetrics")) {
+                (true, _) => StatusFormat::Json,
+                (false, true) => StatusFormat::OpenMetrics,
+                (false, false) => StatusFormat::Text,
+            },
+        },
         "rehearse" => {
             options.presets = REHEARSAL.map(preset).into();
             let seed = matches.get_one("seed").copied();
@@ -129,7 +143,7 @@ pub fn command() -> Command {
             Command::new("once")
                 .about("Send one heartbeat and print the answer: {\"terminate\": false}")
                 .after_long_help(help::ONCE_EXIT)
-                .args(settings(&[Group::Timing, Group::Runner], &[])),
+                .args(settings(&[Group::Timing, Group::Runner, Group::Metrics], &[])),
         )
         .subcommand(
             Command::new("check")
@@ -147,14 +161,18 @@ pub fn command() -> Command {
                 .about("Print the running daemon's status; fail unless it is in contact")
                 .after_long_help(help::STATUS_EXIT)
                 .arg(json())
-                .args(settings(&[Group::Aws, Group::Timing, Group::Runner], &[])),
+                .arg(
+                    switch("openmetrics", "Print metrics in the format OpenMetrics")
+                        .conflicts_with("json"),
+                )
+                .args(settings(&[Group::Aws, Group::Timing, Group::Runner, Group::Metrics], &[])),
         )
         .subcommand(
             Command::new("rehearse")
                 .about("Run the daemon against a built-in endpoint that plays a script")
                 .after_long_help(help::REHEARSE_EXIT)
                 .args(rehearsal())
-                .args(settings(&[Group::Aws], &REHEARSAL))
+                .args(settings(&[Group::Aws, Group::Metrics], &REHEARSAL))
                 .arg(operand()),
         )
 }

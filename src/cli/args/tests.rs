@@ -53,6 +53,14 @@ fn wrong_usage_is_refused() {
             "error: the argument '-v...' cannot be used with '--log <LEVEL>'",
         ),
         ("taskbeat run --online", "error: unexpected argument '--online' found"),
+        (
+            "taskbeat status --json --openmetrics",
+            "error: the argument '--json' cannot be used with '--openmetrics'",
+        ),
+        (
+            "taskbeat rehearse --metrics-listen 127.0.0.1:1",
+            "error: unexpected argument '--metrics-listen' found",
+        ),
         ("taskbeat once --grace 1s", "error: unexpected argument '--grace' found"),
         ("taskbeat rehearse --region us-east-1", "error: unexpected argument '--region' found"),
         (

@@ -27,6 +27,7 @@ use crate::daemon::{Daemon, Journal, NoReload, Observer};
 use crate::endpoint::{Script, serve};
 use crate::log::{is_coloured, stdout_lines};
 use crate::runner::{Runner, Terminal};
+use crate::status::Snapshots;
 
 /// What is played, and how the result is printed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -78,7 +79,7 @@ pub(super) fn rehearse(options: &Options, rehearsal: Rehearsal) -> Result<Exit, 
     };
     let ladder = Ladder::new(&settings.runner, grace);
     let mut reporter = Reporter::new(plan, (lines, coloured), ladder, played, stop);
-    let mut journal = Journal::new(&log, &id);
+    let mut journal = Journal::new(&id);
     let connection = Connection::rehearsal(settings.aws, settings.policy.interval);
     let daemon = Daemon {
         policy: settings.policy,
@@ -87,7 +88,7 @@ pub(super) fn rehearse(options: &Options, rehearsal: Rehearsal) -> Result<Exit, 
         service: DataPipeline::new(connection, settings.identity),
         stops: stream::select(stops, stream::poll_fn(move |context| last_stop.poll_recv(context))),
         signals,
-        claim: None,
+        status_requests: Snapshots::channel().1,
         keepalive: None,
         // A rehearsal is over before its settings change.
         reload: NoReload,

@@ -2,6 +2,7 @@
 
 mod reload;
 
+use std::net::SocketAddr;
 use std::rc::Rc;
 
 use futures_util::StreamExt;
@@ -16,7 +17,7 @@ use crate::config::Options;
 use crate::core::Exit;
 use crate::daemon::{Daemon, Journal};
 use crate::runner::{Runner, Terminal};
-use crate::status::{Claim, ClaimError};
+use crate::status::{self, ClaimError, Snapshots};
 use crate::systemd::{self, Systemd};
 
 pub(super) fn run(options: Options) -> Result<Exit, CliError> {
@@ -38,10 +39,17 @@ pub(super) fn run(options: Options) -> Result<Exit, CliError> {
     };
     let settings = config.settings.clone();
     let id = settings.identity.taskrunner_id.clone();
-    let claim = claim(&id)?;
+    let (snapshots, status_requests) = Snapshots::channel();
+    let claimed = runtime.block_on(claim(&id, snapshots.clone()))?;
+    let metrics = settings.metrics_listen.map(|address| listen(address, snapshots)).transpose()?;
     let log = Rc::new(start_log(&config)?);
     info!(version = env!("CARGO_PKG_VERSION"), taskrunner_id = id, "taskbeat starts");
-    let claim = claim.inspect_err(|foreign| warn!("{foreign}")).ok();
+    if let Err(foreign) = claimed {
+        warn!("{foreign}");
+    }
+    if let Some(address) = metrics {
+        info!("metrics at http://{address}/metrics");
+    }
     let connection = Connection::new(settings.aws.clone(), settings.policy.interval);
     let daemon = Daemon {
         policy: settings.policy,
@@ -50,11 +58,11 @@ pub(super) fn run(options: Options) -> Result<Exit, CliError> {
         service: DataPipeline::new(connection, settings.identity.clone()),
         stops,
         signals,
-        claim,
+        status_requests,
         keepalive: systemd::keepalive(),
         reload: Reloader::new(options, settings, Rc::clone(&log)),
     };
-    let (mut journal, mut systemd) = (Journal::new(&log, &id), Systemd::start());
+    let (mut journal, mut systemd) = (Journal::new(&id), Systemd::start());
     drop(inside);
     let exit = runtime.block_on(daemon.run(&mut [&mut journal, &mut systemd]));
     // Do not wait for a thread that hangs.
@@ -63,10 +71,19 @@ pub(super) fn run(options: Options) -> Result<Exit, CliError> {
 }
 
 /// Claims the id. A process of another user that has it cannot keep taskbeat from starting.
-fn claim(taskrunner_id: &str) -> Result<Result<Claim, ClaimError>, CliError> {
-    match Claim::new(taskrunner_id) {
+async fn claim(id: &str, snapshots: Snapshots) -> Result<Result<(), ClaimError>, CliError> {
+    match status::claim(id, snapshots).await {
         Err(error @ ClaimError::Taken { .. }) => Err(CliError::new(Exit::ALREADY_RUNNING, &error)),
         Err(error @ ClaimError::Socket(_)) => Err(CliError::internal(&error)),
-        claim => Ok(claim),
+        claimed => Ok(claimed),
     }
+}
+
+/// Serves the metrics. If the address is taken, a later start may find it free, as after another
+/// instance.
+fn listen(address: SocketAddr, snapshots: Snapshots) -> Result<SocketAddr, CliError> {
+    status::listen(address, snapshots).map_err(|error| {
+        let message = format!("cannot listen on metrics-listen {address}: {error}");
+        CliError::new(Exit::ALREADY_RUNNING, &message)
+    })
 }

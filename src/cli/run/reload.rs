@@ -73,6 +73,8 @@ impl Reloader {
             Some("another command beside the runner")
         } else if new.log.format != old.log.format {
             Some("another log-format")
+        } else if new.metrics_listen != old.metrics_listen {
+            Some("another metrics-listen")
         } else {
             None
         }
