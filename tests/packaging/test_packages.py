@@ -14,6 +14,9 @@ import pytest
 from conftest import REPOSITORY, needs
 
 UNITS = sorted(path.name for path in (REPOSITORY / "systemd").glob("taskbeat*.service"))
+PROMETHEUS = sorted(
+    path.name for path in (REPOSITORY / "packaging/prometheus").iterdir() if path.suffix
+)
 DROP_INS = sorted(path.name for path in (REPOSITORY / "systemd/drop-ins").iterdir())
 SETTINGS = """
 taskrunner-id = "etl-1"
@@ -151,10 +154,13 @@ def test_an_installed_package_works_once_it_is_configured(machine, kind, package
         "/usr/share/fish/vendor_completions.d/taskbeat.fish",
         kind.completions,
         "/usr/share/doc/taskbeat/README.md",
+        "/usr/share/doc/taskbeat/status.schema.json",
         *(f"/usr/share/taskbeat/drop-ins/{name}" for name in DROP_INS),
+        *(f"/usr/share/taskbeat/prometheus/{name}" for name in PROMETHEUS),
         CONFIG,
     ):
         assert machine.run("stat", "--format=%a %U %G", path) == "644 root root\n", path
+    assert machine.run("stat", "--format=%a", "/usr/share/taskbeat/prometheus/textfile") == "755\n"
     assert "taskrunner-id is not set" in fails(machine, 78, "taskbeat", "check", "--config", CONFIG)
     configure(machine)
     machine.run("taskbeat", "check", "--config", CONFIG)

@@ -12,6 +12,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 TASKBEAT = Path(os.environ.get("TASKBEAT", ROOT / "target/debug/taskbeat"))
 UNITS = ROOT / "systemd"
+PROMETHEUS = ROOT / "packaging/prometheus"
 ROOTS = ROOT / "target/systemd"
 
 # A limit for hangs; no test waits for it.
@@ -21,7 +22,10 @@ HANG = 120
 def shipped():
     """The files that a package installs, and their paths."""
     units = {unit: f"/usr/lib/systemd/system/{unit.name}" for unit in UNITS.glob("*.service")}
-    return {TASKBEAT: "/usr/bin/taskbeat"} | units
+    shared = {
+        file: f"/usr/share/taskbeat/prometheus/{file.name}" for file in PROMETHEUS.iterdir()
+    }
+    return {TASKBEAT: "/usr/bin/taskbeat"} | units | shared
 
 
 def until(condition, what):

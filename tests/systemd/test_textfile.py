@@ -1,0 +1,30 @@
+"""The units that write metrics for node_exporter."""
+
+FOLDER = "/var/lib/prometheus/node-exporter"
+UNIT = "taskbeat-textfile@taskbeat"
+
+
+def test_the_metrics_are_written_while_taskbeat_runs(machine, service, configure):
+    configure("taskbeat", command="exec sleep 1000")
+    machine.run("mkdir", "-p", FOLDER)
+    for kind in ("service", "timer"):
+        machine.run(
+            "cp", f"/usr/share/taskbeat/prometheus/taskbeat-textfile@.{kind}", "/etc/systemd/system"
+        )
+    machine.systemctl("daemon-reload")
+    machine.systemctl("start", "taskbeat")
+    service.wait_for_heartbeats("taskbeat")
+    # The unit fails if it cannot write.
+    machine.systemctl("start", UNIT)
+    metrics = machine.run("cat", f"{FOLDER}/taskbeat-taskbeat.prom")
+    assert 'taskbeat_runner_up{taskrunner_id="taskbeat"} 1\n' in metrics
+    owner = machine.run("stat", "--format=%a %U", f"{FOLDER}/taskbeat-taskbeat.prom")
+    assert owner == "644 root\n"
+
+    # taskbeat is stopped, and the file goes with it; that is no failure.
+    machine.systemctl("stop", "taskbeat")
+    machine.systemctl("start", UNIT)
+    assert machine.run("ls", FOLDER) == ""
+
+    machine.systemctl("enable", "--now", f"{UNIT}.timer")
+    assert machine.show(f"{UNIT}.timer", "ActiveState") == "active"
