@@ -10,7 +10,7 @@ use std::time::Duration;
 use rustix::process::Signal;
 
 use crate::harness::{
-    Daemon, Endpoint, Step, TIMEOUT, Taskbeat, eventually, let_pass, runner, text,
+    Daemon, Endpoint, Step, TIMEOUT, Taskbeat, descriptors, eventually, let_pass, runner, text,
 };
 
 const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -188,6 +188,9 @@ fn clients_that_send_nothing_or_garbage_keep_out_no_other() {
     let endpoint = Endpoint::ok();
     let daemon = listening(&endpoint).start();
     let address = address(&daemon);
+    daemon.wait_for_log(text::ACKNOWLEDGED);
+    scrape(address);
+    let before = descriptors(daemon.pid());
     let mut silent: Vec<_> = (0..100).map(|_| connect(address)).collect();
     for (number, stream) in silent.iter_mut().enumerate() {
         if number % 2 == 0 {
@@ -196,6 +199,9 @@ fn clients_that_send_nothing_or_garbage_keep_out_no_other() {
         }
     }
     scrape(address);
+    // The server has closed all but eight before it replied.
+    let opened = descriptors(daemon.pid()) - before;
+    assert!(opened <= 8, "{opened}");
     for garbage in [&b"\0\xff\xfe\r\n\r\n"[..], b"GET\r\n\r\n", &b"x".repeat(100_000)] {
         let reply = exchange_as_far_as_possible(address, garbage);
         assert!(!reply.starts_with("HTTP/1.1 2"), "{reply}");

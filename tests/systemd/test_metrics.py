@@ -1,7 +1,15 @@
-"""The units that write metrics for node_exporter."""
+"""The metrics under a real systemd: served from the sandbox, and written for node_exporter."""
 
 FOLDER = "/var/lib/prometheus/node-exporter"
 UNIT = "taskbeat-textfile@taskbeat"
+
+
+def test_the_metrics_are_served_from_the_sandbox(machine, service, configure):
+    configure("taskbeat", command="exec sleep 1000", metrics_listen="127.0.0.1:9464")
+    machine.systemctl("start", "taskbeat")
+    service.wait_for_heartbeats("taskbeat")
+    request = r"exec 3<>/dev/tcp/127.0.0.1/9464; printf 'GET /metrics HTTP/1.0\r\n\r\n' >&3; cat <&3"
+    assert 'taskbeat_runner_up{taskrunner_id="taskbeat"} 1\n' in machine.run("bash", "-c", request)
 
 
 def test_the_metrics_are_written_while_taskbeat_runs(machine, service, configure):
