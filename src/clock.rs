@@ -60,7 +60,10 @@ impl Clock {
     /// The wall-clock time of [`Time::ZERO`]. It changes only if the wall clock was set or the host
     /// was suspended, so that a moment that is shown twice is shown alike.
     pub(crate) fn epoch(&mut self) -> WallTime {
-        let epoch = read(ClockId::Realtime).saturating_sub(self.start.elapsed());
+        self.based_on(read(ClockId::Realtime).saturating_sub(self.start.elapsed()))
+    }
+
+    fn based_on(&mut self, epoch: Duration) -> WallTime {
         if epoch.abs_diff(self.epoch) >= NOISE {
             self.epoch = epoch;
         }
@@ -192,6 +195,33 @@ mod tests {
             }
         })
         .expect("an answer at once");
+    }
+
+    #[test]
+    fn a_moment_moves_only_with_a_step_of_the_wall_clock() {
+        suspended(async |mut clock| {
+            let start = clock.epoch;
+            for (epoch, shown) in [
+                (start + NOISE / 2, start),
+                (start + NOISE, start + NOISE),
+                (start + NOISE / 2, start + NOISE),
+                (start, start),
+            ] {
+                let moment = clock.based_on(epoch).of(Time::after_start(SECOND));
+                assert_eq!(moment, WallTime(shown + SECOND));
+            }
+        })
+        .expect("an answer at once");
+    }
+
+    #[test]
+    fn a_wall_time_is_a_text_of_rfc_3339() {
+        let time = WallTime(Duration::from_millis(1_795_670_760_416));
+        assert_eq!(String::from(time), "2026-11-26T05:26:00.416Z");
+        assert_eq!(time.to_string(), "2026-11-26T05:26:00Z");
+        assert_eq!(WallTime::try_from("2026-11-26T05:26:00.416Z".to_owned()), Ok(time));
+        assert!(WallTime::try_from("yesterday".to_owned()).is_err());
+        assert_eq!(time.unix_seconds().to_string(), "1795670760.416");
     }
 
     #[test]

@@ -8,8 +8,9 @@ def test_the_metrics_are_served_from_the_sandbox(machine, service, configure):
     configure("taskbeat", command="exec sleep 1000", metrics_listen="127.0.0.1:9464")
     machine.systemctl("start", "taskbeat")
     service.wait_for_heartbeats("taskbeat")
-    request = r"exec 3<>/dev/tcp/127.0.0.1/9464; printf 'GET /metrics HTTP/1.0\r\n\r\n' >&3; cat <&3"
-    assert 'taskbeat_runner_up{taskrunner_id="taskbeat"} 1\n' in machine.run("bash", "-c", request)
+    request = r"printf 'GET /metrics HTTP/1.0\r\n\r\n' >&3; cat <&3"
+    reply = machine.run("bash", "-c", f"exec 3<>/dev/tcp/127.0.0.1/9464; {request}")
+    assert 'taskbeat_runner_up{taskrunner_id="taskbeat"} 1\n' in reply
 
 
 def test_the_metrics_are_written_while_taskbeat_runs(machine, service, configure):
