@@ -114,7 +114,9 @@ fn replace(text: &str, prefix: &str, by: impl Fn(&str) -> String) -> String {
 /// A duration as `Debug` shows it.
 fn duration(text: &str) -> Duration {
     let unit = text.find(|letter: char| letter.is_alphabetic()).unwrap_or(text.len());
-    let number: f64 = text[..unit].parse().unwrap();
+    let Ok(number) = text[..unit].parse::<f64>() else {
+        panic!("not a duration: {text}");
+    };
     Duration::from_secs_f64(match &text[unit..] {
         "s" => number,
         "ms" => number / 1e3,
