@@ -70,8 +70,8 @@ fn take(world: &mut World, step: Step) {
     }
 }
 
-/// What the next decisions depend on: the agent as `Debug` shows it, and the facts of the world, with
-/// times by their order and with small counters.
+/// What the next decisions depend on: the agent as `Debug` shows it, and the facts of the world,
+/// with times by their order and with small counters.
 fn key(world: &World) -> String {
     let now = world.now().since_start();
     let text = format!("{:?} {}", world.agent(), world.facts());
@@ -143,8 +143,8 @@ fn check_end(mut world: World, by: Incident) {
     panic!("{by:?} does not end this: {before}");
 }
 
-/// Explores everything that can follow from the start of a daemon. Returns the numbers of states and
-/// of transitions.
+/// Explores everything that can follow from the start of a daemon. Returns the numbers of states
+/// and of transitions.
 fn explore(kind: RunnerKind, policy: Policy) -> (usize, usize) {
     let steps = steps([policy, Policy { interval: policy.interval / 2, ..policy }]);
     let mut found = HashSet::new();
