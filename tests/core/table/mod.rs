@@ -211,8 +211,8 @@ fn show_facts(agent: &Agent) -> Vec<String> {
     let follows = schedule.in_flight() || schedule.is_checking() || schedule.due().is_some();
     let contact = match schedule.contact() {
         Contact::Pending { .. } => "contact pending",
-        Contact::Held { .. } => "in contact",
-        Contact::Lost { .. } => "out of contact",
+        Contact::Held { .. } => "contact",
+        Contact::Lost { .. } => "no contact",
     };
     vec![
         either(*agent.policy() == reloaded(), "new policy", "old policy"),

@@ -86,7 +86,7 @@ fn waiting_with_a_heartbeat_in_flight() {
     start-failed: Stopped -> Exit 127 | never
     leader-exited: = -> - | 1790s
     gone: = -> - | 1790s
-    ack: = -> - | 1790s | in contact
+    ack: = -> - | 1790s | contact
     terminate: Stopped -> Exit 0 | never
     failed: = -> - | 1790s | 1 failed
     command-ended: = -> - | 1790s
@@ -131,8 +131,8 @@ fn running_with_a_heartbeat_in_flight() {
     start-failed: = -> - | 1790s
     leader-exited: Ladder Stop Ended 30s -> Abandon, StopRunner | 30s | ended
     gone: = -> - | 1790s
-    ack: = -> - | 890s | in contact
-    terminate: Ladder Stop Terminate 30s -> StopRunner | 30s | in contact, ended
+    ack: = -> - | 890s | contact
+    terminate: Ladder Stop Terminate 30s -> StopRunner | 30s | contact, ended
     failed: = -> - | 0.5s | 1 failed
     command-ended: = -> - | 1790s
     healthy: = -> - | 1790s
@@ -196,21 +196,21 @@ fn running_when_contact_ends() {
         &[acknowledged(false), Event::Resumed(Duration::from_secs(5)), Event::Due],
     );
     assert_snapshot!(row(&agent), @"
-    due: = -> ContactLost | never | out of contact
-    started: = -> ContactLost | never | out of contact
-    start-failed: = -> ContactLost | never | out of contact
+    due: = -> ContactLost | never | no contact
+    started: = -> ContactLost | never | no contact
+    start-failed: = -> ContactLost | never | no contact
     leader-exited: Ladder Stop Ended 30s -> Abandon, StopRunner | 30s | ended
-    gone: = -> ContactLost | never | out of contact
-    ack: = -> ContactLost | -5s | out of contact
+    gone: = -> ContactLost | never | no contact
+    ack: = -> ContactLost | -5s | no contact
     terminate: Ladder Stop Terminate 30s -> StopRunner | 30s | ended
-    failed: = -> ContactLost | 0.003s | out of contact, 1 failed
-    command-ended: = -> ContactLost | never | out of contact
-    healthy: = -> ContactLost | never | out of contact
-    unhealthy: = -> ContactLost | never | out of contact
-    stopped: = -> ContactLost | never | out of contact, stopped
-    stop: Ladder Stop Operator 30s -> ContactLost, StopRunner | 30s | out of contact
-    reload: = -> ContactLost | never | new policy, out of contact
-    resumed: = -> ContactLost | never | out of contact
+    failed: = -> ContactLost | 0.003s | no contact, 1 failed
+    command-ended: = -> ContactLost | never | no contact
+    healthy: = -> ContactLost | never | no contact
+    unhealthy: = -> ContactLost | never | no contact
+    stopped: = -> ContactLost | never | no contact, stopped
+    stop: Ladder Stop Operator 30s -> ContactLost, StopRunner | 30s | no contact
+    reload: = -> ContactLost | never | new policy, no contact
+    resumed: = -> ContactLost | never | no contact
     ");
 }
 
@@ -226,8 +226,8 @@ fn running_out_of_contact() {
     start-failed: = -> - | never
     leader-exited: Ladder Stop Ended 30s -> Abandon, StopRunner | 30s | ended
     gone: = -> - | never
-    ack: = -> Regained 2s | 3s | in contact, 0 failed
-    terminate: Ladder Stop Terminate 30s -> Regained 2s, StopRunner | 30s | in contact, ended, 0 failed
+    ack: = -> Regained 2s | 3s | contact, 0 failed
+    terminate: Ladder Stop Terminate 30s -> Regained 2s, StopRunner | 30s | contact, ended, 0 failed
     failed: = -> - | 0.004s | 2 failed
     command-ended: = -> - | never
     healthy: = -> - | never
@@ -270,7 +270,7 @@ fn running_without_a_runner() {
     start-failed: = -> - | 1790s
     leader-exited: Stopped -> Abandon, Exit 3 | never
     gone: = -> - | 1790s
-    ack: = -> - | 890s | in contact
+    ack: = -> - | 890s | contact
     terminate: Stopped -> Exit 0 | never
     failed: = -> - | 0.5s | 1 failed
     command-ended: = -> - | 1790s
@@ -292,8 +292,8 @@ fn running_attached() {
     start-failed: = -> - | 1790s
     leader-exited: Stopped -> Abandon, Exit 3 | never
     gone: = -> - | 1790s
-    ack: = -> - | 890s | in contact
-    terminate: Ladder Stop Terminate 30s -> StopRunner | 30s | in contact, ended
+    ack: = -> - | 890s | contact
+    terminate: Ladder Stop Terminate 30s -> StopRunner | 30s | contact, ended
     failed: = -> - | 0.5s | 1 failed
     command-ended: = -> - | 1790s
     healthy: = -> - | 1790s
@@ -314,8 +314,8 @@ fn running_followed() {
     start-failed: = -> - | 1790s
     leader-exited: Waiting -> - | 1790s
     gone: = -> - | 1790s
-    ack: = -> - | 890s | in contact
-    terminate: Ladder Stop Terminate 30s -> StopRunner | 30s | in contact, ended
+    ack: = -> - | 890s | contact
+    terminate: Ladder Stop Terminate 30s -> StopRunner | 30s | contact, ended
     failed: = -> - | 0.5s | 1 failed
     command-ended: = -> - | 1790s
     healthy: = -> - | 1790s

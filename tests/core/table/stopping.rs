@@ -113,8 +113,8 @@ fn ladder_with_a_heartbeat_in_flight() {
     start-failed: = -> - | 20s
     leader-exited: = -> Abandon, StopRunner | 20s | ended, then gone: Exit 3
     gone: Stopped -> Exit 137 | never
-    ack: = -> - | 20s | in contact
-    terminate: Ladder Stop Terminate 20s -> - | 20s | in contact, ended
+    ack: = -> - | 20s | contact
+    terminate: Ladder Stop Terminate 20s -> - | 20s | contact, ended
     failed: = -> - | 0.5s | 1 failed
     command-ended: = -> - | 20s
     healthy: = -> - | 20s
@@ -201,8 +201,8 @@ fn ladder_after_lost_contact() {
     start-failed: = -> - | 25s
     leader-exited: = -> Abandon, StopRunner | 25s | ended
     gone: Stopped -> Exit 69 | never
-    ack: = -> - | 25s | in contact
-    terminate: = -> - | 25s | in contact, ended
+    ack: = -> - | 25s | contact
+    terminate: = -> - | 25s | contact, ended
     failed: = -> - | 0.5s | 1 failed
     command-ended: = -> - | 25s
     healthy: = -> - | 25s
@@ -245,8 +245,8 @@ fn ladder_kill_with_a_heartbeat_in_flight() {
     start-failed: = -> - | 2s
     leader-exited: = -> Abandon, KillRunner | 2s | ended, then gone: Exit 3
     gone: Stopped -> Exit 137 | never
-    ack: = -> - | 2s | in contact
-    terminate: Ladder Kill Terminate 2s -> - | 2s | in contact, ended
+    ack: = -> - | 2s | contact
+    terminate: Ladder Kill Terminate 2s -> - | 2s | contact, ended
     failed: = -> - | 0.5s | 1 failed
     command-ended: = -> - | 2s
     healthy: = -> - | 2s
