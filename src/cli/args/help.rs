@@ -44,6 +44,12 @@ Exit status:
   126      the command cannot be executed
   127      the command was not found";
 
+pub(super) const ONCE: &str = "\
+Send one heartbeat and print the answer: {\"terminate\": false}
+
+It tests region, endpoint, credentials and permission, and counts as a heartbeat
+of the taskrunner ID. Nothing is retried, and no runner is started or stopped.";
+
 pub(super) const ONCE_EXIT: &str = "\
 Exit status:
   0        acknowledged
@@ -53,12 +59,25 @@ Exit status:
   77       rejected
   78       the configuration is invalid";
 
+pub(super) const CHECK: &str = "\
+Print the settings, the runner, the host and warnings; send nothing
+
+Each setting has its value and where it came from. The runner is the command
+that would be started, or the process that taskbeat would attach to now. Each
+warning has its remedy. With --online, credentials are resolved, too.";
+
 pub(super) const CHECK_EXIT: &str = "\
 Exit status:
   0        the configuration is valid
   64       wrong usage
   69       no credentials were found, with --online
   78       the configuration is invalid";
+
+pub(super) const STATUS: &str = "\
+Print the running daemon's status; fail unless it is in contact
+
+Asks the daemon of this host that has the taskrunner ID. Root and the user of
+the daemon see everything, other users only whether it is in contact.";
 
 pub(super) const STATUS_EXIT: &str = "\
 Exit status:

@@ -142,12 +142,14 @@ pub fn command() -> Command {
         .subcommand(
             Command::new("once")
                 .about("Send one heartbeat and print the answer: {\"terminate\": false}")
+                .long_about(help::ONCE)
                 .after_long_help(help::ONCE_EXIT)
                 .args(settings(&[Group::Timing, Group::Runner, Group::Metrics], &[])),
         )
         .subcommand(
             Command::new("check")
                 .about("Print the settings, the runner, the host and warnings; send nothing")
+                .long_about(help::CHECK)
                 .after_long_help(help::CHECK_EXIT)
                 .arg(switch("online", "Resolve credentials, too"))
                 .arg(json())
@@ -159,6 +161,7 @@ pub fn command() -> Command {
         .subcommand(
             Command::new("status")
                 .about("Print the running daemon's status; fail unless it is in contact")
+                .long_about(help::STATUS)
                 .after_long_help(help::STATUS_EXIT)
                 .arg(json())
                 .arg(
