@@ -27,6 +27,9 @@ use crate::text;
 
 pub(super) const ENVIRONMENT: &str = "environment";
 
+/// The id of the access key of a rehearsal's own daemon.
+pub(crate) const REHEARSAL_KEY: &str = "REHEARSAL";
+
 /// The place of an instance's own role.
 pub(super) const EC2_METADATA: &str = "EC2 metadata";
 
@@ -108,7 +111,7 @@ impl Chain {
 
     /// Credentials that every endpoint of a rehearsal accepts.
     pub(super) fn rehearsal() -> Self {
-        let any = Credentials::new("REHEARSAL", "any", None, None, "rehearsal");
+        let any = Credentials::new(REHEARSAL_KEY, "any", None, None, "rehearsal");
         Self::of([place(source("rehearsal"), any)].into())
     }
 

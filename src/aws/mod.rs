@@ -30,6 +30,7 @@ use tracing::debug;
 
 pub(crate) use access::Access;
 pub(crate) use connect::Connection;
+pub(crate) use credentials::REHEARSAL_KEY;
 
 use self::connect::Client;
 use self::validate::Acknowledgement;

@@ -27,6 +27,9 @@ pub(crate) struct HeartbeatRequest {
     pub(crate) worker_group: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) hostname: Option<String>,
+    /// The id of the access key that signed the request.
+    #[serde(skip)]
+    pub(crate) access_key: String,
 }
 
 impl HeartbeatRequest {
@@ -40,7 +43,7 @@ impl HeartbeatRequest {
     /// The reply that refuses the request.
     pub(super) fn from_request(head: &Parts, body: &[u8]) -> Result<Self, Reply> {
         check_operation(head)?;
-        check_authorization(&head.headers)?;
+        let access_key = check_authorization(&head.headers)?.to_owned();
         let Ok(Value::Object(members)) = serde_json::from_slice(body) else {
             let message = "The body is not a JSON object.";
             return Err(Reply::error("SerializationException", message));
@@ -50,6 +53,7 @@ impl HeartbeatRequest {
                 .ok_or_else(|| invalid("taskrunnerId", "not be null"))?,
             worker_group: member(&members, "workerGroup", 0)?,
             hostname: member(&members, "hostname", 1)?,
+            access_key,
         })
     }
 }
@@ -128,8 +132,8 @@ fn check_operation(head: &Parts) -> Result<(), Reply> {
 }
 
 /// Signature Version 4: `AWS4-HMAC-SHA256 Credential=KEY/DATE/REGION/datapipeline/aws4_request,
-/// SignedHeaders=…, Signature=…`.
-fn check_authorization(headers: &HeaderMap) -> Result<(), Reply> {
+/// SignedHeaders=…, Signature=…`. Returns the key.
+fn check_authorization(headers: &HeaderMap) -> Result<&str, Reply> {
     let Some(value) = headers.get(AUTHORIZATION) else {
         let message = "Missing Authentication Token";
         return Err(Reply::error("MissingAuthenticationTokenException", message));
@@ -149,7 +153,7 @@ fn check_authorization(headers: &HeaderMap) -> Result<(), Reply> {
             if is_signed && !key.is_empty() && is_date(date) && !region.is_empty() =>
         {
             if service == "datapipeline" {
-                return Ok(());
+                return Ok(key);
             }
             let message = "Credential should be scoped to correct service: 'datapipeline'.";
             ("InvalidSignatureException", message)
@@ -244,6 +248,7 @@ mod tests {
         let full = r#"{"taskrunnerId":"tr-1","workerGroup":"wg","hostname":"h.example","new":[1]}"#;
         let heartbeat = HeartbeatRequest::from_request(&valid_head(), full.as_bytes()).unwrap();
         assert_eq!(heartbeat.taskrunner_id, "tr-1");
+        assert_eq!(heartbeat.access_key, "A");
         assert_eq!(heartbeat.worker_group.as_deref(), Some("wg"));
         assert_eq!(heartbeat.hostname.as_deref(), Some("h.example"));
 

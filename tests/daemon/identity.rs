@@ -127,3 +127,13 @@ fn check_online_prints_the_complete_identity() {
     let line = format!("sends               taskrunner-id {id}, hostname {LOCAL}\n");
     assert!(finished.text().contains(&line), "{finished:?}");
 }
+
+#[test]
+fn a_rehearsal_asks_for_placeholders_too() {
+    let metadata = Metadata::start();
+    put_names(&metadata);
+    let (program, id) = on_an_instance(Taskbeat::new("rehearse"), &metadata.url());
+    let finished = program.set("--script", "ok,terminate").script(runner::PLAIN).finish();
+    assert_eq!(finished.status, 0, "{finished:?}");
+    assert!(finished.text().contains(&format!(r#"sent {{"taskrunnerId":"{id}""#)), "{finished:?}");
+}

@@ -19,7 +19,7 @@ use tracing::info;
 use self::report::{Plan, Reporter};
 use self::verdict::Ladder;
 use super::shared::{CliError, catch, load, print, runtime, start_log, stdout_error};
-use crate::aws::{Connection, DataPipeline};
+use crate::aws::{Connection, DataPipeline, REHEARSAL_KEY};
 use crate::commands::Commands;
 use crate::config::Options;
 use crate::core::{AfterTerminate, Exit};
@@ -96,7 +96,7 @@ pub(super) fn rehearse(options: &Options, rehearsal: Rehearsal) -> Result<Exit, 
     let observers: &mut [&mut dyn Observer] = &mut [&mut journal, &mut reporter];
     // Other clients of the endpoint play scripts of their own.
     let playing = serve(listener, script, move |play| {
-        if play.heartbeat.taskrunner_id == id {
+        if play.heartbeat.access_key == REHEARSAL_KEY {
             // It fails only when the rehearsal is over.
             let _ = sender.send(play);
         }
