@@ -1,11 +1,12 @@
 //! Rehearsals: the real daemon and runner, with the built-in endpoint as the service.
 
 use std::fs;
+use std::time::Duration;
 
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use crate::harness::{Daemon, ExternalRunner, Taskbeat, Terminal, runner, text};
+use crate::harness::{Daemon, ExternalRunner, Taskbeat, Terminal, let_pass, runner, text};
 
 /// A rehearsal of `script`. It needs no identity, no credentials and no region.
 fn rehearse(script: &str) -> Taskbeat {
@@ -156,12 +157,12 @@ fn the_verdict_says_what_to_change() {
     let trap = "trap 'exit 0' TERM; sh -c 'echo ready; exec sleep 120'";
     for (settings, script, advice) in [
         (group, "trap '' TERM; nap ready", "sleep[] ignored SIGTERM: remove `trap ''` or"),
-        (leader, trap, "sh[] still ran 200ms after SIGTERM: a shell runs its trap only when"),
+        (leader, trap, "sh[] did not end within 200ms: a shell runs its trap only when"),
         (leader, trap, "sleep[] received no SIGTERM, which --stop-scope process sends to"),
         (
             other_signal,
             "mkfifo fifo; exec dd <>fifo",
-            "dd[] still ran 200ms after SIGUSR1: let it end sooner, or raise --grace",
+            "dd[] did not end within 200ms: let it end sooner, or raise --grace",
         ),
     ] {
         let rehearsal = slow_rehearsal();
@@ -170,6 +171,29 @@ fn the_verdict_says_what_to_change() {
         assert_eq!(finished.status, 1, "{finished:?}");
         let report = without_ids(&finished.text());
         assert_eq!(count(&report, &[advice]), 1, "{advice}: {report}");
+    }
+}
+
+#[test]
+fn ctrl_c_and_a_second_stop_blame_no_process() {
+    for (grace, second_stop, advice) in [("200ms", false, 1), ("1h", true, 0)] {
+        let mut terminal = Terminal::open();
+        let program = rehearse("ok*9").set("--interval", "15m").set("--grace", grace);
+        let mut rehearsal = terminal.alone(program.script("trap '' INT TERM; nap ready"));
+        terminal.wait_for("ready ");
+        terminal.press("\u{3}");
+        terminal.wait_for("stop       requested");
+        if second_stop {
+            // Stops within a second are the same.
+            let_pass(Duration::from_millis(1100));
+            terminal.press("\u{3}");
+        }
+        terminal.wait_for("  a stop ended the rehearsal");
+        assert_eq!(rehearsal.wait(), 1);
+        let shown = terminal.text();
+        assert_eq!(count(&shown, &["the runner had to be killed"]), 1, "{shown}");
+        assert_eq!(count(&shown, &["sleep[", "did not end within"]), advice, "{shown}");
+        assert_eq!(count(&shown, &["received no"]), 0, "{shown}");
     }
 }
 

@@ -214,7 +214,7 @@ impl Reporter {
         }
     }
 
-    fn action(&mut self, now: Time, done: &Done) -> Option<What> {
+    fn action(&mut self, now: Time, event: Event, done: &Done) -> Option<What> {
         let to: Vec<Process> = done.signalled.iter().map(Process::from).collect();
         Some(match done.action {
             Action::StopRunner if !to.is_empty() => {
@@ -223,7 +223,10 @@ impl Reporter {
             }
             Action::KillRunner if !to.is_empty() => {
                 self.report.killed = true;
-                self.ladder.killing(&to);
+                // A second stop cuts the grace short, for which the runner is not to blame.
+                if !matches!(event, Event::Stop(_)) {
+                    self.ladder.killing(&to);
+                }
                 What::Signal { name: "SIGKILL".to_owned(), to }
             }
             Action::ContactLost => What::ContactLost,
@@ -267,7 +270,7 @@ impl Observer for Reporter {
         self.stopping = self.stopping.or(cause.map(|cause| (cause, turn.now)));
         self.health(turn);
         for done in turn.done {
-            if let Some(what) = self.action(turn.now, done) {
+            if let Some(what) = self.action(turn.now, turn.event, done) {
                 self.add(turn.now, what);
             }
         }

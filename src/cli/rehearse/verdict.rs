@@ -84,8 +84,11 @@ impl Ladder {
     /// Why processes had to be killed.
     pub(super) fn findings(&self) -> Vec<Finding> {
         let mut causes: BTreeMap<Cause, BTreeMap<i32, Process>> = BTreeMap::new();
+        // Ctrl-C reached the runner without taskbeat.
+        let by_terminal = self.doubts.is_empty();
+        let unknown = if by_terminal { Cause::GraceTooShort } else { Cause::NotSignalled };
         for process in &self.killed {
-            let cause = self.doubts.get(&process.pid).copied().unwrap_or(Cause::NotSignalled);
+            let cause = self.doubts.get(&process.pid).copied().unwrap_or(unknown);
             causes.entry(cause).or_default().insert(process.pid, process.clone());
         }
         // A process that does not end may have started them meanwhile.
@@ -127,12 +130,12 @@ impl Ladder {
             ),
             Cause::Unhealthy => "heartbeats were withheld, see `health` above".into(),
             Cause::GraceTooShort if has_shell => format!(
-                "still ran {grace} after {signal}: a shell runs its trap only when its foreground \
+                "did not end within {grace}: a shell runs its trap only when its foreground \
                  command has ended, so `exec` that command, or start it with `&` and `wait`; or \
                  raise --grace"
             ),
             Cause::GraceTooShort => {
-                format!("still ran {grace} after {signal}: let it end sooner, or raise --grace")
+                format!("did not end within {grace}: let it end sooner, or raise --grace")
             }
         }
     }
