@@ -246,7 +246,7 @@ fn rehearsal() -> [Arg; 4] {
         .help("Answers of the endpoint")
         .long_help(format!(
             "Answers of the endpoint; ok*3 is ok,ok,ok. After the last one the runner is\n\
-             stopped. [default: {DEFAULT_SCRIPT}]\n{steps}"
+             stopped. [default: {DEFAULT_SCRIPT}]{steps}"
         ));
     let seed = Arg::new("seed")
         .long("seed")
