@@ -291,6 +291,15 @@ fn contact_is_lost_in_an_outage_and_regained() {
 }
 
 #[test]
+fn an_endpoint_that_other_hosts_can_reach_is_called_open() {
+    for (listen, open) in [("0.0.0.0:0", 1), ("127.0.0.1:0", 0)] {
+        let finished = rehearse("ok").set("--listen", listen).finish();
+        assert_eq!(finished.status, 0, "{finished:?}");
+        assert_eq!(count(&finished.text(), &["; any host can use it"]), open, "{finished:?}");
+    }
+}
+
+#[test]
 fn a_seed_replays_a_script() {
     for _ in 0..2 {
         let finished = rehearse_seed("42").command(&["sleep", "120"]).finish();

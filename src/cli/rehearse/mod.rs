@@ -73,6 +73,7 @@ pub(super) fn rehearse(options: &Options, rehearsal: Rehearsal) -> Result<Exit, 
     let plan = Plan {
         script: script.to_string(),
         endpoint: url,
+        is_open: !listen.ip().is_loopback(),
         seed,
         steps: script.len(),
         grace_seconds: grace.as_secs_f64(),

@@ -22,6 +22,9 @@ use crate::signals::Stop;
 #[derive(Debug, Default, Serialize)]
 pub(super) struct Plan {
     pub(super) endpoint: String,
+    /// True if other hosts can reach the endpoint, which has no access control.
+    #[serde(skip)]
+    pub(super) is_open: bool,
     pub(super) script: String,
     /// The seed that made the script.
     pub(super) seed: Option<u64>,
@@ -77,9 +80,10 @@ impl Reporter {
         played: UnboundedReceiver<Played>,
         stop: UnboundedSender<Stop>,
     ) -> Self {
-        let Plan { endpoint, script, seed, .. } = &plan;
+        let Plan { endpoint, script, seed, is_open, .. } = &plan;
         let seed = seed.map(|seed| format!(" (--seed {seed})")).unwrap_or_default();
-        let first = format_args!("  0.000s  endpoint   {endpoint} plays {script}{seed}");
+        let open = if *is_open { "; any host can use it" } else { "" };
+        let first = format_args!("  0.000s  endpoint   {endpoint} plays {script}{seed}{open}");
         // The verdict, printed last, reports a failure to write.
         let _ = out.write_all(line(coloured, PLAIN, &first).as_bytes());
         Self {
