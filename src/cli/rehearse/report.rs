@@ -11,8 +11,7 @@ use tracing_appender::non_blocking::NonBlocking;
 use super::timeline::{Entry, GREEN, Heartbeat, PLAIN, Process, RED, What, human, line};
 use super::verdict::{Cause, Finding, Ladder};
 use crate::core::{
-    self, Action, CommandName, CommandResult, Event, Exit, FailureClass, Outcome, RunnerKind,
-    State, Time,
+    self, Action, CommandName, CommandResult, Event, Exit, Outcome, RunnerKind, State, Time,
 };
 use crate::daemon::{Done, Observer, Turn};
 use crate::endpoint::Played;
@@ -63,8 +62,6 @@ pub(super) struct Reporter {
     /// Stops the daemon, as an operator would, once.
     stop: Option<UnboundedSender<Stop>>,
     heartbeats: usize,
-    /// When the newest heartbeat was sent.
-    sent: Time,
     /// Why and since when the runner is being stopped.
     stopping: Option<(core::Cause, Time)>,
     /// Why the runner is unhealthy; empty while it is healthy.
@@ -94,7 +91,6 @@ impl Reporter {
             played,
             stop: Some(stop),
             heartbeats: 0,
-            sent: Time::ZERO,
             stopping: None,
             unhealthy: String::new(),
         }
@@ -167,7 +163,7 @@ impl Reporter {
             result: result(outcome),
             message: response.map(|response| response.message.clone()).unwrap_or_default(),
             request_id: response.and_then(|response| response.request_id.clone()),
-            took_seconds: (turn.now - self.sent).as_secs_f64(),
+            took_seconds: (turn.now - turn.agent.schedule().started()).as_secs_f64(),
             next_in_seconds: next.map(|next| (next - turn.now).as_secs_f64()),
         })
     }
@@ -218,7 +214,7 @@ impl Reporter {
         }
     }
 
-    fn action(&mut self, now: Time, event: Event, done: &Done) -> Option<What> {
+    fn action(&mut self, event: Event, done: &Done) -> Option<What> {
         let to: Vec<Process> = done.signalled.iter().map(Process::from).collect();
         Some(match done.action {
             Action::StopRunner if !to.is_empty() => {
@@ -247,11 +243,8 @@ impl Reporter {
             Action::KillCommand(name) if name != CommandName::HealthCheck => {
                 What::CommandKilled { name: name.to_string() }
             }
-            Action::Send { .. } => {
-                self.sent = now;
-                return None;
-            }
             Action::StartRunner
+            | Action::Send { .. }
             | Action::StopRunner
             | Action::KillRunner
             | Action::StartCommand(_)
@@ -274,7 +267,7 @@ impl Observer for Reporter {
         self.stopping = self.stopping.or(cause.map(|cause| (cause, turn.now)));
         self.health(turn);
         for done in turn.done {
-            if let Some(what) = self.action(turn.now, turn.event, done) {
+            if let Some(what) = self.action(turn.event, done) {
                 self.add(turn.now, what);
             }
         }
@@ -302,14 +295,10 @@ impl Report {
     }
 }
 
-fn result(outcome: Outcome) -> &'static str {
+fn result(outcome: Outcome) -> String {
     match outcome {
-        Outcome::Acknowledged { terminate: false } => "acknowledged",
-        Outcome::Acknowledged { terminate: true } => "terminate",
-        Outcome::Failed(failure) => match failure.class {
-            FailureClass::Transient => "transient",
-            FailureClass::Throttled => "throttled",
-            FailureClass::Rejected => "rejected",
-        },
+        Outcome::Acknowledged { terminate: false } => "acknowledged".to_owned(),
+        Outcome::Acknowledged { terminate: true } => "terminate".to_owned(),
+        Outcome::Failed(failure) => failure.class.to_string(),
     }
 }

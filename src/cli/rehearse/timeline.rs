@@ -50,7 +50,7 @@ pub(super) struct Heartbeat {
     /// `None` if the endpoint was not reached.
     pub(super) step: Option<Step>,
     pub(super) sent: Option<HeartbeatRequest>,
-    pub(super) result: &'static str,
+    pub(super) result: String,
     pub(super) message: String,
     pub(super) request_id: Option<String>,
     pub(super) took_seconds: f64,
