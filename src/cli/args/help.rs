@@ -38,8 +38,7 @@ Exit status:
   64       wrong usage
   69       contact with the service was lost
   70       internal error
-  75       another taskbeat on this host reports this taskrunner ID, or another
-           process has the address of --metrics-listen
+  75       another taskbeat on this host has this ID, or --metrics-listen is taken
   78       the configuration is invalid, or --pid may not be signalled
   126      the command cannot be executed
   127      the command was not found";
