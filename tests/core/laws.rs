@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
+use fastrand::Rng;
 use proptest::prelude::*;
 use taskbeat::core::{
     AfterTerminate, Event, Exit, Failure, FailureClass, Outcome, Policy, RunnerKind, State, Time,
 };
 
-use crate::count;
 use crate::world::{Incident, World};
+use crate::{count, policy};
 
 /// A service that is broken for weeks.
 const FAILURES_IN_A_ROW: usize = 5_000;
@@ -171,4 +172,26 @@ proptest! {
         prop_assert_eq!(world.stops_and_kills(), (0, 0));
         prop_assert_eq!(world.exit(), None);
     }
+}
+
+/// A month of checks that take any part of their limit: no heartbeat is late by them.
+#[test]
+fn a_month_with_health_checks() {
+    let policy = Policy { health_check: Some(Duration::from_secs(30)), jitter: 0.1, ..policy() };
+    let mut world = World::new(RunnerKind::Child, policy);
+    let month = Time::ZERO + Duration::from_hours(30 * 24);
+    let mut rng = Rng::with_seed(1);
+    let (mut sent, mut last) = (0, Time::ZERO);
+    while world.now() < month {
+        world.pass(world.agent().deadline().unwrap_or_default());
+        world.pass(world.now() + Duration::from_secs_f64(29.9 * rng.f64()));
+        world.happen(Incident::CheckEnds(true));
+        assert!(world.is_in_flight(), "the check was too slow");
+        assert!(world.now() - last <= policy.interval, "late: {:?}", world.now() - last);
+        (sent, last) = (sent + 1, world.now());
+        world.happen(Incident::HeartbeatEnds(ACKNOWLEDGED, rng.f64()));
+    }
+    // All at the full interval would be 2880, all at the shortest 3200.
+    assert!((2880..=3400).contains(&sent), "{sent}");
+    assert_eq!(world.stops_and_kills(), (0, 0));
 }
