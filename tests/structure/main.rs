@@ -101,6 +101,31 @@ fn has_no_place_to_break(line: &str) -> bool {
     starts || text.split_whitespace().any(is_long_url)
 }
 
+/// Each name in backquotes below a promise that looks like a test is one.
+#[test]
+fn each_promise_names_living_tests() {
+    let page = fs::read_to_string(root().join("docs/promises.md")).unwrap();
+    let tests: String = files(&["tests"]).into_iter().map(|(_, text)| text).collect();
+    let promises =
+        page.lines().filter(|line| line.starts_with(|first: char| first.is_ascii_digit()));
+    let words = |text: &str| -> Vec<String> {
+        text.split('`')
+            .skip(1)
+            .step_by(2)
+            .filter(|word| word.contains('_'))
+            .map(str::to_owned)
+            .collect()
+    };
+    let named = words(&page);
+    let missing: Vec<_> = named
+        .iter()
+        .filter(|name| *name != "credential_process" && !tests.contains(&format!("fn {name}(")))
+        .cloned()
+        .collect();
+    report("promises without their test", &missing);
+    assert!(promises.count() >= 12 && named.len() >= 30, "{named:?}");
+}
+
 #[test]
 fn no_function_is_too_long() {
     let mut violations = Vec::new();
