@@ -22,17 +22,17 @@ fn an_option_before_the_subcommand() {
         (
             &["--interval", "1m", "run", "--", "sleep", "1"][..],
             "error: unexpected argument '--interval' found\n\n  \
-             tip: options follow the subcommand: taskbeat run --interval 1m -- sleep 1",
+             tip: options follow the subcommand: taskbeat run --interval …",
         ),
         (
             &["--profile=etl", "once"],
             "error: unexpected argument '--profile' found\n\n  \
-             tip: options follow the subcommand: taskbeat once --profile=etl",
+             tip: options follow the subcommand: taskbeat once --profile …",
         ),
         (
             &["--json", "status"],
             "error: unexpected argument '--json' found\n\n  \
-             tip: options follow the subcommand: taskbeat status --json",
+             tip: options follow the subcommand: taskbeat status --json …",
         ),
         (&["--jsonn", "status"], "error: unexpected argument '--jsonn' found"),
     ] {
@@ -46,12 +46,12 @@ fn a_forgotten_separator_before_the_runner() {
         (
             &["run", "--grace", "2m", "java", "-jar", "my runner.jar"][..],
             "error: unexpected argument 'java' found\n\n  \
-             tip: the runner follows --: taskbeat run --grace 2m -- java -jar \"my runner.jar\"",
+             tip: the runner follows --: taskbeat run … -- java …",
         ),
         (
             &["rehearse", "sleep", "1"],
             "error: unexpected argument 'sleep' found\n\n  \
-             tip: the runner follows --: taskbeat rehearse -- sleep 1",
+             tip: the runner follows --: taskbeat rehearse … -- sleep …",
         ),
         // It takes no runner.
         (&["once", "sleep"], "error: unexpected argument 'sleep' found"),

@@ -99,6 +99,15 @@ fn a_password_in_the_endpoint_is_refused_and_not_repeated() {
 }
 
 #[test]
+fn advice_on_a_wrong_command_line_repeats_no_secret() {
+    let url = format!("http://user:{PASSWORD}@127.0.0.1:9");
+    let stray = Taskbeat::new("run").set("--endpoint-url", &url).flag("sleep");
+    assert!(shows_no_secret(stray).contains("-- sleep"));
+    let early = Taskbeat::new("--grace").flag("1s").flag("run").set("--endpoint-url", &url);
+    assert!(shows_no_secret(early).contains("run --grace"));
+}
+
+#[test]
 fn a_secret_that_is_refused_is_not_repeated() {
     for (name, secret) in [("AWS_SECRET_ACCESS_KEY", KEY), ("AWS_SESSION_TOKEN", TOKEN)] {
         for value in [format!("{secret}\n"), format!(" {secret}"), format!("{secret}\n{secret}")] {

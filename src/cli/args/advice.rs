@@ -13,9 +13,7 @@ pub(super) fn advise(mut error: clap::Error, command: &Command, words: &[OsStrin
     let Some(ContextValue::String(argument)) = error.get(ContextKind::InvalidArg) else {
         return error;
     };
-    let words: Vec<_> = words.iter().skip(1).map(|word| word.to_string_lossy()).collect();
-    let words: Vec<&str> = words.iter().map(AsRef::as_ref).collect();
-    let advice = advice(argument, command, &words);
+    let advice = advice(argument, command, words.get(1..).unwrap_or_default());
     if argument.starts_with('-') {
         error.remove(ContextKind::Suggested);
     }
@@ -26,33 +24,21 @@ pub(super) fn advise(mut error: clap::Error, command: &Command, words: &[OsStrin
     error
 }
 
-fn advice(argument: &str, command: &Command, words: &[&str]) -> Option<String> {
-    let line = |words: &[&[&str]]| {
-        let words: Vec<_> = words.concat().into_iter().map(escaped).collect();
-        format!("taskbeat {}", words.join(" "))
-    };
-    let is_subcommand = |word: &&str| command.find_subcommand(word).is_some();
-    let takes = |word, option| {
-        let subcommand = command.find_subcommand(word);
-        subcommand.is_some_and(|subcommand| {
-            subcommand.get_arguments().any(|arg| arg.get_long() == Some(option))
-        })
-    };
-    let first = words.first()?;
-    if argument == "--command" {
-        return Some(format!("the runner follows --: {}", line(&[&[first], &["--", "COMMAND"]])));
-    }
+/// It repeats no other words of the line, because they may hold secrets.
+fn advice(argument: &str, command: &Command, words: &[OsString]) -> Option<String> {
+    let subcommand = words.iter().find_map(|word| command.find_subcommand(word));
+    let is_first = subcommand.is_some_and(|found| words[0] == found.get_name());
+    let subcommand = subcommand.or_else(|| command.find_subcommand("run"))?;
+    let name = subcommand.get_name();
+    let takes = |option| subcommand.get_arguments().any(|arg| arg.get_long() == Some(option));
     match argument.strip_prefix("--") {
-        Some(option) if !is_subcommand(first) => {
-            let at = words.iter().position(is_subcommand).unwrap_or(words.len());
-            let (before, after) = words.split_at(at);
-            let (subcommand, after) = after.split_first().unwrap_or((&"run", &[]));
-            let line = line(&[&[subcommand], before, after]);
-            takes(subcommand, option).then(|| format!("options follow the subcommand: {line}"))
+        Some("command") => Some(format!("the runner follows --: taskbeat {name} -- COMMAND")),
+        Some(option) if !is_first && takes(option) => {
+            Some(format!("options follow the subcommand: taskbeat {name} {argument} …"))
         }
-        None if !argument.starts_with('-') && takes(first, "grace") => {
-            let (before, after) = words.split_at(words.iter().position(|word| *word == argument)?);
-            Some(format!("the runner follows --: {}", line(&[before, &["--"], after])))
+        None if is_first && !argument.starts_with('-') && takes("grace") => {
+            let word = escaped(argument);
+            Some(format!("the runner follows --: taskbeat {name} … -- {word} …"))
         }
         _ => None,
     }

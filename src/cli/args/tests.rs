@@ -96,7 +96,7 @@ fn no_tip_moves_an_option_into_the_runners_command() {
         ("taskbeat run --intervall 1m", Some("a similar argument exists: '--interval'")),
         ("taskbeat run --online", None),
         ("taskbeat -- run", Some("subcommand 'run' exists; to use it, remove the '--' before it")),
-        ("taskbeat --grace 1s", Some("options follow the subcommand: taskbeat run --grace 1s")),
+        ("taskbeat --grace 1s", Some("options follow the subcommand: taskbeat run --grace …")),
         ("taskbeat status --command", Some("the runner follows --: taskbeat status -- COMMAND")),
     ] {
         let error = parse(words(line)).expect_err(line).to_string();
