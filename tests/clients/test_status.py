@@ -68,6 +68,13 @@ def test_in_contact(run, status):
         assert not VALIDATOR.is_valid(seen | wrong), wrong
 
 
+def test_contact_is_lost(run, status):
+    run("ok,reject*9999", "--interval", "100ms").wait_for("contact lost")
+    seen = status()
+    assert (seen["in_contact"], seen["contact_began_at"]) == (False, None)
+    assert seen["contact_lost_at"] > seen["acknowledged_at"]
+
+
 def test_failing_without_a_runner(run, status):
     run("throttle,ok").wait_for("heartbeat failed")
     seen = status()
