@@ -27,6 +27,7 @@
 //! | What stops the runner, in which steps, with which exit status? | `core/agent/mod.rs` |
 //! | What is a second stop? | `core/agent/mod.rs` |
 //! | When is contact lost? | `core/schedule.rs` |
+//! | When is a heartbeat withheld? | `core/agent/heartbeats.rs` |
 //! | In which order are events handled? | `daemon/mod.rs` |
 //! | What is logged, and when? | `daemon/journal.rs`; how it is written: `log.rs` |
 //! | What is sent to the service, and what counts as its response? | `aws/mod.rs`, `aws/validate.rs` |

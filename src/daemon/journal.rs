@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use rustix::process::Pid;
 use tracing::{debug, error, field, info, warn};
 
 use super::{Done, Observer, Response, Turn};
@@ -18,6 +19,8 @@ const DISTINCT_FAILURES: usize = 8;
 /// Turns the turns of the loop into log lines.
 pub(crate) struct Journal {
     taskrunner_id: String,
+    /// The leader's process id.
+    runner: Option<i32>,
     /// The number of dropped lines that was logged last.
     dropped: usize,
     failing: Option<Failing>,
@@ -65,11 +68,14 @@ impl Observer for Journal {
         self.report_dropped();
         match turn.event {
             Event::RunnerStarted => {
-                if let Some(pid) = turn.runner.pid() {
-                    info!(pid = pid.as_raw_pid(), "the runner is running");
+                self.runner = turn.runner.pid().map(Pid::as_raw_pid);
+                if let Some(pid) = self.runner {
+                    info!(pid, "the runner is running");
                 }
             }
-            Event::LeaderExited(exit) => info!(status = turn.status(exit), "the runner exited"),
+            Event::LeaderExited(exit) => {
+                info!(status = turn.status(exit), pid = self.runner, "the runner exited");
+            }
             Event::RunnerGone => debug!("no process of the runner is left"),
             Event::HeartbeatEnded(..) => {
                 if let Some(response) = &turn.details.response {
@@ -109,6 +115,7 @@ impl Journal {
     pub(crate) fn new(taskrunner_id: &str) -> Self {
         Self {
             taskrunner_id: taskrunner_id.to_owned(),
+            runner: None,
             dropped: 0,
             failing: None,
             over_limit: false,
