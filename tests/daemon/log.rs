@@ -53,10 +53,16 @@ fn the_status_of_a_child_is_logged_and_that_of_an_attached_runner_is_unknown() {
             program.script(runner::PLAIN).finish()
         };
         assert_eq!(finished.status, 0, "{finished:?}");
-        let lines = finished.stderr.lines();
-        let ends = lines.filter_map(|line| line.split_once(text::RUNNER_ENDED));
-        let statuses: Vec<_> = ends.map(|(_, status)| status.trim()).collect();
-        assert_eq!(statuses, [if attached { "" } else { "status=143" }]);
+        let fields = |text| {
+            let lines = finished.stderr.lines();
+            let found = lines.filter_map(|line| line.split_once(text));
+            found.map(|(_, fields)| fields.trim().to_owned()).collect::<Vec<_>>()
+        };
+        let [pid] = &fields(text::RUNNER_STARTED)[..] else {
+            panic!("{finished:?}");
+        };
+        let status = if attached { "" } else { "status=143 " };
+        assert_eq!(fields(text::RUNNER_ENDED), [format!("{status}{pid}")]);
     }
 }
 
