@@ -91,7 +91,9 @@ fn numbers_without_a_unit() {
 #[test]
 fn a_shell_line_without_a_shell() {
     let endpoint = Endpoint::ok();
-    let finished = Taskbeat::run(&endpoint).command(&["sleep 1; echo 'done'"]).finish();
+    // A folder that this user may not search would make it EACCES.
+    let program = Taskbeat::run(&endpoint).env("PATH", "/usr/bin:/bin");
+    let finished = program.command(&["sleep 1; echo 'done'"]).finish();
     assert_eq!(finished.status, 127, "{finished:?}");
     let expected = " cannot run \"sleep 1; echo 'done'\": No such file or directory (os error 2); \
                     a shell line needs a shell: sh -c 'sleep 1; echo '\\''done'\\'''";
