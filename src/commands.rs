@@ -24,14 +24,8 @@ const RUNNER_PID: &str = "TASKBEAT_RUNNER_PID";
 const CONTACT: &str = "TASKBEAT_CONTACT";
 const LAST_ACKNOWLEDGED: &str = "TASKBEAT_LAST_ACKNOWLEDGED";
 
-/// How many bytes of a command's output are kept: the last ones.
-const TAIL: usize = 1024;
-
-/// How often the output is read before something else has its turn, at [`TAIL`] bytes each.
-const READS: usize = 64;
-
-/// Removes them from the environment of such a taskbeat (`taskbeat status` in `on-terminate`). Call
-/// it before any thread is started.
+/// Removes these variables from the environment of such a taskbeat (`taskbeat status` in
+/// `on-terminate`). Call it before any thread is started.
 pub(crate) fn remove_facts() {
     if std::env::var_os(RUNNER_PID).is_some() {
         for fact in [PID, RUNNER_PID, CONTACT, LAST_ACKNOWLEDGED] {
@@ -160,6 +154,12 @@ impl Running {
         }
     }
 }
+
+/// How many bytes of a command's output are kept: the last ones.
+const TAIL: usize = 1024;
+
+/// How often the output is read before something else has its turn, at [`TAIL`] bytes each.
+const READS: usize = 64;
 
 /// The end of what a command writes to its standard output and error.
 struct Output {
