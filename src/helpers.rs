@@ -3,6 +3,7 @@
 
 use std::future::poll_fn;
 use std::io;
+use std::mem;
 use std::pin::pin;
 use std::process::ExitStatus;
 use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
@@ -14,6 +15,7 @@ use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::process::{ChildStdout, Command};
 
 use crate::runner::mark_beside_runner;
+use crate::sys;
 
 /// The ids of helpers that are not reaped yet. Locked while a helper is started or reaped, so that
 /// the list is always exact.
@@ -29,26 +31,24 @@ pub(crate) fn try_lock() -> Option<MutexGuard<'static, Vec<Pid>>> {
     }
 }
 
-/// Kills all of them, with their process groups. A helper that is being started has a moment to
-/// appear.
+/// Kills all of them, with their process groups, because taskbeat exits. No helper can be started
+/// afterwards. If the start of a helper hangs, the kernel kills the helper when taskbeat has ended.
 pub(crate) fn kill_all() {
-    let mut tries = 0..START_LIMIT.as_millis();
-    let running = loop {
+    for _ in 0..START_LIMIT.as_millis() {
         if let Some(running) = try_lock() {
-            break running;
-        }
-        if tries.next().is_none() {
+            for pid in running.iter() {
+                let _ = kill_process_group(*pid, Signal::KILL);
+            }
+            mem::forget(running);
             return;
         }
         thread::sleep(Duration::from_millis(1));
-    };
-    for pid in running.iter() {
-        let _ = kill_process_group(*pid, Signal::KILL);
     }
 }
 
-/// How long [`kill_all`] waits at most. Starting a process takes about a millisecond.
-const START_LIMIT: Duration = Duration::from_millis(100);
+/// How long [`kill_all`] waits for the start of a helper. It takes about a millisecond, and longer
+/// on a busy host.
+const START_LIMIT: Duration = Duration::from_secs(1);
 
 fn lock() -> MutexGuard<'static, Vec<Pid>> {
     RUNNING.lock().unwrap_or_else(PoisonError::into_inner)
@@ -61,13 +61,14 @@ pub(crate) struct Helper {
 }
 
 impl Helper {
-    /// Starts `command`, on the runtime of this thread.
+    /// Starts `command`, on the runtime of this thread. The helper is killed when the thread ends.
     ///
     /// # Errors
     ///
     /// The kernel refuses it.
     pub(crate) fn spawn(command: &mut Command) -> io::Result<Self> {
         mark_beside_runner(command.as_std_mut());
+        sys::prepare_child(command.as_std_mut(), vec![]);
         let mut running = lock();
         let child = command.process_group(0).spawn()?;
         let pid = child.id().and_then(|pid| Pid::from_raw(pid.try_into().ok()?));

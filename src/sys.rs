@@ -19,8 +19,8 @@ use tokio::io::unix::AsyncFd;
 pub(crate) const LAST_SIGNAL: i32 = 64;
 
 /// Prepares `command` to start as from a shell: no signal blocked, and none ignored but those in
-/// `ignored`. The kernel kills it when taskbeat's thread that started it ends, so spawn from the
-/// main thread only.
+/// `ignored`. The kernel kills it when taskbeat's thread that started it ends, so spawn from a
+/// thread that outlives it.
 pub(crate) fn prepare_child(command: &mut Command, ignored: Vec<i32>) {
     let taskbeat = getpid();
     // SAFETY: between fork and exec only async-signal-safe calls are allowed. `before_exec` makes

@@ -37,7 +37,6 @@ use self::validate::Acknowledgement;
 use crate::config::Identity;
 use crate::core::{Failure, FailureClass, Outcome};
 use crate::daemon::{Response, Service};
-use crate::helpers;
 
 /// AWS Data Pipeline as the daemon sees it.
 pub(crate) struct DataPipeline {
@@ -73,7 +72,7 @@ impl DataPipeline {
 
 impl Service for DataPipeline {
     fn send(&mut self, renew: bool) {
-        self.abandon();
+        self.in_flight = None;
         if renew {
             self.kept.client = Arc::default();
         }
@@ -85,8 +84,6 @@ impl Service for DataPipeline {
 
     fn abandon(&mut self) {
         self.in_flight = None;
-        // Its thread would do so, too, but later.
-        helpers::kill_all();
     }
 
     async fn answer(&mut self) -> Response {
@@ -106,12 +103,6 @@ impl Service for DataPipeline {
 
     fn identity(&self) -> &Identity {
         self.kept.identity.get().unwrap_or(&self.identity)
-    }
-}
-
-impl Drop for DataPipeline {
-    fn drop(&mut self) {
-        self.abandon();
     }
 }
 

@@ -17,6 +17,7 @@ use crate::aws::messages;
 use crate::commands::remove_facts;
 use crate::config::{self, Options};
 use crate::core::Exit;
+use crate::helpers;
 
 /// Runs the subcommand that the command line names.
 #[must_use]
@@ -30,10 +31,12 @@ pub fn main() -> ExitCode {
             return printed.unwrap_or_else(|error| report(&error)).into();
         }
     };
-    panic::catch_unwind(|| dispatch(subcommand, options)).unwrap_or_else(|panic| {
+    let exit = panic::catch_unwind(|| dispatch(subcommand, options)).unwrap_or_else(|panic| {
         print_error(&format_args!("taskbeat: {}", messages::panicked(&*panic)));
         Exit::INTERNAL.into()
-    })
+    });
+    helpers::kill_all();
+    exit
 }
 
 fn dispatch(subcommand: Subcommand, options: Options) -> ExitCode {

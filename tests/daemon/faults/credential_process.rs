@@ -1,13 +1,17 @@
 //! `credential_process`: commands of profiles that print credentials.
 
 use std::fs;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+use std::time::Duration;
 
 use rustix::process::Signal;
 
 use super::{FEW, key_of, once_fails, survives_with, without_keys, write};
 use crate::harness::{
     Daemon, Endpoint, Response, Server, Step, Taskbeat, children, descriptors, eventually,
-    is_alive, marked, runner, signal, wait_for_end,
+    in_parallel, is_alive, marked, rounds, runner, signal, wait_for_end,
 };
 /// Makes a shell script the `credential_process` of the default profile.
 fn with_process(program: Taskbeat, script: &str) -> Taskbeat {
@@ -111,6 +115,35 @@ fn one_that_hangs_is_killed_with_its_process_group() {
     assert!(is_alive(leader));
     daemon.signal(Signal::TERM);
     assert_eq!(daemon.finish().status, 42);
+    eventually("what it started ends", || marked(&mark).is_empty());
+}
+
+#[test]
+fn stops_around_its_start_leave_nothing() {
+    let endpoint = Endpoint::ok();
+    let mark = mark("AROUND");
+    let moment = Mutex::new(Duration::from_millis(30));
+    let stops = rounds(40, 400);
+    let before = AtomicUsize::new(0);
+    in_parallel(0..stops, |_| {
+        let script = format!(": >$0.started; export {mark}; sleep 1000 & wait");
+        let program = Taskbeat::run(&endpoint).script(runner::OBEDIENT);
+        let file = program.home().join("process.started");
+        let daemon = with_process(program, &script).start();
+        daemon.wait_for_pid("ready");
+        // The moment of the stop is the input of this test, not a synchronisation.
+        let mean = *moment.lock().unwrap();
+        thread::sleep(mean.mul_f64(2.0 * fastrand::f64()));
+        let has_started = fs::exists(file).unwrap();
+        daemon.signal(Signal::TERM);
+        assert_eq!(daemon.finish().status, 42);
+        // Home in on the start, however busy the machine is.
+        let factor = if has_started { 0.9 } else { 1.1 };
+        let mut mean = moment.lock().unwrap();
+        *mean = mean.mul_f64(factor);
+        before.fetch_add(usize::from(!has_started), Ordering::Relaxed);
+    });
+    println!("{stops} stops, {} of them before the start", before.into_inner());
     eventually("what it started ends", || marked(&mark).is_empty());
 }
 
