@@ -18,7 +18,7 @@ use tracing_appender::non_blocking::{ErrorCounter, NonBlocking, NonBlockingBuild
 use tracing_subscriber::field::{RecordFields, VisitOutput};
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::fmt::format::{
-    self, DefaultVisitor, Format, FormatEvent, FormatFields, Writer,
+    DefaultVisitor, Format, FormatEvent, FormatFields, JsonFields, Writer,
 };
 use tracing_subscriber::fmt::{FmtContext, layer};
 use tracing_subscriber::layer::SubscriberExt;
@@ -69,9 +69,15 @@ impl Log {
         let _ = DROPPED.set((writer.error_counter(), lost));
         let plain = layer::<Registry>().with_writer(writer);
         let lines = match settings.format {
-            LogFormat::Json => plain.json().flatten_event(true).with_target(false).boxed(),
+            LogFormat::Json => {
+                let json = Format::default().json().flatten_event(true).with_target(false);
+                plain.fmt_fields(JsonFields::new()).event_format(Prioritized::new(json)).boxed()
+            }
             LogFormat::Auto if is_journal() => {
-                plain.fmt_fields(ForPeople).event_format(JournalFormat::default()).boxed()
+                // The journal adds the time.
+                let text = Format::default().without_time().with_level(false).with_target(false);
+                let text = Prioritized::new(text.with_ansi(false));
+                plain.fmt_fields(ForPeople).event_format(text).boxed()
             }
             LogFormat::Auto | LogFormat::Text => {
                 let text = plain.fmt_fields(ForPeople);
@@ -211,16 +217,20 @@ pub(crate) fn is_journal() -> bool {
         .is_ok_and(|stderr| named == format!("{}:{}", stderr.st_dev(), stderr.st_ino()))
 }
 
-/// The format of sd-daemon(3): a priority first, and no time, because the journal adds it.
-struct JournalFormat(Format<format::Full, ()>);
+/// A format in which each line has its priority first if stderr is the journal's socket, as
+/// sd-daemon(3) has it. The journal removes the priority.
+struct Prioritized<F> {
+    format: F,
+    journal: bool,
+}
 
-impl Default for JournalFormat {
-    fn default() -> Self {
-        Self(Format::default().without_time().with_level(false).with_target(false).with_ansi(false))
+impl<F> Prioritized<F> {
+    fn new(format: F) -> Self {
+        Self { format, journal: is_journal() }
     }
 }
 
-impl<S, N> FormatEvent<S, N> for JournalFormat
+impl<S, N, F: FormatEvent<S, N>> FormatEvent<S, N> for Prioritized<F>
 where
     S: Subscriber + for<'a> LookupSpan<'a>,
     N: for<'a> FormatFields<'a> + 'static,
@@ -237,7 +247,9 @@ where
             Level::INFO => 6,
             Level::DEBUG | Level::TRACE => 7,
         };
-        write!(writer, "<{priority}>")?;
-        self.0.format_event(context, writer, event)
+        if self.journal {
+            write!(writer, "<{priority}>")?;
+        }
+        self.format.format_event(context, writer, event)
     }
 }

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use sd_notify::NotifyState;
 
-use crate::core::{Action, Cause, Event, LAST_WAIT, Rung, RunnerKind, State};
+use crate::core::{Action, Cause, Event, Exit, LAST_WAIT, Rung, RunnerKind, State};
 use crate::daemon::{Observer, Turn};
 use crate::status::Snapshot;
 
@@ -69,6 +69,10 @@ impl Observer for Systemd {
     }
 
     fn keepalive(&mut self, snapshot: &Snapshot) {
+        if !self.ready {
+            self.ready = true;
+            self.notify(&[NotifyState::Ready]);
+        }
         if watchdog().is_some() {
             self.notify(&[NotifyState::Watchdog]);
         }
@@ -149,18 +153,29 @@ fn send(socket: &OsStr, datagram: &str) -> io::Result<()> {
     Ok(())
 }
 
-/// True once the runner was started, or is being looked for.
+/// True once the runner was found or is being looked for. A child that keeps running is ready with
+/// the first keep-alive. If it cannot be executed, which a shell reports as its exit status, the
+/// start of the unit fails.
 fn is_ready(turn: &Turn<'_>) -> bool {
-    let looking = turn.runner.kind() == RunnerKind::Followed
-        && turn.done.iter().any(|done| done.action == Action::StartRunner);
-    looking || turn.event == Event::RunnerStarted
+    match (turn.runner.kind(), turn.event) {
+        (RunnerKind::Child, Event::LeaderExited(exit)) => {
+            !matches!(exit, Exit::NOT_EXECUTABLE | Exit::NOT_FOUND)
+        }
+        (RunnerKind::Child, _) => {
+            turn.agent.stop_cause().is_some_and(|cause| cause != Cause::Ended)
+        }
+        (RunnerKind::Followed, _) => {
+            turn.done.iter().any(|done| done.action == Action::StartRunner)
+        }
+        (RunnerKind::Attached | RunnerKind::None, event) => event == Event::RunnerStarted,
+    }
 }
 
 /// How long the rest of the ladder may take. `None` without one, and if taskbeat stays idle after
 /// it: `STOPPING=1` would make systemd wait for an exit.
 fn stop_time_left(turn: &Turn<'_>) -> Option<Duration> {
     let state = turn.agent.state();
-    if state.cause() == Some(Cause::Terminate) && turn.agent.stays_idle() {
+    if turn.agent.stop_cause() == Some(Cause::Terminate) && turn.agent.stays_idle() {
         return None;
     }
     let this_step = state.until()? - turn.now;

@@ -60,16 +60,6 @@ pub enum State {
 }
 
 impl State {
-    /// Why the runner is being stopped; `None` if it is not.
-    #[must_use]
-    pub fn cause(self) -> Option<Cause> {
-        match self {
-            Self::OnTerminate { .. } => Some(Cause::Terminate),
-            Self::Ladder { cause, .. } => Some(cause),
-            Self::Starting | Self::Waiting | Self::Running | Self::Idle | Self::Stopped => None,
-        }
-    }
-
     /// When this step of a stop ends; `None` if the runner is not being stopped.
     #[must_use]
     pub fn until(self) -> Option<Time> {

@@ -6,7 +6,9 @@ use rustix::process::Pid;
 use tracing::{debug, error, field, info, warn};
 
 use super::{Done, Observer, Response, Turn};
-use crate::core::{Action, CommandName, CommandResult, Event, Exit, Failure, Outcome, State, Time};
+use crate::core::{
+    Action, Cause, CommandName, CommandResult, Event, Exit, Failure, Outcome, State, Time,
+};
 use crate::{log, text};
 
 /// What it means that a runner is throttled for hours.
@@ -73,9 +75,7 @@ impl Observer for Journal {
                     info!(pid, "the runner is running");
                 }
             }
-            Event::LeaderExited(exit) => {
-                info!(status = turn.status(exit), pid = self.runner, "the runner exited");
-            }
+            Event::LeaderExited(exit) => self.runner_exited(turn, turn.status(exit)),
             Event::RunnerGone => debug!("no process of the runner is left"),
             Event::HeartbeatEnded(..) => {
                 if let Some(response) = &turn.details.response {
@@ -134,6 +134,16 @@ impl Journal {
 
     fn log_failures_again(&mut self) {
         self.failing = self.failing.take().map(|old| Failing::new(old.since));
+    }
+
+    fn runner_exited(&self, turn: &Turn<'_>, status: Option<u8>) {
+        let pid = self.runner;
+        let by_itself = turn.agent.stop_cause() == Some(Cause::Ended);
+        if by_itself && status != Some(0) {
+            warn!(status, pid, "the runner exited");
+        } else {
+            info!(status, pid, "the runner exited");
+        }
     }
 
     fn heartbeat(&mut self, turn: &Turn<'_>, response: &Response) {
@@ -210,8 +220,11 @@ fn log_action(turn: &Turn<'_>, done: &Done) {
     let remaining = text::duration(until.map_or(Duration::ZERO, |until| until - turn.now));
     match done.action {
         Action::StopRunner if !done.signalled.is_empty() => {
-            if let Some(cause) = turn.agent.state().cause() {
-                info!(pids, "{cause}: stop signal to {processes}; SIGKILL in {remaining}");
+            let step = format!("stop signal to {processes}; SIGKILL in {remaining}");
+            match turn.agent.stop_cause() {
+                Some(cause @ Cause::LostContact) => warn!(pids, "{cause}: {step}"),
+                Some(cause) => info!(pids, "{cause}: {step}"),
+                None => {}
             }
         }
         Action::StopRunner if matches!(turn.event, Event::Stop(_)) => {

@@ -29,6 +29,10 @@ use crate::text;
 /// The period of a timer that is not needed. Each event sets it anew.
 const NO_DEADLINE: Duration = Duration::from_hours(1);
 
+/// When the first keep-alive follows the start. A shell that cannot execute the runner has exited
+/// by then, so that systemd is not told that the runner is ready.
+const FIRST_KEEPALIVE: Duration = Duration::from_millis(500);
+
 /// The parts of the daemon. Each owns its resource alone.
 pub(crate) struct Daemon<S, T, H, R> {
     pub(crate) policy: Policy,
@@ -116,6 +120,7 @@ where
         let mut agent = Agent::new(self.runner.kind(), self.policy);
         let mut timer = timer(NO_DEADLINE);
         let mut keepalive = self::timer(self.keepalive.unwrap_or(NO_DEADLINE));
+        keepalive.reset_after(FIRST_KEEPALIVE);
         let mut next = None;
         let mut details = Details::default();
         // Lets the runtime look at its descriptors, so that a stop that is already there comes
@@ -236,7 +241,7 @@ where
 
     fn reloaded(&mut self, settings: R::Settings, agent: &Agent) -> Option<Event> {
         // Reloads are ignored while stopping.
-        if agent.state().cause().is_some() {
+        if agent.state().until().is_some() {
             return None;
         }
         let policy = self.reload.apply(settings, &mut self.service);

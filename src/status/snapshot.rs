@@ -78,7 +78,7 @@ pub(crate) enum Phase {
     Unknown,
 }
 
-/// Why a runner is being stopped.
+/// Why a runner is being stopped, or was.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum StopCause {
@@ -151,7 +151,7 @@ impl Snapshot {
             started_at: at(Time::ZERO),
             uptime_seconds: now.since_start().as_secs_f64(),
             state: agent.state().into(),
-            stop_cause: agent.state().cause().map(StopCause::from),
+            stop_cause: agent.stop_cause().map(StopCause::from),
             in_contact: schedule.in_contact(),
             contact_began_at: began.map(at),
             contact_began_seconds_ago: began.map(ago),
@@ -208,7 +208,9 @@ impl Snapshot {
 
     fn describe_state(&self) -> String {
         match (self.state, self.stop_cause) {
-            (Phase::Stopping | Phase::Killing, Some(cause)) => format!("{}: {cause}", self.state),
+            (Phase::Stopping | Phase::Killing | Phase::Exiting, Some(cause)) => {
+                format!("{}: {cause}", self.state)
+            }
             (state, _) => state.to_string(),
         }
     }

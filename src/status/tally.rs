@@ -19,7 +19,7 @@ pub(crate) struct Tally {
     /// The wall-clock time of [`Time::ZERO`].
     #[serde(skip)]
     pub(crate) epoch: WallTime,
-    /// Why the runner is being stopped.
+    /// Why the runner is being stopped, or was.
     #[serde(skip)]
     cause: Option<Cause>,
     /// How often the heartbeat that is due was withheld.
@@ -62,7 +62,7 @@ impl Tally {
         if event == Event::RunnerStarted {
             self.runner_starts += 1;
         }
-        let before = std::mem::replace(&mut self.cause, agent.state().cause());
+        let before = std::mem::replace(&mut self.cause, agent.stop_cause());
         if let Some(cause) = self.cause.filter(|_| self.cause != before) {
             *self.stops.by(cause) += 1;
         }

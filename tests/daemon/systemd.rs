@@ -104,26 +104,39 @@ fn ready_is_sent_without_a_runner_and_without_a_service() {
 fn ready_is_not_sent_if_the_runner_cannot_be_started() {
     let notify = NotifySocket::bind();
     let endpoint = Endpoint::ok();
-    let finished = Taskbeat::run(&endpoint)
-        .env("NOTIFY_SOCKET", &notify.path)
-        .command(&["/nonexistent/runner"])
-        .finish();
-    assert_eq!(finished.status, 127, "{finished:?}");
-    let received = notify.received();
-    assert!(!received.concat().contains("READY=1"), "{received:?}");
+    for runner in [&["/nonexistent/runner"][..], &["sh", "-c", "exec /nonexistent/runner"]] {
+        let finished =
+            Taskbeat::run(&endpoint).env("NOTIFY_SOCKET", &notify.path).command(runner).finish();
+        assert_eq!(finished.status, 127, "{finished:?}");
+        let received = notify.received();
+        assert!(!received.concat().contains("READY=1"), "{received:?}");
+    }
 }
 
 #[test]
 fn ready_is_sent_for_a_runner_that_ends_at_once() {
-    for _ in 0..5 {
+    for (runner, status) in [("true", 0), ("false", 1)] {
         let notify = NotifySocket::bind();
         let endpoint = Endpoint::play([], Step::Hang);
         let finished =
-            Taskbeat::run(&endpoint).env("NOTIFY_SOCKET", &notify.path).command(&["true"]).finish();
-        assert_eq!(finished.status, 0, "{finished:?}");
+            Taskbeat::run(&endpoint).env("NOTIFY_SOCKET", &notify.path).command(&[runner]).finish();
+        assert_eq!(finished.status, status, "{finished:?}");
         let received = notify.received();
         assert!(received.concat().contains("READY=1"), "{received:?}");
     }
+}
+
+#[test]
+fn ready_is_sent_before_the_exit_after_terminate_at_once() {
+    let notify = NotifySocket::bind();
+    let endpoint = Endpoint::play([], Step::Terminate);
+    let finished =
+        Taskbeat::run(&endpoint).env("NOTIFY_SOCKET", &notify.path).script(runner::PLAIN).finish();
+    assert_eq!(finished.status, 0, "{finished:?}");
+    let received = notify.received().concat();
+    assert!(received.contains("READY=1"), "{received}");
+    // systemd keeps the last status of a unit that has ended.
+    assert!(received.contains("STATUS=exiting: terminate received"), "{received}");
 }
 
 #[test]

@@ -1,5 +1,6 @@
 """taskbeat.service and taskbeat@.service, as shipped, under a real systemd."""
 
+import json
 import os
 import platform
 import re
@@ -415,6 +416,28 @@ def test_warnings_and_errors_have_their_priority_in_the_journal(machine, service
     messages.remove("hello")
     # Without time and level, which the journal has as fields.
     assert messages[0].startswith("taskbeat starts version=")
+
+
+def test_lines_of_the_json_format_have_their_priority_in_the_journal(machine, service, configure):
+    service.refused["taskbeat"] = "AccessDeniedException"
+    configure("taskbeat", command=PLAIN, log_format="json")
+    machine.systemctl("start", "taskbeat")
+    machine.wait_for_log("taskbeat", '"message":"heartbeat failed')
+    entries = machine.journal("taskbeat")
+    lines = [json.loads(entry["MESSAGE"]) for entry in entries]
+    priorities = {"INFO": "6", "WARN": "4"}
+    assert [priorities[line["level"]] for line in lines] == [
+        entry["PRIORITY"] for entry in entries
+    ]
+    assert {line["level"] for line in lines} == set(priorities)
+
+
+def test_a_runner_that_cannot_be_executed_fails_the_start(machine, service, configure):
+    configure("taskbeat", command="exec /opt/etl/no-such-runner")
+    start = machine.attempt("systemctl", "enable", "--now", "taskbeat")
+    assert start.returncode != 0, start
+    messages = [entry["MESSAGE"] for entry in machine.journal("taskbeat")]
+    assert any("no-such-runner: not found" in message for message in messages), messages
 
 
 def test_instances_are_independent(machine, service, configure):

@@ -152,7 +152,7 @@ impl Reporter {
         self.report.played += usize::from(newest.is_some());
         self.heartbeats += 1;
         // The end of a script without `terminate`.
-        if self.heartbeats >= self.report.plan.steps && turn.agent.state().cause().is_none() {
+        if self.heartbeats >= self.report.plan.steps && turn.agent.stop_cause().is_none() {
             self.stop();
         }
         let (next, response) = (turn.agent.schedule().due(), turn.details.response.as_ref());
@@ -263,7 +263,7 @@ impl Observer for Reporter {
         }
         // A runner that is waited for is stopped without a ladder.
         let stopped = turn.agent.first_stop().map(|_| core::Cause::Operator);
-        let cause = turn.agent.state().cause().or(stopped);
+        let cause = turn.agent.stop_cause().or(stopped);
         self.stopping = self.stopping.or(cause.map(|cause| (cause, turn.now)));
         self.health(turn);
         for done in turn.done {

@@ -9,6 +9,12 @@ use crate::core::{Action, CommandName, CommandResult, Event, Exit, Outcome, Rand
 const CONTACT_COMMAND: Duration = Duration::from_secs(30);
 
 impl Agent {
+    /// The host was suspended for `gap`.
+    pub(super) fn resumed(&mut self, gap: Duration) -> Vec<Action> {
+        self.schedule.resume(gap);
+        vec![]
+    }
+
     /// A runner that is stopped by a signal does no work, so its heartbeats are withheld.
     pub(super) fn leader_stopped(&mut self, now: Time, stopped: bool) -> Vec<Action> {
         if !stopped {

@@ -58,6 +58,8 @@ pub struct Agent {
     contact_command: Option<Time>,
     /// When the runner was last started or found.
     runner_since: Option<Time>,
+    /// Why the runner is being stopped, or was.
+    stop_cause: Option<Cause>,
     /// When the operator first asked for a stop.
     first_stop: Option<Time>,
 }
@@ -76,6 +78,7 @@ impl Agent {
             stopped: false,
             contact_command: None,
             runner_since: None,
+            stop_cause: None,
             first_stop: None,
         }
     }
@@ -102,6 +105,12 @@ impl Agent {
     #[must_use]
     pub fn stays_idle(&self) -> bool {
         self.policy.after_terminate == AfterTerminate::Idle && self.first_stop.is_none()
+    }
+
+    /// Why the runner is being stopped, or was. `None` if there was no ladder.
+    #[must_use]
+    pub fn stop_cause(&self) -> Option<Cause> {
+        self.stop_cause
     }
 
     /// When the operator first asked for a stop.
@@ -313,6 +322,7 @@ impl Agent {
                 self.record(now, outcome, random);
                 let cause = cause.or_terminate();
                 self.state = State::Ladder { rung, cause, until };
+                self.stop_cause = Some(cause);
                 self.schedule.end().into_iter().collect()
             }
             Event::HeartbeatEnded(outcome, random) => self.heartbeat_ended(now, outcome, random),
@@ -352,11 +362,6 @@ impl Agent {
         self.schedule.end().into_iter().collect()
     }
 
-    fn resumed(&mut self, gap: Duration) -> Vec<Action> {
-        self.schedule.resume(gap);
-        vec![]
-    }
-
     fn reload(&mut self, policy: Policy) -> Vec<Action> {
         self.policy = policy;
         vec![]
@@ -388,6 +393,7 @@ impl Agent {
         if self.policy.on_terminate {
             let until = now + self.policy.grace;
             self.state = State::OnTerminate { until };
+            self.stop_cause = Some(Cause::Terminate);
             actions.push(Action::StartCommand(CommandName::OnTerminate));
         } else {
             actions.extend(self.stop(now, Cause::Terminate));
@@ -405,6 +411,7 @@ impl Agent {
 
     fn climb(&mut self, rung: Rung, cause: Cause, until: Time) -> Vec<Action> {
         self.state = State::Ladder { rung, cause, until };
+        self.stop_cause = Some(cause);
         self.finish_or(rung.action(), cause)
     }
 

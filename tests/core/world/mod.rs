@@ -234,7 +234,7 @@ impl World {
                 self.handle(Event::Stop(15));
             }
             // The daemon ignores reloads while stopping.
-            Incident::Reload(_) if self.agent.state().cause().is_some() => {}
+            Incident::Reload(_) if self.agent.state().until().is_some() => {}
             Incident::Reload(policy) => self.handle(Event::Reloaded(policy)),
             Incident::Suspension(gap) => self.handle(Event::Resumed(gap)),
             Incident::Restart => {
@@ -452,7 +452,7 @@ impl World {
         if self.terminated {
             assert!(!self.heartbeat_follows(), "a heartbeat follows terminate");
             assert!(
-                self.agent.state().cause().is_some() || self.agent.state() == State::Idle,
+                self.agent.stop_cause().is_some(),
                 "terminate is not obeyed in {:?}",
                 self.agent.state()
             );
