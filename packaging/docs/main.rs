@@ -1,5 +1,6 @@
-//! Writes the man pages and the completions of the packages, from the definitions that the program
-//! itself uses: `cargo run --example docs -- FOLDER`, by default to `target/docs`.
+//! Writes the man pages and the completions of the packages, and `docs/configuration.md` with its
+//! settings, from the definitions that the program itself uses:
+//! `cargo run --example docs -- FOLDER`, by default to `target/docs`.
 
 mod commands;
 mod configuration;
@@ -22,8 +23,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     for (name, page) in commands::pages()? {
         fs::write(folder.join(name), page)?;
     }
-    let configuration = configuration::page()?.render();
-    fs::write(folder.join("taskbeat.toml.5"), configuration)?;
+    fs::write(folder.join("taskbeat.toml.5"), configuration::man()?.render())?;
+    fs::write(folder.join("configuration.md"), configuration::markdown()?)?;
     let mut command = args::command().mut_subcommands(|subcommand| subcommand.mut_args(complete));
     for shell in [Shell::Bash, Shell::Zsh, Shell::Fish] {
         clap_complete::generate_to(shell, &mut command, "taskbeat", &folder)?;
