@@ -1,10 +1,11 @@
 """taskbeat-sidecar.service, as shipped, beside a runner of another unit."""
 
+import re
 import time
 
 import pytest
 
-from machine import UNITS, until
+from machine import ROOT, UNITS, until
 
 RUNNER = """
 [Service]
@@ -98,11 +99,18 @@ def test_it_stops_without_the_unit_of_the_runner(machine, service, runner):
     machine.systemctl("start", "taskbeat-sidecar")
     machine.wait_for("taskbeat-sidecar", "ActiveState", "inactive")
     assert machine.show("taskbeat-sidecar", "Result") == "success"
-    # Enabled while the runner runs.
+    # Enabled while the runner runs, which has written no pid file.
     machine.systemctl("disable", "taskbeat-sidecar")
+    machine.path("/etc/systemd/system/etl.service.d/runner.conf").unlink()
+    machine.systemctl("daemon-reload")
     machine.systemctl("start", "etl")
+    machine.example("etl", "runner")
+    page = (ROOT / "docs/sidecar.md").read_text()
+    commands = re.findall(r"^.*/run/etl(?:/pid)?$", page, re.MULTILINE)
+    assert len(commands) == 2
+    machine.run("sh", "-ec", "\n".join(commands).replace("sudo ", ""))
     machine.systemctl("enable", "--now", "taskbeat-sidecar")
-    wait_until_attached(machine)
+    assert wait_until_attached(machine) == machine.main_pid("etl")
     # A runner without a restart.
     machine.drop_in("etl", "once", "[Service]\nRestart=no\n")
     machine.kill("KILL", machine.main_pid("etl"))
