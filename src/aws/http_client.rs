@@ -37,7 +37,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsConnector;
-use tracing::debug;
+use tracing::{debug, trace};
 
 use super::attempt::stage;
 use super::messages::chain;
@@ -51,6 +51,10 @@ const STAGGER: Duration = Duration::from_millis(250);
 /// Maximum length of a response's body, in bytes; it is kept in memory. The response to a
 /// heartbeat has some twenty, credentials have some thousand.
 const LONGEST_BODY: usize = 64 * 1024;
+
+/// The headers of a response that are logged. They show who answers, and hold no secret.
+const SHOWN_HEADERS: [&str; 6] =
+    ["date", "server", "via", "content-type", "x-amzn-requestid", "retry-after"];
 
 /// A client for one trust store and one set of proxies; by default the host's and none. Cheap to
 /// clone.
@@ -115,6 +119,11 @@ impl Http {
         stage(format!("waiting for the answer of {peer}"));
         let (head, body) = send(&peer, stream, request).await?.into_parts();
         debug!(status = head.status.as_u16(), "{peer} answers");
+        for name in SHOWN_HEADERS {
+            if let Some(value) = head.headers.get(name) {
+                trace!("{peer} answers with {name}: {value:?}");
+            }
+        }
         let body = Limited::new(body, LONGEST_BODY).collect().await;
         let body = body.map_err(|error| HttpError::Broken(peer, chain(&*error)))?;
         self.unanswered.fetch_sub(1, Ordering::Relaxed);
@@ -141,7 +150,14 @@ impl Http {
             Ok(name) => connector.connect(name, stream).await,
             Err(error) => Err(io::Error::other(error)),
         };
-        Ok(Box::new(connected.map_err(|error| HttpError::Tls(peer.clone(), error))?))
+        let stream = connected.map_err(|error| HttpError::Tls(peer.clone(), error))?;
+        let (_, tls) = stream.get_ref();
+        if let (Some(version), Some(cipher)) =
+            (tls.protocol_version(), tls.negotiated_cipher_suite())
+        {
+            trace!("TLS with {peer}: {version:?}, {:?}", cipher.suite());
+        }
+        Ok(Box::new(stream))
     }
 }
 

@@ -190,7 +190,7 @@ fn settings(except: &[Group], presets: &[(&str, &str)]) -> Vec<Arg> {
             .short('v')
             .action(ArgAction::Count)
             .conflicts_with("log")
-            .help("Log at level debug, with -vv at trace")
+            .help("Log each step; with -vv, TLS and response headers too")
             .help_heading(Group::Logging.heading()),
     );
     args

@@ -9,7 +9,7 @@ const GOOD: Certified = Certified { name: "localhost", until: 2100 };
 
 /// A daemon whose endpoint has TLS. Its trust store is `trusted.pem` in its home directory.
 fn encrypted(tls: &Tls) -> Taskbeat {
-    let program = Taskbeat::new("run").to(&tls.url()).flag("-v");
+    let program = Taskbeat::new("run").to(&tls.url());
     let trusted = program.home().join("trusted.pem");
     program.env("SSL_CERT_FILE", trusted).script(runner::OBEDIENT)
 }
@@ -21,8 +21,15 @@ fn a_good_certificate() {
     let tls = Tls::before(endpoint.addr(), &authority, GOOD);
     let program = encrypted(&tls);
     authority.write(&program.home().join("trusted.pem"));
-    let finished = program.finish();
+    let finished = program.set("--log", "trace").finish();
     assert_eq!(finished.status, 0, "{finished:?}");
+    let peer = tls.url().replace("https://", "");
+    for step in [
+        format!("TLS with {peer}: TLSv1_3, TLS13_"),
+        format!("{peer} answers with x-amzn-requestid: "),
+    ] {
+        assert!(finished.stderr.contains(&step), "{step}: {finished:?}");
+    }
 }
 
 /// A daemon that trusts `trusted`, else the certificate's authority, rejects the certificate.
@@ -33,7 +40,7 @@ fn is_rejected(certified: Certified, trusted: Option<&Authority>, words: &str) {
     let program = encrypted(&tls);
     let file = program.home().join("trusted.pem");
     trusted.unwrap_or(&authority).write(&file);
-    let daemon = program.start();
+    let daemon = program.flag("-v").start();
     let line = daemon.wait_for_log("WARN heartbeat failed");
     let peer = tls.url().replace("https://", "");
     let failed = format!(": TLS handshake with {peer} failed: invalid peer certificate: ");
@@ -75,7 +82,7 @@ fn a_trust_store_that_changes_is_read_again() {
         if let Some(another) = before {
             Authority::new(another).write(&trusted);
         }
-        let daemon = program.start();
+        let daemon = program.flag("-v").start();
         let line = daemon.wait_for_log("WARN heartbeat failed");
         if before.is_none() {
             let words = ": no certificate in the host's trust store: ";
