@@ -7,12 +7,14 @@
 //! From every state that is found, two more promises are checked: two stops end the daemon, and so
 //! does `terminate`, within a bounded number of deadlines, whatever the runner does.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::{BTreeSet, HashSet, VecDeque};
+use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
 use taskbeat::core::{AfterTerminate, Failure, FailureClass, Outcome, Policy, RunnerKind, State};
 
+use crate::transitions::{Arrow, check_diagram, find_arrows, state_name};
 use crate::world::{Incident, World};
 use crate::{count, policy};
 
@@ -73,42 +75,50 @@ fn take(world: &mut World, step: Step) {
 /// What the next decisions depend on: the agent as `Debug` shows it, and the facts of the world,
 /// with times by their order and with small counters.
 fn key(world: &World) -> String {
+    if let Some(exit) = world.exit() {
+        return format!("{exit:?}");
+    }
+    let mut text = format!("{:?} {}", world.agent(), world.facts());
+    if let (Some(from), Some(to)) = (text.find("schedule: "), text.find(", leader_exit: "))
+        && text[from..to].contains("next: Ended")
+    {
+        // No heartbeat follows, so the rest of the schedule decides nothing any more.
+        text.replace_range(from..to, "ended");
+    }
     let now = world.now().since_start();
-    let text = format!("{:?} {}", world.agent(), world.facts());
-    let times = || text.split("Time(").skip(1).filter_map(|rest| rest.split(')').next());
-    let mut ahead: Vec<Duration> = times().map(duration).filter(|time| *time > now).collect();
+    let words = || text.split_inclusive(' ');
+    let mut ahead: Vec<_> = words().filter_map(time).map(|(time, _)| time).collect();
+    ahead.retain(|time| *time > now);
     ahead.sort();
     ahead.dedup();
-    let order = |time: &str| match ahead.binary_search(&duration(time)) {
-        Ok(place) => format!("+{place}"),
-        Err(_) => "past".to_owned(),
-    };
-    let key = match (world.exit(), text.find("schedule: "), text.find(", leader_exit: ")) {
-        (Some(exit), ..) => return format!("{exit:?}"),
-        // No heartbeat follows, so the rest of the schedule decides nothing any more.
-        (None, Some(from), Some(to)) if text.contains("next: Ended") => {
-            [&text[..from], "ended", &text[to..]].concat()
+    let (mut key, mut before) = (String::with_capacity(text.len()), "");
+    for word in words() {
+        match before {
+            "suspended: " => key += if word.starts_with("0ns") { "0" } else { "1" },
+            "failures: " | "alike: " | "withheld: " => {
+                key += if word.starts_with('0') { "0" } else { "1" };
+            }
+            _ => match time(word) {
+                Some((time, rest)) => {
+                    let place = ahead.binary_search(&time).ok();
+                    key += &format!("{place:?}{rest}");
+                }
+                None => key += word,
+            },
         }
-        (None, ..) => text.clone(),
-    };
-    let key = replace(&key, "Time(", order);
-    let key = replace(&key, "suspended: ", |gap| (!duration(gap).is_zero()).to_string());
-    ["failures: ", "alike: ", "withheld: "].iter().fold(key, |key, counter| {
-        replace(&key, counter, |count| count.parse().unwrap_or(0).min(1).to_string())
-    })
+        before = word;
+    }
+    key
 }
 
-/// `text` with each word that follows `prefix` replaced.
-fn replace(text: &str, prefix: &str, by: impl Fn(&str) -> String) -> String {
-    let mut parts = text.split(prefix);
-    let mut replaced = parts.next().unwrap_or_default().to_owned();
-    for part in parts {
-        let end = part.find([')', ',', ' ']).unwrap_or(part.len());
-        replaced += prefix;
-        replaced += &by(&part[..end]);
-        replaced += &part[end..];
+/// The time in a word such as `Some(Time(15s)), `, and what follows it.
+fn time(word: &str) -> Option<(Duration, &str)> {
+    if !word.contains('T') {
+        return None;
     }
-    replaced
+    let (_, rest) = word.split_once("Time(")?;
+    let (time, rest) = rest.split_once(')')?;
+    Some((duration(time), rest))
 }
 
 /// A duration as `Debug` shows it.
@@ -126,8 +136,8 @@ fn duration(text: &str) -> Duration {
 }
 
 /// Lets everything end that taskbeat waits for, except the runner, until the daemon is at rest.
-fn check_end(mut world: World, by: Incident) {
-    let before = format!("{:?}", world.agent());
+fn check_end(before: &World, by: Incident) {
+    let mut world = before.clone();
     world.happen(by);
     for _ in 0..ENOUGH {
         let at_rest = matches!(world.agent().state(), State::Idle | State::Stopped);
@@ -140,33 +150,54 @@ fn check_end(mut world: World, by: Incident) {
             world.happen(Incident::Stop);
         }
     }
-    panic!("{by:?} does not end this: {before}");
+    panic!("{by:?} does not end this: {:?}", before.agent());
 }
 
-/// Explores everything that can follow from the start of a daemon. Returns the numbers of states
-/// and of transitions.
-fn explore(kind: RunnerKind, policy: Policy) -> (usize, usize) {
-    let steps = steps([policy, Policy { interval: policy.interval / 2, ..policy }]);
-    let mut found = HashSet::new();
-    let mut open = VecDeque::from([World::new(kind, policy)]);
-    let mut transitions = 0;
-    while let Some(world) = open.pop_front() {
-        for step in &steps {
-            let mut next = world.clone();
-            take(&mut next, *step);
-            next.forget_history();
-            transitions += 1;
-            if found.insert(key(&next)) {
-                check_end(next.clone(), Incident::Stop);
-                if next.is_in_flight() {
-                    let terminate = Outcome::Acknowledged { terminate: true };
-                    check_end(next.clone(), Incident::HeartbeatEnds(terminate, 0.0));
+/// What can follow from the start of a daemon.
+#[derive(Default)]
+struct Explored {
+    states: HashSet<String>,
+    /// Steps after which something happened.
+    transitions: usize,
+    arrows: BTreeSet<Arrow>,
+}
+
+impl Explored {
+    fn all(kind: RunnerKind, policy: Policy) -> Self {
+        let steps = steps([policy, Policy { interval: policy.interval / 2, ..policy }]);
+        let mut explored = Self::default();
+        let mut open = VecDeque::from([World::new(kind, policy)]);
+        if matches!(kind, RunnerKind::Child | RunnerKind::Attached) {
+            open.push_back(World::new(kind, policy).with_failing_start(true));
+        }
+        while let Some(world) = open.pop_front() {
+            for step in &steps {
+                let mut next = world.clone();
+                take(&mut next, *step);
+                if explored.is_new(&mut next, *step) {
+                    check_end(&next, Incident::Stop);
+                    if next.is_in_flight() {
+                        let terminate = Outcome::Acknowledged { terminate: true };
+                        check_end(&next, Incident::HeartbeatEnds(terminate, 0.0));
+                    }
+                    open.push_back(next);
                 }
-                open.push_back(next);
             }
         }
+        explored
     }
-    (found.len(), transitions)
+
+    /// Counts a step that led to `next`. Returns true if that was not reached before.
+    fn is_new(&mut self, next: &mut World, step: Step) -> bool {
+        let history = next.take_history();
+        if history.is_empty() && !matches!(step, Step::Second) {
+            return false;
+        }
+        let arrow = |(before, _, after)| (state_name(before), state_name(after));
+        self.arrows.extend(history.iter().copied().map(arrow));
+        self.transitions += usize::from(!history.is_empty());
+        self.states.insert(key(next))
+    }
 }
 
 /// By default with the default policy alone.
@@ -180,16 +211,26 @@ fn the_promises_hold_in_every_reachable_state() {
     ];
     let kinds = [RunnerKind::Child, RunnerKind::Followed, RunnerKind::Attached, RunnerKind::None];
     let policies = &policies[..count(4, 1) as usize];
+    let arrows = Mutex::new(BTreeSet::new());
     thread::scope(|scope| {
         for (number, policy) in (1..).zip(policies) {
             for kind in kinds {
+                let arrows = &arrows;
                 scope.spawn(move || {
-                    let (states, transitions) = explore(kind, *policy);
+                    let mut explored = Explored::all(kind, *policy);
+                    let (states, transitions) = (explored.states.len(), explored.transitions);
                     println!(
                         "{kind:?}, policy {number}: {states} states, {transitions} transitions"
                     );
+                    let mut arrows = arrows.lock().unwrap_or_else(PoisonError::into_inner);
+                    arrows.append(&mut explored.arrows);
                 });
             }
         }
     });
+    let arrows = arrows.into_inner().unwrap_or_else(PoisonError::into_inner);
+    check_diagram(&arrows);
+    if policies.len() == 4 {
+        find_arrows(&arrows);
+    }
 }

@@ -136,14 +136,15 @@ impl World {
         (self.stops, self.kills)
     }
 
-    pub(crate) fn forget_history(&mut self) {
-        self.history.clear();
+    /// The events since the last call, with the states before and after them.
+    pub(crate) fn take_history(&mut self) -> Vec<(State, Event, State)> {
+        std::mem::take(&mut self.history)
     }
 
     /// The facts that the next incidents and laws depend on.
     pub(crate) fn facts(&self) -> String {
         let stopped_recently = self.first_stop.is_some_and(|first| self.now - first < SAME_STOP);
-        let running = (self.leader_runs, self.descendants_run, self.command_runs);
+        let running = (self.start_fails, self.leader_runs, self.descendants_run, self.command_runs);
         let past = (self.terminated, self.given_up, self.may_stop, stopped_recently);
         let sent = (self.stops.min(2), self.kills.min(2), self.leader_exit);
         format!("{running:?} {past:?} {sent:?} {:?} {:?}", self.health, self.exit)
