@@ -9,6 +9,7 @@ mod harness;
 mod identity;
 
 mod attached;
+mod chaos;
 mod commands;
 mod config;
 mod faults;

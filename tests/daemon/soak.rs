@@ -18,7 +18,7 @@ const DESCRIPTORS: u64 = 10;
 const TICKS: u64 = 1;
 
 /// A random fault. At most `slow` of them take a second, which is the time limit of a heartbeat.
-fn fault(rng: &mut Rng, slow: &mut u32) -> Step {
+pub(crate) fn fault(rng: &mut Rng, slow: &mut u32) -> Step {
     let bare = |status, body: &str| Step::Respond(Response::bare(status, body));
     let throttle = Response::error(400, "ThrottlingException", "Rate exceeded");
     match rng.u8(..18) {
