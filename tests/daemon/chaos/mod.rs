@@ -51,7 +51,7 @@ fn variable(name: &str) -> Option<u64> {
 #[test]
 fn random_lives_keep_the_promises() {
     let first = variable("TASKBEAT_CHAOS_SEED").unwrap_or_else(|| fastrand::u64(..1 << 40));
-    let steps = variable("TASKBEAT_CHAOS_STEPS").unwrap_or(rounds(300, 3_000));
+    let steps = variable("TASKBEAT_CHAOS_STEPS").unwrap_or(rounds(300, 2_000));
     let taken = AtomicU32::new(0);
     let lives = (first..).take_while(|_| u64::from(taken.load(Ordering::Relaxed)) < steps);
     in_parallel(lives, |seed| {
