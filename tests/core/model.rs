@@ -101,7 +101,9 @@ fn key(world: &World) -> String {
             _ => match time(word) {
                 Some((time, rest)) => {
                     let place = ahead.binary_search(&time).ok();
-                    key += &format!("{place:?}{rest}");
+                    let place = format!("{place:?}");
+                    key += &place;
+                    key += rest;
                 }
                 None => key += word,
             },
