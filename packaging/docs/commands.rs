@@ -45,6 +45,10 @@ const FILES: &[(&str, &str)] = &[
          file of `--config`.",
     ),
     (
+        "/usr/share/taskbeat/taskbeat.toml",
+        "All settings, each with a comment and an example. No service reads it.",
+    ),
+    (
         "/usr/lib/systemd/system/taskbeat*.service",
         "The services. Packages neither enable nor start nor restart them.",
     ),

@@ -261,3 +261,24 @@ def test_manifests_name_this_version_and_the_policy_of_the_readme():
     assert set(named) == {version}
     [block] = re.findall(r"```json\n(.*?)```", (REPOSITORY / "README.md").read_text(), re.DOTALL)
     assert json.loads(block) == policy()
+
+
+@pytest.mark.parametrize(
+    ("section", "files"),
+    [
+        ("Kubernetes", ["kubernetes.yaml", "kubernetes-main.yaml"]),
+        ("ECS", ["ecs-task.json"]),
+        ("EC2", ["ec2-user-data.yaml"]),
+    ],
+)
+def test_the_page_names_lines_to_edit(section, files):
+    page = (REPOSITORY / "docs/containers.md").read_text()
+    table = page.split(f"\n## {section}\n")[1].split("\n## ")[0]
+    lines = "\n".join((PACKAGING / file).read_text() for file in files).splitlines()
+    named = 0
+    for cell in re.findall(r"^\| (.*?) \|", table, re.MULTILINE):
+        for name in re.findall(r"`(.+?)`", cell):
+            count = sum(name in line for line in lines)
+            assert count == 3 if cell.startswith("three times") else count > 0, (cell, count)
+            named += 1
+    assert named >= 3
