@@ -188,7 +188,7 @@ fn no_sentence_hides_its_subject() {
 #[test]
 fn the_paths_in_the_documents_exist() {
     let mut violations = Vec::new();
-    for (file, text) in files(&["*.md"]) {
+    for (file, text) in files(&["*.md", "docs"]) {
         for (number, line) in (1..).zip(text.lines()) {
             // Every second part is between backquotes.
             for path in line.split('`').skip(1).step_by(2) {
