@@ -182,7 +182,10 @@ async fn connect(peer: &Peer, turn: usize) -> Result<TcpStream, HttpError> {
     let connecting = (0..).zip(addresses).map(|(place, address)| {
         Box::pin(async move {
             sleep(STAGGER * place).await;
-            TcpStream::connect(address).await
+            let stream = TcpStream::connect(address).await?;
+            // Else the request waits for the server's delayed acknowledgement of the handshake.
+            stream.set_nodelay(true)?;
+            Ok(stream)
         })
     });
     let connected = select_ok(connecting).await;
@@ -260,5 +263,20 @@ impl HttpConnector for Http {
                 response.map_err(|_| HttpError::Timeout(host, format_duration(limit)))??;
             HttpResponse::try_from(response).map_err(invalid)
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_request_is_sent_without_delay() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let uri = format!("http://{}", listener.local_addr().unwrap()).parse().unwrap();
+        let stream = connect(&Peer::of(&uri, false).unwrap(), 0).await.unwrap();
+        assert!(stream.nodelay().unwrap());
     }
 }
