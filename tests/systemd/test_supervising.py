@@ -455,6 +455,24 @@ def test_instances_are_independent(machine, service, configure):
     assert machine.path("/var/lib/private/taskbeat-etl-2").is_dir()
 
 
+@pytest.mark.parametrize("name", ["etl.4", "n" * 23])
+def test_an_instance_whose_name_is_no_part_of_a_user_name_is_refused(machine, configure, name):
+    configure(name, command=PLAIN)
+    done = machine.attempt("systemctl", "start", f"taskbeat@{name}")
+    assert (done.returncode, "dependency job" in done.stderr) == (1, True), done
+    entries = machine.run("journalctl", "--output=cat", f"UNIT=taskbeat-name@{name}.service")
+    assert f"the name {name}: at most 22 letters, digits, _ and -" in entries
+    # systemd does not try again.
+    assert machine.show(f"taskbeat@{name}", "SubState") == "dead"
+
+
+def test_an_instance_may_have_22_letters_digits_and_dashes(machine, service, configure):
+    name = "An_instance-with-22-ch"
+    configure(name, command=PLAIN)
+    machine.systemctl("start", f"taskbeat@{name}")
+    service.wait_for_heartbeats(name)
+
+
 def test_a_credentials_file_that_only_root_can_read(machine, service, configure):
     def write(key):
         text = f"[default]\naws_access_key_id = {key}\naws_secret_access_key = any\n"
