@@ -1,7 +1,9 @@
 """The packages, the image and the manifests, used as their users do."""
 
 import os
+import re
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -11,6 +13,14 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 sys.path.append(str(REPOSITORY / "tests/systemd"))
 
 from machine import ROOTS, Machine  # noqa: E402
+
+# The machine that builds, as Rust, uname and Debian name it, and the program of its packages.
+HOST = re.search(
+    "^host: (.*)$", subprocess.run(["rustc", "-vV"], capture_output=True, text=True).stdout, re.M
+)[1]
+ARCHITECTURE = HOST.split("-")[0]
+DEBIAN_ARCHITECTURE = {"x86_64": "amd64", "aarch64": "arm64"}[ARCHITECTURE]
+BINARY = REPOSITORY / "target" / HOST / "release/taskbeat"
 
 # A Debian system, made by .ci/run.
 SUITE = "bookworm"

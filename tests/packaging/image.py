@@ -43,11 +43,11 @@ def instructions(containerfile):
             yield line.split(maxsplit=1)
 
 
-def build(containerfile, context, known, caches, folder):
+def build(containerfile, context, known, environment, folder):
     """The image of the last stage.
 
-    `known` maps the images that FROM may name to roots, and `caches` the targets of
-    `--mount=type=cache` to folders.
+    `known` maps the images that FROM may name to roots. The commands have `environment`, which has
+    the engine's arguments.
     """
     stages, stage = {}, None
     for number, (instruction, arguments) in enumerate(instructions(containerfile)):
@@ -59,6 +59,8 @@ def build(containerfile, context, known, caches, folder):
                 if base != "scratch":
                     overlay(known[base], root, folder / f"changes{number}")
                 stage = stages[name or number] = Image(root)
+            case "ARG":
+                assert arguments in environment, arguments
             case "WORKDIR":
                 stage.workdir = arguments
                 inside(stage, arguments).mkdir(parents=True, exist_ok=True)
@@ -70,7 +72,7 @@ def build(containerfile, context, known, caches, folder):
                 for source in sources.split():
                     copy(origin / source.lstrip("/"), inside(stage, target), target.endswith("/"))
             case "RUN":
-                run(stage, arguments, caches)
+                run(stage, arguments, environment)
             case "USER":
                 stage.user = arguments
             case "STOPSIGNAL":
@@ -107,15 +109,11 @@ def copy(source, target, into):
         shutil.copy2(source, target)
 
 
-def run(stage, arguments, caches):
+def run(stage, script, environment):
     """RUN: a script in the stage's shell."""
-    targets = re.findall(r"--mount=type=cache,target=(\S+)", arguments)
-    script = re.sub(r"--mount=\S+ +", "", arguments)
-    binds = {target: caches[target] for target in targets} | caches.get("always", {})
-    for target in (*binds, "/proc", "/dev"):
+    for target in ("/proc", "/dev"):
         inside(stage, target).mkdir(parents=True, exist_ok=True)
-    mounts = [f"mount --rbind {source} {inside(stage, target)}" for target, source in binds.items()]
-    mounts += [f"mount -t proc proc {stage.root}/proc", f"mount --rbind /dev {stage.root}/dev"]
+    mounts = [f"mount -t proc proc {stage.root}/proc", f"mount --rbind /dev {stage.root}/dev"]
     enter = ["chroot", str(stage.root), "/bin/sh", "-ec", f"cd {stage.workdir}; {script}"]
     subprocess.run(
         [
@@ -127,7 +125,7 @@ def run(stage, arguments, caches):
             "-ec",
             f"{'; '.join(mounts)}; exec {shlex.join(enter)}",
         ],
-        env=os.environ | caches.get("environment", {}),
+        env=os.environ | environment,
         stdin=subprocess.DEVNULL,
         timeout=HANG,
         check=True,

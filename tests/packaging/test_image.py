@@ -1,23 +1,20 @@
 """The image and the example of a runner's image, built by their Containerfiles and run."""
 
 import json
-import os
 import re
 import signal
 import socket
 import ssl
 import subprocess
-from pathlib import Path
 
 import pytest
 import yaml
 
-from conftest import REPOSITORY, ROOT, needs
+from conftest import BINARY, DEBIAN_ARCHITECTURE, REPOSITORY, ROOT, needs
 from image import HANG, Container, build
 from machine import children, until
 
 PACKAGING = REPOSITORY / "packaging"
-BINARY = REPOSITORY / "target/release/taskbeat"
 
 # Leaves orphans behind, and prints a line when it runs.
 RUNNER = """#!/bin/sh
@@ -38,27 +35,12 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def image(folder):
-    needs("root", ROOT, BINARY)
-    promised = re.search(
-        r'^rust-version = "(.*)"$', (REPOSITORY / "Cargo.toml").read_text(), re.MULTILINE
-    )[1]
-    home = Path.home()
-    cargo = Path(os.environ.get("CARGO_HOME", home / ".cargo"))
-    rustup = Path(os.environ.get("RUSTUP_HOME", home / ".rustup"))
-    # The toolchain and the build cache are those of the host. cargo rebuilds if the cache is stale.
-    caches = {
-        "/usr/local/cargo/registry": cargo / "registry",
-        "/usr/src/target": REPOSITORY / "target",
-        "always": {str(path): path for path in (cargo, rustup)},
-        "environment": {
-            "CARGO_HOME": str(cargo),
-            "RUSTUP_HOME": str(rustup),
-            "PATH": f"{cargo}/bin:/usr/sbin:/usr/bin:/sbin:/bin",
-        },
-    }
-    known = {f"docker.io/library/rust:{promised}-slim-bookworm": ROOT}
+    needs("root", ROOT, BINARY, REPOSITORY / "target/debian")
+    # The root has the certificates, too.
+    known = {"docker.io/library/buildpack-deps:bookworm-curl": ROOT}
+    engine = {"TARGETARCH": DEBIAN_ARCHITECTURE, "PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
     (folder / "taskbeat").mkdir()
-    return build(PACKAGING / "Containerfile", REPOSITORY, known, caches, folder / "taskbeat")
+    return build(PACKAGING / "Containerfile", REPOSITORY, known, engine, folder / "taskbeat")
 
 
 @pytest.fixture(scope="session")
@@ -133,11 +115,10 @@ def start():
 
 def test_the_image_has_the_binary_its_libraries_and_certificates(image):
     files = {str(path.relative_to(image.root)) for path in image.root.rglob("*") if path.is_file()}
-    libraries = {
-        path for path in files if re.search(r"/(ld-linux|lib(c|m|gcc_s)\b)[^/]*\.so[.0-9]*$", path)
-    }
+    name = re.compile(r"/(ld-linux|lib(c|m|dl|pthread)\b)[^/]*\.so[.0-9]*$")
+    libraries = {path for path in files if name.search(path)}
     assert files - libraries == {"usr/bin/taskbeat", "etc/ssl/certs/ca-certificates.crt"}
-    assert len(libraries) == 4
+    assert len(libraries) == 5
     assert sum((image.root / path).stat().st_size for path in files) < 12_000_000
     assert image.user == "65534:65534"
 
