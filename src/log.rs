@@ -5,12 +5,12 @@ use std::fmt;
 use std::io::{self, IsTerminal, Write};
 use std::os::fd::AsFd;
 use std::os::linux::fs::MetadataExt;
-use std::panic;
+use std::panic::{self, AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
-use std::thread::Builder;
 
 use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::Errno;
 use tracing::field::{Field, Visit};
 use tracing::level_filters::LevelFilter;
 use tracing::{Event, Level, Subscriber, debug};
@@ -63,6 +63,8 @@ impl Log {
     ///
     /// The kernel has no free thread.
     pub(crate) fn start(settings: LogSettings) -> io::Result<Self> {
+        // A panic is reported where it is caught. The default hook would block on stderr.
+        panic::set_hook(Box::new(|panic| debug!("{panic}")));
         let lines = Lines::to(io::stderr());
         let lost = Arc::clone(&lines.lost);
         let (writer, guard) = in_background(lines)?;
@@ -87,8 +89,6 @@ impl Log {
         let (layer, filter) = reload::Layer::new(own_lines(settings.level));
         // Only a second start can fail, which leaves the first in place.
         let _ = tracing_subscriber::registry().with(lines.with_filter(layer)).try_init();
-        // A panic is reported where it is caught. The default hook would block on stderr.
-        panic::set_hook(Box::new(|panic| debug!("{panic}")));
         Ok(Self { filter, _writer: guard })
     }
 
@@ -194,11 +194,11 @@ fn in_background<W>(lines: Lines<W>) -> io::Result<(NonBlocking, WorkerGuard)>
 where
     W: Write + AsFd + Send + 'static,
 {
-    // The library that starts the writer panics without a thread.
-    let _ = Builder::new().spawn(|| ())?.join();
     let writer = NonBlockingBuilder::default().buffered_lines_limit(UNREAD).thread_name("log");
+    // The library panics without a thread.
+    let start = || catch_unwind(AssertUnwindSafe(|| writer.finish(lines)));
     // With `stty tostop`, a line from the background would stop taskbeat.
-    without_sigttou(|| writer.finish(lines))
+    without_sigttou(start)?.map_err(|_| Errno::AGAIN.into())
 }
 
 /// True if `output` is a terminal that shows colours.

@@ -151,11 +151,12 @@ impl Tree {
 
 /// The children of a process, dead or alive: those of all of its threads.
 pub(super) fn children(parent: Pid) -> Vec<Pid> {
-    let tasks =
-        procfs::process::Process::new(parent.as_raw_pid()).and_then(|parent| parent.tasks());
-    let children = tasks.into_iter().flatten().flatten().filter_map(|task| task.children().ok());
-    let pid = |child| i32::try_from(child).ok().and_then(Pid::from_raw);
-    children.flatten().filter_map(pid).collect()
+    let threads = fs::read_dir(format!("/proc/{}/task", parent.as_raw_pid()));
+    let files =
+        threads.into_iter().flatten().flatten().map(|thread| thread.path().join("children"));
+    let lists: String = files.filter_map(|file| fs::read_to_string(file).ok()).collect();
+    let pid = |child: &str| child.parse().ok().and_then(Pid::from_raw);
+    lists.split_whitespace().filter_map(pid).collect()
 }
 
 /// The process group and session of `pid`; 0 if they were made outside of taskbeat's PID namespace,
