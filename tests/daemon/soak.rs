@@ -3,8 +3,8 @@
 use fastrand::Rng;
 
 use crate::harness::{
-    Endpoint, Response, Step, Taskbeat, descriptors, is_alive, memory, processor_time, rounds,
-    runner,
+    Endpoint, Response, Step, Taskbeat, anonymous_memory, descriptors, is_alive, memory,
+    processor_time, rounds, runner,
 };
 
 /// The heartbeats that fill pools and caches before anything is measured.
@@ -13,6 +13,11 @@ const WARM_UP: usize = 100;
 /// The limit for the growth of memory, in bytes, and of descriptors: one client's worth.
 const MEMORY: u64 = 8 * 1024 * 1024;
 const DESCRIPTORS: u64 = 10;
+
+/// The limits for the growth of memory without any faults, in bytes: after 10,000 heartbeats, and
+/// if there are fewer, in which the allocator still grows.
+const STEADY: u64 = 512 * 1024;
+const GROWING: u64 = 2 * 1024 * 1024;
 
 /// The limit for the CPU time of a heartbeat, in ticks of 10 ms. Most of it builds clients.
 const TICKS: u64 = 1;
@@ -91,4 +96,35 @@ fn random_faults_leak_nothing_and_do_not_stop_the_runner() {
     let finished = daemon.finish();
     assert_eq!(finished.status, 0, "{finished:?}");
     assert_eq!(finished.text().matches("stopped").count(), 1);
+}
+
+/// At most 100 heartbeats are sent in a second. `TASKBEAT_HEARTBEATS=1000000` takes three hours.
+#[test]
+fn memory_does_not_grow_with_the_number_of_heartbeats() {
+    let count = std::env::var("TASKBEAT_HEARTBEATS").ok().and_then(|count| count.parse().ok());
+    let count = count.unwrap_or(rounds(200, 1_000));
+    let endpoint = Endpoint::ok();
+    let daemon =
+        Taskbeat::run(&endpoint).set("--interval", "10ms").script(runner::OBEDIENT).start();
+    // The least that is in use between two of so many heartbeats.
+    let usage = |heartbeats: usize| {
+        let mut least = (u64::MAX, u64::MAX);
+        for _ in 0..heartbeats / 10 {
+            endpoint.wait_for(10);
+            endpoint.forget_requests();
+            least.0 = least.0.min(anonymous_memory(daemon.pid()));
+            least.1 = least.1.min(descriptors(daemon.pid()));
+        }
+        least
+    };
+    usage(count.min(10_000));
+    let before = usage(100);
+    usage(count);
+    let after = usage(100);
+    println!("after {count} heartbeats: {before:?}, then {after:?}");
+    let limit = if count < 10_000 { GROWING } else { STEADY };
+    assert!(after.0 <= before.0 + limit, "{before:?}, then {after:?} bytes");
+    assert!(after.1 <= before.1 + DESCRIPTORS, "{before:?}, then {after:?} descriptors");
+    endpoint.switch_to(Step::Terminate);
+    assert_eq!(daemon.finish().status, 0);
 }

@@ -3,6 +3,7 @@
 
 mod access;
 mod blocking;
+mod calls;
 mod credential_process;
 mod credentials;
 mod host;

@@ -152,6 +152,11 @@ impl Endpoint {
         self.wait_for(self.requests().len() + more);
     }
 
+    /// Forgets the requests so far, of which a long test has too many.
+    pub(crate) fn forget_requests(&self) {
+        self.shared.0.lock().unwrap().requests.clear();
+    }
+
     /// The requests so far.
     pub(crate) fn requests(&self) -> Vec<Request> {
         self.wait_for(0)

@@ -24,8 +24,8 @@ pub(crate) use http::{Request, Response};
 pub(crate) use metadata::Metadata;
 pub(crate) use namespace::{OTHER_USER, pid_namespace, skip_without, skip_without_root};
 pub(crate) use process::{
-    becomes_true, children, descriptors, eventually, group_of, in_session, is_alive, marked,
-    memory, peak_memory, processor_time, signal, state_of, wait_for_end,
+    anonymous_memory, becomes_true, children, descriptors, eventually, group_of, in_session,
+    is_alive, marked, memory, peak_memory, processor_time, signal, state_of, wait_for_end,
 };
 pub(crate) use server::Server;
 pub(crate) use taskbeat::{Daemon, Finished, Taskbeat};

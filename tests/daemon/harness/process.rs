@@ -102,6 +102,11 @@ pub(crate) fn memory(pid: i32) -> u64 {
     process(pid).status().unwrap().vmrss.unwrap() * 1024
 }
 
+/// The resident memory of a process without that of files, in bytes.
+pub(crate) fn anonymous_memory(pid: i32) -> u64 {
+    process(pid).status().unwrap().rssanon.unwrap() * 1024
+}
+
 /// The CPU time of a process, in ticks of 10 ms.
 pub(crate) fn processor_time(pid: i32) -> u64 {
     let stat = process(pid).stat().unwrap();

@@ -1,0 +1,118 @@
+//! System calls that fail, in a whole life of the daemon: a heartbeat that is acknowledged, one
+//! that fails, a command, and a stop.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::process::Command;
+use std::sync::Mutex;
+
+use crate::harness::{Endpoint, Finished, Step, Taskbeat, in_parallel, rounds, skip_without};
+
+/// The errors that these calls can have. The kernel may be old, a policy may refuse the call, or
+/// the host may have run out of memory, descriptors or processes. A `close` that fails still closes
+/// the descriptor, which strace cannot imitate.
+const ERRORS: [(&str, &[&str]); 9] = [
+    ("ENOSYS", &["pidfd_open", "pidfd_send_signal", "timerfd_create", "clone3", "getrandom"]),
+    ("EPERM", &["pidfd_open", "pidfd_send_signal", "timerfd_create", "clone3", "prctl", "kill"]),
+    ("EMFILE", &["openat", "socket", "pidfd_open", "timerfd_create", "epoll_create1", "eventfd2"]),
+    ("EMFILE", &["pipe2", "socketpair", "fcntl"]),
+    ("ENOMEM", &["socket", "connect", "pidfd_open", "clone", "clone3", "epoll_ctl"]),
+    ("EAGAIN", &["clone", "clone3", "fork", "vfork"]),
+    ("EINTR", &["epoll_wait", "read", "recvfrom", "openat", "connect", "waitid", "poll", "futex"]),
+    ("EINTR", &["sendto", "writev", "getrandom", "getdents64", "newfstatat"]),
+    ("EIO", &["read", "openat", "getdents64", "newfstatat", "readlink", "ioctl"]),
+];
+
+/// More than any thread of this life makes before it begins to repeat itself.
+const MOST: usize = 40;
+
+/// A life in which calls are traced with these options of strace.
+fn life(options: &[&str]) -> Finished {
+    let endpoint = Endpoint::play([Step::Ok, Step::fault(), Step::Ok], Step::Terminate);
+    Taskbeat::run(&endpoint)
+        // The daemon is traced, and what it starts is not. strace would pass on a signal, too, by
+        // which it ends, as the shell does.
+        .via(&["sh", "-c", "\"$@\"; exit $?", "sh", "strace", "-f", "-b", "execve"])
+        .via(options)
+        .env("TASKBEAT_INTERVAL", "40ms")
+        .env("TASKBEAT_GRACE", "500ms")
+        .set("--on-terminate", "true")
+        // It ends by itself if no heartbeat gets through.
+        .script("trap 'echo stopped; exit 42' TERM; echo ready; sleep 2 & wait; exit 99")
+        .finish()
+}
+
+/// How often one thread makes each call.
+fn calls() -> BTreeMap<String, usize> {
+    let folder = tempfile::TempDir::new().unwrap();
+    let trace = folder.path().join("trace");
+    let finished = life(&["-o", trace.to_str().unwrap()]);
+    assert_eq!(finished.status, 0, "{finished:?}");
+    let trace = fs::read_to_string(trace).unwrap();
+    let mut of_threads = BTreeMap::new();
+    for (thread, call) in trace.lines().filter_map(|line| line.split_once(char::is_whitespace)) {
+        if let Some((name, _)) = call.trim_start().split_once('(') {
+            *of_threads.entry((thread, name)).or_insert(0) += 1;
+        }
+    }
+    let mut calls = BTreeMap::new();
+    for ((_, name), count) in of_threads {
+        let most = calls.entry(name.to_owned()).or_insert(0);
+        *most = count.max(*most);
+    }
+    calls
+}
+
+/// Every call of every thread fails once, or from the first one on. By default and in CI only some
+/// of them; with `TASKBEAT_CALLS=all` each of them, which takes a minute or two.
+#[test]
+fn a_call_that_fails_stops_no_runner_and_never_ends_the_daemon_silently() {
+    if Command::new("strace").arg("-V").output().is_err() {
+        return skip_without("strace");
+    }
+    let calls = calls();
+    let mut cases = Vec::new();
+    for (error, names) in ERRORS {
+        for name in names {
+            let count = calls.get(*name).copied().unwrap_or(0).min(MOST);
+            let places = (1..=count).map(|place| place.to_string());
+            let always = (count > 0 && error != "EINTR").then(|| "1+".to_owned());
+            cases.extend(
+                places.chain(always).map(|when| format!("inject={name}:error={error}:when={when}")),
+            );
+        }
+    }
+    let seed = fastrand::u64(..);
+    println!("{} cases, seed {seed}", cases.len());
+    if std::env::var("TASKBEAT_CALLS").as_deref() != Ok("all") {
+        fastrand::Rng::with_seed(seed).shuffle(&mut cases);
+        cases.truncate(rounds(20, 100));
+    }
+    let broken = Mutex::new(Vec::new());
+    in_parallel(cases, |case| {
+        println!("{case}");
+        let finished = life(&["-o", "/dev/null", "-e", &case]);
+        println!("{case} ends with {}", finished.status);
+        if !keeps_promises(&finished) {
+            broken.lock().unwrap().push((case, finished));
+        }
+    });
+    let broken = broken.into_inner().unwrap();
+    assert!(broken.is_empty(), "{broken:#?}");
+}
+
+fn keeps_promises(finished: &Finished) -> bool {
+    let has = |words| finished.stderr.contains(words);
+    match finished.status {
+        // `terminate` was obeyed: the stop signal was sent once, or the log says why not.
+        0 => finished.text().matches("stopped").count() == 1 || has("(not permitted)"),
+        // The runner ended by itself, before enough heartbeats got through.
+        99 => has("heartbeat failed") || has("the runner is running"),
+        // The daemon did not start: the loader, the runtime or taskbeat itself says why.
+        70 | 126 | 127 => {
+            let told = has("ERROR") || has("taskbeat: ") || has("shared libraries");
+            told && !has("the runner is running")
+        }
+        _ => false,
+    }
+}
