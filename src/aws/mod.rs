@@ -73,7 +73,9 @@ impl DataPipeline {
 impl Service for DataPipeline {
     fn send(&mut self, renew: bool) {
         self.in_flight = None;
-        if renew {
+        // The SDK says only once why a profile has no credentials.
+        let is_useless = |client: &Client| client.credentials.used().is_none();
+        if renew || self.kept.client.get().is_some_and(is_useless) {
             self.kept.client = Arc::default();
         }
         let (connection, identity) = (self.connection.clone(), self.identity.clone());

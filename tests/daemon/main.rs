@@ -13,6 +13,7 @@ mod chaos;
 mod commands;
 mod config;
 mod faults;
+mod fuzz;
 mod health;
 mod heartbeats;
 mod killed;

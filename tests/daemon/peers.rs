@@ -84,7 +84,7 @@ fn other_users_learn_only_whether_the_daemon_is_in_contact() {
 }
 
 /// Lets `status` ask a listener of the same user, which answers with `reply`.
-fn answered(reply: impl Fn(&mut dyn Write) + Send + 'static) -> Finished {
+pub(crate) fn answered(reply: impl Fn(&mut dyn Write) + Send + 'static) -> Finished {
     let program = Taskbeat::new("status");
     let id = program.id();
     let address = SocketAddr::from_abstract_name(socket_name(&id)).unwrap();

@@ -104,8 +104,7 @@ fn memory_does_not_grow_with_the_number_of_heartbeats() {
     let count = std::env::var("TASKBEAT_HEARTBEATS").ok().and_then(|count| count.parse().ok());
     let count = count.unwrap_or(rounds(200, 1_000));
     let endpoint = Endpoint::ok();
-    let daemon =
-        Taskbeat::run(&endpoint).set("--interval", "10ms").script(runner::OBEDIENT).start();
+    let daemon = Taskbeat::run(&endpoint).set("--interval", "10ms").set("--log", "warn").start();
     // The least that is in use between two of so many heartbeats.
     let usage = |heartbeats: usize| {
         let mut least = (u64::MAX, u64::MAX);

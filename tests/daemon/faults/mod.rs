@@ -102,7 +102,7 @@ fn write(path: &Path, text: &str) {
 }
 
 /// A profile named `name` in the style of the credentials file, with access key `id`.
-fn keys(name: &str, id: &str) -> String {
+pub(crate) fn keys(name: &str, id: &str) -> String {
     format!(
         "[{name}]\naws_access_key_id = {id}\naws_secret_access_key = a-secret\n\
          aws_session_token = token-of-{id}\n"
@@ -110,7 +110,7 @@ fn keys(name: &str, id: &str) -> String {
 }
 
 /// A subcommand without credentials in its environment, and with an STS that is down.
-fn without_keys(program: Taskbeat) -> Taskbeat {
+pub(crate) fn without_keys(program: Taskbeat) -> Taskbeat {
     program
         .env("AWS_ENDPOINT_URL_STS", "http://127.0.0.1:9")
         .without("AWS_ACCESS_KEY_ID")

@@ -335,3 +335,16 @@ fn the_region_of_a_profile_without_an_endpoint_gets_a_warning() {
     let text = "[default]\nregion = eu-central-1\n";
     warns(&closed.url(), text, |program| program.without("AWS_REGION"), warning);
 }
+
+#[test]
+fn a_broken_profile_has_the_same_reason_in_each_attempt() {
+    let endpoint = Endpoint::ok();
+    let program = without_keys(Taskbeat::run(&endpoint)).flag("-v");
+    let broken = "[default]\nsso_session = s\n[sso-session s]\nsso_region = eu-west-1\n";
+    let daemon = config(program, broken).start();
+    let reason = "no credentials from profile default: profile `default` was not defined: \
+        `sso_start_url` was missing";
+    for line in daemon.wait_for_lines("heartbeat failed", 4) {
+        assert!(line.contains(reason), "{line}");
+    }
+}

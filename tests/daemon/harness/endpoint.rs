@@ -22,6 +22,8 @@ pub(crate) enum Step {
     Respond(Response),
     /// Sends the response that the handler makes.
     Handler(Arc<dyn Fn(&Request) -> Response + Send + Sync>),
+    /// Sends these bytes and closes the connection.
+    Raw(Vec<u8>),
     /// Never responds.
     Hang,
     /// Resets the connection before the response.
@@ -194,6 +196,9 @@ async fn play(step: Step, request: &Request, connection: &mut TcpStream) -> bool
         Step::Terminate => return Response::acknowledge(true).send(connection).await,
         Step::Respond(response) => return response.send(connection).await,
         Step::Handler(handler) => return handler(request).send(connection).await,
+        Step::Raw(bytes) => {
+            let _ = connection.write_all(&bytes).await;
+        }
         Step::Hang => wait_for_close(connection).await,
         Step::ResetBefore => reset(connection),
         Step::ResetWithin => {

@@ -1,0 +1,195 @@
+//! What other programs send and write, changed at random: responses, requests to the endpoint,
+//! profile files and replies to `status`.
+//!
+//! The changes begin with the files of `tests/daemon/corpus`. An input that has once broken
+//! something becomes a file there. `TASKBEAT_FUZZ` sets the number of changed inputs of each test.
+
+use std::fs;
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::path::Path;
+use std::time::Duration;
+
+use fastrand::Rng;
+use rustix::process::Signal;
+
+use crate::faults::{self, without_keys};
+use crate::harness::{Endpoint, Finished, Step, Taskbeat, in_parallel, is_alive, rounds, runner};
+use crate::peers::answered;
+
+/// An `Authorization` header, which is wider than a line of the corpus.
+const SIGNED: &str = "AWS4-HMAC-SHA256 Credential=A/20260101/e/datapipeline/aws4_request, \
+    SignedHeaders=host, Signature=0";
+
+/// What the parsers of these inputs look for.
+const TOKENS: [&[u8]; 18] = [
+    b"\r\n",
+    b"\r\n\r\n",
+    b"\n",
+    b"\0",
+    b"\xff",
+    b"\xc3",
+    b"\x1b[2J",
+    b"\"",
+    b"{",
+    b"[[[[",
+    b"}",
+    b": ",
+    b"=",
+    b",",
+    b"-1",
+    b"1e999",
+    b"18446744073709551616",
+    b"null",
+];
+
+/// The inputs of a test: each file as it is, and then changed ones.
+fn inputs(name: &str) -> Vec<Vec<u8>> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/daemon/corpus").join(name);
+    let files = fs::read_dir(folder).unwrap().map(|file| fs::read(file.unwrap().path()).unwrap());
+    let mut inputs: Vec<_> = files.collect();
+    inputs.sort();
+    let seed = fastrand::u64(..);
+    println!("{name}: seed {seed}");
+    let mut rng = Rng::with_seed(seed);
+    let count = std::env::var("TASKBEAT_FUZZ").ok().and_then(|count| count.parse().ok());
+    let corpus = inputs.clone();
+    inputs.extend((0..count.unwrap_or(rounds(40, 400))).map(|_| changed(&corpus, &mut rng)));
+    inputs
+}
+
+fn changed(corpus: &[Vec<u8>], rng: &mut Rng) -> Vec<u8> {
+    let mut input = rng.choice(corpus).unwrap().clone();
+    for _ in 0..rng.u32(1..5) {
+        let (one, other) = (rng.usize(..=input.len()), rng.usize(..=input.len()));
+        let (from, to) = (one.min(other), one.max(other));
+        match rng.u8(..7) {
+            0 => drop(input.drain(from..to.min(from + 20))),
+            1 => input.extend_from_within(from..to),
+            2 => input.truncate(to.max(10)),
+            3 if from < input.len() => input[from] = rng.u8(..),
+            4 => {
+                let tail = rng.choice(corpus).unwrap();
+                let start = rng.usize(..=tail.len());
+                input.splice(from.., tail[start..].iter().copied());
+            }
+            _ => {
+                let token = rng.choice(TOKENS).unwrap();
+                input.splice(from..from, token.iter().copied());
+            }
+        }
+    }
+    input
+}
+
+/// A message of HTTP: with its line ends, and without the one at the end of the file.
+fn message(input: &[u8]) -> Vec<u8> {
+    let mut message = Vec::new();
+    for line in input.strip_suffix(b"\n").unwrap_or(input).split_inclusive(|byte| *byte == b'\n') {
+        match line.strip_suffix(b"\n") {
+            Some(line) => message.extend([line, b"\r\n"].concat()),
+            None => message.extend(line),
+        }
+    }
+    message
+}
+
+fn check(finished: &Finished, inputs: &[Vec<u8>]) {
+    let told = |words| finished.stderr.contains(words) || finished.text().contains(words);
+    let panicked = told("panicked") || told("internal error");
+    let tried = || inputs.iter().map(|input| input.escape_ascii().to_string()).collect::<Vec<_>>();
+    assert!(!panicked, "{finished:?}\n{:#?}", tried());
+}
+
+#[test]
+fn no_response_ends_the_daemon() {
+    let inputs = inputs("responses");
+    let script: Vec<_> = inputs.iter().map(|input| Step::Raw(message(input))).collect();
+    let count = script.len();
+    let endpoint = Endpoint::play(script, Step::Ok);
+    let daemon = Taskbeat::run(&endpoint)
+        .set("--interval", "20ms")
+        .flag("-v")
+        .script(runner::OBEDIENT)
+        .start();
+    let runner = daemon.wait_for_pid("ready");
+    for received in (0..count).step_by(10) {
+        endpoint.wait_for(received);
+    }
+    endpoint.wait_for(count + 2);
+    assert!(is_alive(runner));
+    endpoint.switch_to(Step::Terminate);
+    let finished = daemon.finish();
+    check(&finished, &inputs);
+    assert_eq!(finished.status, 0, "{finished:?}");
+}
+
+#[test]
+fn no_request_ends_the_endpoint() {
+    let inputs = inputs("requests");
+    let daemon = Taskbeat::new("rehearse")
+        .set("--script", "ok,terminate")
+        .set("--listen", "127.0.0.1:0")
+        .set("--log", "info")
+        .set("--interval", "15m")
+        .script(runner::OBEDIENT)
+        .start();
+    let line = daemon.wait_for_log("endpoint http://");
+    let address = line.split("http://").nth(1).unwrap().split_whitespace().next().unwrap();
+    in_parallel(&inputs, |input| {
+        let text = message(input);
+        let text = String::from_utf8_lossy(&text).replace("SIGNED", SIGNED);
+        let mut connection = TcpStream::connect(address).unwrap();
+        connection.set_read_timeout(Some(Duration::from_millis(50))).unwrap();
+        // The endpoint may have refused the first half of it.
+        let _ = connection.write_all(text.as_bytes());
+        let _ = connection.read(&mut [0; 4096]);
+    });
+    let once = Taskbeat::new("once").to(&format!("http://{address}")).finish();
+    assert_eq!(once.status, 0, "{once:?}");
+    daemon.signal(Signal::TERM);
+    check(&daemon.finish(), &inputs);
+}
+
+#[test]
+fn no_profile_ends_the_daemon() {
+    let inputs = inputs("profiles");
+    let endpoint = Endpoint::ok();
+    let program = without_keys(Taskbeat::run(&endpoint).set("--interval", "20ms").flag("-v"));
+    let folder = program.home().join(".aws");
+    fs::create_dir(&folder).unwrap();
+    let daemon = program.script(runner::OBEDIENT).start();
+    let runner = daemon.wait_for_pid("ready");
+    // Later ones would wait for a log that has become long.
+    for (number, input) in inputs.iter().take(1_000).enumerate() {
+        let file = folder.join(["config", "credentials"][number % 2]);
+        fs::write(file, input).unwrap();
+        // Settings are read again, and so are profiles.
+        daemon.signal(Signal::HUP);
+        daemon.wait_for_lines("settings reloaded", number + 1);
+    }
+    assert!(is_alive(runner));
+    fs::write(folder.join("config"), "").unwrap();
+    fs::write(folder.join("credentials"), faults::keys("default", "AKID")).unwrap();
+    daemon.signal(Signal::HUP);
+    endpoint.wait_for_more(2);
+    daemon.signal(Signal::TERM);
+    let finished = daemon.finish();
+    check(&finished, &inputs);
+    assert_eq!(finished.status, 42, "{finished:?}");
+}
+
+#[test]
+fn no_reply_breaks_status() {
+    in_parallel(inputs("statuses"), |input| {
+        let sent = input.clone();
+        let finished = answered(move |client| {
+            let _ = client.write_all(&sent);
+        });
+        check(&finished, std::slice::from_ref(&input));
+        assert!([0, 69].contains(&finished.status), "{finished:?}");
+        let shown = finished.text() + &finished.stderr;
+        let control = |c: char| c.is_control() && c != '\n';
+        assert!(!shown.contains(control), "{shown:?} of {}", input.escape_ascii());
+    });
+}
