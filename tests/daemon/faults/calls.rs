@@ -35,7 +35,7 @@ fn life(options: &[&str]) -> Finished {
         .via(&["sh", "-c", "\"$@\"; exit $?", "sh", "strace", "-f", "-b", "execve"])
         .via(options)
         .env("TASKBEAT_INTERVAL", "40ms")
-        .env("TASKBEAT_GRACE", "500ms")
+        .env("TASKBEAT_GRACE", "5s")
         .set("--on-terminate", "true")
         // It ends by itself if no heartbeat gets through.
         .script("trap 'echo stopped; exit 42' TERM; echo ready; sleep 2 & wait; exit 99")
