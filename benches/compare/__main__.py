@@ -47,7 +47,7 @@ class Bench:
             if name != "taskbeat":
                 pairs = zip(values, found["taskbeat"], strict=True)
                 ratios = [value / own for value, own in pairs if value is not None and own]
-                ratio = f" ({statistics.median(ratios):.2g} x)" if ratios else ""
+                ratio = f" ({number(statistics.median(ratios), 2)} x)" if ratios else ""
                 others.append(f"{name} {shown(values, unit, tail)}{ratio}")
         own = shown(found["taskbeat"], unit, tail)
         self.rows.append((figure, goal, own, ", ".join(others)))
@@ -65,11 +65,16 @@ def in_turn(names, rounds, measure):
 
 
 def shown(values, unit, tail):
+    """The median, and the 99th percentile as well for a `tail`."""
     values = sorted(value for value in values if value is not None)
-    text = f"{statistics.median(values):.3g}"
+    text = number(statistics.median(values), 3)
     if tail:
-        text += f" / {values[-1 - len(values) // 100]:.3g}"
+        text += f" / {number(values[-1 - len(values) // 100], 3)}"
     return f"{text} {unit}".rstrip()
+
+
+def number(value, digits):
+    return f"{float(f'{value:.{digits}g}'):,g}"
 
 
 def heartbeats(bench, endpoint, over, goals):
@@ -237,8 +242,9 @@ def growth(bench, endpoint, before, after):
 
         def used(count):
             endpoint.replied(sender, count)
-            descriptors = len(list(Path(f"/proc/{program.pid}/fd").iterdir()))
-            return memory(program.pid)[0], descriptors
+            # A heartbeat in flight has some of its own.
+            looks = [len(os.listdir(f"/proc/{program.pid}/fd")) for _ in range(1_000)]
+            return memory(program.pid)[0], min(looks)
 
         start, end = used(before), used(before + after)
     figure = f"growth in {after:,} heartbeats, KiB"
@@ -263,10 +269,10 @@ def show(bench, seconds):
         print(f"| {' | '.join(row)} |")
 
 
-def measure(bench, build):
+def measure(bench, options):
     pipe = Pipe(bench.folder)
     http, tls = (Endpoint(bench.folder, tls=tls) for tls in (False, True))
-    goals = ("≤ 1.2 x bare, curl / 3, boto3 / 40", "≤ 1.3 x bare")
+    goals = ("≤ 1.2 x bare, curl ≥ 3 x, boto3 ≥ 40 x", "≤ 1.3 x bare")
     heartbeats(bench, tls, "TLS", goals)
     heartbeats(bench, http, "HTTP", ("≤ 1.3 x bare", ""))
     between(bench, tls, 5 if bench.quick else 30)
@@ -274,12 +280,15 @@ def measure(bench, build):
         with crowd(bench, size):
             supervision(bench, http, size, pipe)
     size = {"taskbeat": [TASKBEAT.stat().st_size / 1e6]}
-    if not bench.quick:
+    if options.soak:
+        growth(bench, http, 10_000, 90_000)
+    elif not bench.quick:
         growth(bench, http, 1_000, 10_000)
+    if not bench.quick:
         size["bare SDK"] = [BARE.stat().st_size / 1e6]
     bench.row("program", "≤ 7.5 MB", "MB", size)
     bench.row("crates", "", "", {"taskbeat": [crates()]})
-    if build:
+    if options.build:
         bench.row("clean release build", "", "s", {"taskbeat": [build_time()]})
     http.end()
     tls.end()
@@ -288,6 +297,7 @@ def measure(bench, build):
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="few rounds, without the bare SDK")
+    parser.add_argument("--soak", action="store_true", help="100,000 heartbeats: 15 minutes more")
     parser.add_argument("--build", action="store_true", help="also time a clean release build")
     options = parser.parse_args()
     end_at_sigterm()
@@ -295,7 +305,7 @@ def main():
     start = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
         bench = Bench(Path(folder), options.quick, libraries)
-        measure(bench, options.build)
+        measure(bench, options)
     show(bench, time.monotonic() - start)
 
 

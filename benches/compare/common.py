@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from itertools import count
 from pathlib import Path
 
@@ -108,10 +109,13 @@ def memory(pid):
 
 
 def wakeups(pid):
-    """How often a thread of a process began to run, so far."""
-    names = ("voluntary_ctxt_switches", "nonvoluntary_ctxt_switches")
-    threads = [int(task.name) for task in Path(f"/proc/{pid}/task").iterdir()]
-    return sum(status(f"{pid}/task/{thread}", name) for thread in threads for name in names)
+    """How often a thread of a process began to run, so far. A thread that ends is left out."""
+    switches = 0
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        with suppress(FileNotFoundError, ProcessLookupError):
+            for kind in ("voluntary", "nonvoluntary"):
+                switches += status(f"{pid}/task/{task.name}", f"{kind}_ctxt_switches")
+    return switches
 
 
 def settled(pid):

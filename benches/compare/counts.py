@@ -34,9 +34,9 @@ OF_SCHEDULING = ("epoll_wait", "futex", "sched_yield")
 LIMITS = {
     "instructions of `once` over TLS": 6_900_000,
     "instructions of `check`": 2_300_000,
-    "system calls of `run -- true`": 800,
+    "system calls of `run -- true`": 600,
     "system calls of a heartbeat over TLS": 100,
-    "system calls from SIGTERM to the exit": 400,
+    "system calls from SIGTERM to the exit": 260,
     "threads between heartbeats": 2,
     "wakeups between heartbeats": 0,
     "KiB resident after a heartbeat over TLS": 9_000,
