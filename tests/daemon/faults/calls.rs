@@ -47,7 +47,7 @@ fn calls() -> BTreeMap<String, usize> {
     let folder = tempfile::TempDir::new().unwrap();
     let trace = folder.path().join("trace");
     let finished = life(&["-o", trace.to_str().unwrap()]);
-    assert_eq!(finished.status, 0, "{finished:?}");
+    assert!([0, 99].contains(&finished.status), "{finished:?}");
     let trace = fs::read_to_string(trace).unwrap();
     let mut of_threads = BTreeMap::new();
     for (thread, call) in trace.lines().filter_map(|line| line.split_once(char::is_whitespace)) {
@@ -104,8 +104,13 @@ fn a_call_that_fails_stops_no_runner_and_never_ends_the_daemon_silently() {
 fn keeps_promises(finished: &Finished) -> bool {
     let has = |words| finished.stderr.contains(words);
     match finished.status {
-        // `terminate` was obeyed: the stop signal was sent once, or the log says why not.
-        0 => finished.text().matches("stopped").count() == 1 || has("(not permitted)"),
+        // `terminate` was obeyed: the stop signal was sent once, or the log says why it was not, or
+        // not enough. On a busy machine, the runner may end by itself before it.
+        0 => {
+            finished.text().matches("stopped").count() == 1
+                || has("SIGKILL to ")
+                || has("the runner exited status=99")
+        }
         // The runner ended by itself, before enough heartbeats got through.
         99 => has("heartbeat failed") || has("the runner is running"),
         // The daemon did not start: the loader, the runtime or taskbeat itself says why.
