@@ -1,5 +1,9 @@
 //! The goals of the schedule, and whether they are met.
 
+use std::num::NonZero;
+use std::panic::resume_unwind;
+use std::thread;
+
 use crate::Row;
 use crate::crash::CrashLoop;
 use crate::limit;
@@ -68,10 +72,21 @@ fn figures(measure: &Measure) -> [(&'static str, f64); 5] {
 }
 
 /// Prints the worst value of each goal over all seeds. True if all are met.
-fn worst(size: u32, seeds: &[u64], goals: impl Fn(u64) -> Vec<Goal>) -> bool {
+fn worst(size: u32, seeds: &[u64], goals: impl Fn(u64) -> Vec<Goal> + Sync) -> bool {
+    let threads = thread::available_parallelism().map_or(1, NonZero::get);
+    let found: Vec<Vec<Goal>> = thread::scope(|scope| {
+        let goals = &goals;
+        let parts = seeds.chunks(seeds.len().div_ceil(threads));
+        let play = |part: &'_ [u64]| part.iter().map(|&seed| goals(seed)).collect::<Vec<_>>();
+        let running: Vec<_> = parts.map(|part| scope.spawn(move || play(part))).collect();
+        running
+            .into_iter()
+            .flat_map(|part| part.join().unwrap_or_else(|panic| resume_unwind(panic)))
+            .collect()
+    });
     let mut worst: Vec<(Goal, u64)> = Vec::new();
-    for &seed in seeds {
-        for (at, goal) in goals(seed).into_iter().enumerate() {
+    for (&seed, goals) in seeds.iter().zip(found) {
+        for (at, goal) in goals.into_iter().enumerate() {
             match worst.get_mut(at) {
                 Some(worst) if worst.0.found >= goal.found => {}
                 Some(worst) => *worst = (goal, seed),

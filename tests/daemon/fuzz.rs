@@ -155,13 +155,13 @@ fn no_request_ends_the_endpoint() {
 fn no_profile_ends_the_daemon() {
     let inputs = inputs("profiles");
     let endpoint = Endpoint::ok();
-    let program = without_keys(Taskbeat::run(&endpoint).set("--interval", "20ms").flag("-v"));
+    // Without -v, because a log that is not read in time loses lines.
+    let program = without_keys(Taskbeat::run(&endpoint).set("--interval", "20ms"));
     let folder = program.home().join(".aws");
     fs::create_dir(&folder).unwrap();
     let daemon = program.script(runner::OBEDIENT).start();
     let runner = daemon.wait_for_pid("ready");
-    // Later ones would wait for a log that has become long.
-    for (number, input) in inputs.iter().take(1_000).enumerate() {
+    for (number, input) in inputs.iter().enumerate() {
         let file = folder.join(["config", "credentials"][number % 2]);
         fs::write(file, input).unwrap();
         // Settings are read again, and so are profiles.
