@@ -17,6 +17,10 @@ UNITS = sorted(path.name for path in (REPOSITORY / "systemd").glob("taskbeat*.se
 PROMETHEUS = sorted(
     path.name for path in (REPOSITORY / "packaging/prometheus").iterdir() if path.suffix
 )
+# The pages to which README.md links, under the same relative paths.
+PAGES = sorted(
+    set(re.findall(r"\]\((docs/[a-z]+\.md|SECURITY\.md)", (REPOSITORY / "README.md").read_text()))
+)
 OLDER, NEWER = "0.0.1", "99.0.0"
 DROP_INS = sorted(path.name for path in (REPOSITORY / "systemd/drop-ins").iterdir())
 SETTINGS = """
@@ -189,7 +193,8 @@ def test_an_installed_package_works_once_it_is_configured(machine, kind, package
         "/usr/share/fish/vendor_completions.d/taskbeat.fish",
         kind.completions,
         "/usr/share/doc/taskbeat/README.md",
-        "/usr/share/doc/taskbeat/status.schema.json",
+        "/usr/share/doc/taskbeat/docs/status.schema.json",
+        *(f"/usr/share/doc/taskbeat/{page}" for page in PAGES),
         *(f"/usr/share/taskbeat/drop-ins/{name}" for name in DROP_INS),
         *(f"/usr/share/taskbeat/prometheus/{name}" for name in PROMETHEUS),
         REFERENCE,
