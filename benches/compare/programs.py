@@ -9,7 +9,7 @@ from pathlib import Path
 from common import ROOT, TASKBEAT, new_id, run
 
 PYTHON = Path(sys.executable)
-BARE = TASKBEAT.parent / "examples/bare"
+BARE = ROOT / "target/release/examples/bare"
 
 # Debian's packages are unpacked only, because installing some of them starts services.
 DEBIAN = ROOT / "target/rivals"
