@@ -17,6 +17,7 @@ use aws_credential_types::Credentials;
 use aws_credential_types::credential_fn::provide_credentials_fn;
 use aws_credential_types::provider::error::CredentialsError;
 use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider, future};
+use http::HeaderValue;
 use serde::Serialize;
 
 use super::attempt::stage;
@@ -57,6 +58,14 @@ impl fmt::Display for Source {
             None => Ok(()),
         }
     }
+}
+
+/// False if a header cannot have what the signature puts there, for which the SDK panics.
+fn fits_headers(credentials: &Credentials) -> bool {
+    [Some(credentials.access_key_id()), credentials.session_token()]
+        .into_iter()
+        .flatten()
+        .all(|text| HeaderValue::from_str(text).is_ok())
 }
 
 const PINNED: &str = "and an explicit profile excludes all other sources; AWS_PROFILE does not";
@@ -130,6 +139,9 @@ impl Chain {
         for (number, (source, provider)) in self.places.iter().enumerate() {
             stage(format!("getting credentials from {source}"));
             let error = match provider.provide_credentials().await {
+                Ok(credentials) if !fits_headers(&credentials) => {
+                    return Err(format!("no usable credentials from {source}: bad characters"));
+                }
                 Ok(credentials) => {
                     self.used.store(number, Ordering::Relaxed);
                     return Ok((source.clone(), credentials));

@@ -2,7 +2,8 @@
 //! profile files and replies to `status`.
 //!
 //! The changes begin with the files of `tests/daemon/corpus`. An input that has once broken
-//! something becomes a file there. `TASKBEAT_FUZZ` sets the number of changed inputs of each test.
+//! something becomes a file there. The changes are always the same, unless `TASKBEAT_FUZZ` sets
+//! their number for each test.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -49,10 +50,10 @@ fn inputs(name: &str) -> Vec<Vec<u8>> {
     let files = fs::read_dir(folder).unwrap().map(|file| fs::read(file.unwrap().path()).unwrap());
     let mut inputs: Vec<_> = files.collect();
     inputs.sort();
-    let seed = fastrand::u64(..);
+    let count = std::env::var("TASKBEAT_FUZZ").ok().and_then(|count| count.parse().ok());
+    let seed = count.map_or(1, |_: usize| fastrand::u64(..));
     println!("{name}: seed {seed}");
     let mut rng = Rng::with_seed(seed);
-    let count = std::env::var("TASKBEAT_FUZZ").ok().and_then(|count| count.parse().ok());
     let corpus = inputs.clone();
     inputs.extend((0..count.unwrap_or(rounds(40, 400))).map(|_| changed(&corpus, &mut rng)));
     inputs

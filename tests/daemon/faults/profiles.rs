@@ -348,3 +348,17 @@ fn a_broken_profile_has_the_same_reason_in_each_attempt() {
         assert!(line.contains(reason), "{line}");
     }
 }
+
+#[test]
+fn keys_that_no_header_can_have_are_refused() {
+    let endpoint = Endpoint::ok();
+    let program = without_keys(Taskbeat::run(&endpoint)).flag("-v");
+    let broken = "[default]\naws_access_key_id = AK\u{1}ID\naws_secret_access_key = a-secret\n";
+    let daemon = config(program, broken).start();
+    for line in daemon.wait_for_lines("heartbeat failed", 2) {
+        assert!(
+            line.ends_with(": no usable credentials from profile default: bad characters"),
+            "{line}"
+        );
+    }
+}
