@@ -70,15 +70,17 @@ impl Log {
         let (writer, guard) = in_background(lines)?;
         let _ = DROPPED.set((writer.error_counter(), lost));
         let plain = layer::<Registry>().with_writer(writer);
+        let journal = is_journal();
         let lines = match settings.format {
             LogFormat::Json => {
                 let json = Format::default().json().flatten_event(true).with_target(false);
-                plain.fmt_fields(JsonFields::new()).event_format(Prioritized::new(json)).boxed()
+                let json = Prioritized { format: json, journal };
+                plain.fmt_fields(JsonFields::new()).event_format(json).boxed()
             }
-            LogFormat::Auto if is_journal() => {
+            LogFormat::Auto if journal => {
                 // The journal adds the time.
                 let text = Format::default().without_time().with_level(false).with_target(false);
-                let text = Prioritized::new(text.with_ansi(false));
+                let text = Prioritized { format: text.with_ansi(false), journal };
                 plain.fmt_fields(ForPeople).event_format(text).boxed()
             }
             LogFormat::Auto | LogFormat::Text => {
@@ -217,17 +219,12 @@ pub(crate) fn is_journal() -> bool {
         .is_ok_and(|stderr| named == format!("{}:{}", stderr.st_dev(), stderr.st_ino()))
 }
 
-/// A format in which each line has its priority first if stderr is the journal's socket, as
-/// sd-daemon(3) has it. The journal removes the priority.
+/// A format in which each line has its priority first, as sd-daemon(3) has it, if stderr is the
+/// journal's socket. The journal removes the priority.
 struct Prioritized<F> {
     format: F,
+    /// True if stderr is the journal's socket.
     journal: bool,
-}
-
-impl<F> Prioritized<F> {
-    fn new(format: F) -> Self {
-        Self { format, journal: is_journal() }
-    }
 }
 
 impl<S, N, F: FormatEvent<S, N>> FormatEvent<S, N> for Prioritized<F>

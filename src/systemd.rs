@@ -53,9 +53,8 @@ impl Observer for Systemd {
         if self.sender.is_none() {
             return;
         }
-        if !self.ready && is_ready(turn) {
-            self.ready = true;
-            self.notify(&[NotifyState::Ready]);
+        if is_ready(turn) {
+            self.send_ready();
         }
         if !self.stopping
             && let Some(left) = stop_time_left(turn)
@@ -69,10 +68,7 @@ impl Observer for Systemd {
     }
 
     fn keepalive(&mut self, snapshot: &Snapshot) {
-        if !self.ready {
-            self.ready = true;
-            self.notify(&[NotifyState::Ready]);
-        }
+        self.send_ready();
         if watchdog().is_some() {
             self.notify(&[NotifyState::Watchdog]);
         }
@@ -93,6 +89,13 @@ impl Systemd {
             && let Some(datagrams) = datagrams
         {
             let _ = datagrams.try_send(lines.join("\n"));
+        }
+    }
+
+    fn send_ready(&mut self) {
+        if !self.ready {
+            self.ready = true;
+            self.notify(&[NotifyState::Ready]);
         }
     }
 

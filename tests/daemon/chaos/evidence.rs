@@ -165,7 +165,7 @@ impl Evidence {
         self.expect(expected.contains(&status), &format!("the status is none of {expected:?}"));
     }
 
-    /// The runner's own status is one that it can have.
+    /// The runner can exit with this status.
     fn check_own(&mut self, own: Option<i32>, lines: &[Line]) {
         let own = own.unwrap_or(-1);
         let stopped = lines.iter().any(|line| line.message().contains("stop signal to"));
