@@ -14,7 +14,7 @@ fn a_command_knows_the_daemon_the_runner_and_the_id() {
     let facts = r#"echo "$TASKBEAT_PID $TASKBEAT_RUNNER_PID $TASKBEAT_TASKRUNNER_ID" >facts"#;
     let daemon = program
         .set("--on-terminate", facts)
-        .script("trap 'exit 42' TERM; echo leader $$; nap ready & wait")
+        .script("trap 'exit 42' TERM; (echo leader $$; nap ready) & wait")
         .start();
     let leader = daemon.wait_for_pid("leader");
     let pid = daemon.pid();

@@ -203,7 +203,7 @@ fn a_runner_that_ignores_the_stop_signal_is_killed_after_the_grace() {
 fn a_stopped_runner_is_continued_to_receive_the_stop_signal() {
     let endpoint = Endpoint::ok();
     let daemon = Taskbeat::run(&endpoint)
-        .script("trap 'exit 42' TERM; nap ready & echo leader $$; wait; exit 99")
+        .script("trap 'exit 42' TERM; (echo leader $$; nap ready) & wait; exit 99")
         .start();
     daemon.wait_for_pid("ready");
     let leader = daemon.wait_for_pid("leader");

@@ -23,7 +23,7 @@ drain() {
     echo ends; exit 42
 }
 for name in INT TERM HUP QUIT WINCH; do trap "echo 'got $name'; drain" $name; done
-nap ready & echo leader $$; wait; exit 99"#;
+(echo leader $$; nap ready) & wait; exit 99"#;
 
 /// The one child of a process, which is not the test's.
 fn only_child(pid: i32) -> i32 {
