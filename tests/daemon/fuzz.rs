@@ -2,8 +2,8 @@
 //! profile files and replies to `status`.
 //!
 //! The changes begin with the files of `tests/daemon/corpus`. An input that has once broken
-//! something becomes a file there. The changes are always the same, unless `TASKBEAT_FUZZ` sets
-//! their number for each test.
+//! something becomes a file there. `TASKBEAT_FUZZ` sets the number of changes for each test, and
+//! `TASKBEAT_SEED` draws others.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -15,7 +15,9 @@ use fastrand::Rng;
 use rustix::process::Signal;
 
 use crate::faults::{self, without_keys};
-use crate::harness::{Endpoint, Finished, Step, Taskbeat, in_parallel, is_alive, rounds, runner};
+use crate::harness::{
+    Endpoint, Finished, Step, Taskbeat, in_parallel, is_alive, number, rounds, runner, seed,
+};
 use crate::peers::answered;
 
 /// An `Authorization` header, which is wider than a line of the corpus.
@@ -50,12 +52,10 @@ fn inputs(name: &str) -> Vec<Vec<u8>> {
     let files = fs::read_dir(folder).unwrap().map(|file| fs::read(file.unwrap().path()).unwrap());
     let mut inputs: Vec<_> = files.collect();
     inputs.sort();
-    let count = std::env::var("TASKBEAT_FUZZ").ok().and_then(|count| count.parse().ok());
-    let seed = count.map_or(1, |_: usize| fastrand::u64(..));
-    println!("{name}: seed {seed}");
-    let mut rng = Rng::with_seed(seed);
+    let mut rng = Rng::with_seed(seed());
     let corpus = inputs.clone();
-    inputs.extend((0..count.unwrap_or(rounds(40, 400))).map(|_| changed(&corpus, &mut rng)));
+    let count = number("TASKBEAT_FUZZ").unwrap_or(rounds(40, 400));
+    inputs.extend((0..count).map(|_| changed(&corpus, &mut rng)));
     inputs
 }
 

@@ -3,8 +3,8 @@
 use fastrand::Rng;
 
 use crate::harness::{
-    Endpoint, Response, Step, Taskbeat, anonymous_memory, descriptors, is_alive, memory,
-    processor_time, rounds, runner,
+    Endpoint, Response, Step, Taskbeat, anonymous_memory, descriptors, is_alive, memory, number,
+    processor_time, rounds, runner, seed,
 };
 
 /// The heartbeats that fill pools and caches before anything is measured.
@@ -68,8 +68,7 @@ fn random_script(rng: &mut Rng, faults: usize) -> Vec<Step> {
 
 #[test]
 fn random_faults_leak_nothing_and_do_not_stop_the_runner() {
-    let seed = fastrand::u64(..);
-    let script = random_script(&mut Rng::with_seed(seed), rounds(200, 2000));
+    let script = random_script(&mut Rng::with_seed(seed()), rounds(200, 2000));
     let count = script.len();
     let endpoint = Endpoint::play(script, Step::Ok);
     let daemon =
@@ -101,8 +100,7 @@ fn random_faults_leak_nothing_and_do_not_stop_the_runner() {
 /// At most 100 heartbeats are sent in a second. `TASKBEAT_HEARTBEATS=1000000` takes three hours.
 #[test]
 fn memory_does_not_grow_with_the_number_of_heartbeats() {
-    let count = std::env::var("TASKBEAT_HEARTBEATS").ok().and_then(|count| count.parse().ok());
-    let count = count.unwrap_or(rounds(200, 1_000));
+    let count = number("TASKBEAT_HEARTBEATS").unwrap_or(rounds(200, 1_000));
     let endpoint = Endpoint::ok();
     let daemon = Taskbeat::run(&endpoint).set("--interval", "10ms").set("--log", "warn").start();
     // The least that is in use between two of so many heartbeats.

@@ -104,7 +104,7 @@ impl Evidence {
         let Self { seed, steps, faults, .. } = self;
         assert!(
             faults.is_empty(),
-            "TASKBEAT_CHAOS_SEED={seed}: {faults:#?}\nstatus {status}, left: {left}\n{}\n{}\n{}",
+            "TASKBEAT_SEED={seed}: {faults:#?}\nstatus {status}, left: {left}\n{}\n{}\n{}",
             match runner {
                 Runner::Child { script, .. } => script,
                 Runner::Attached { .. } => "attached",

@@ -1,16 +1,15 @@
 //! Random lives of the real binary: random runners, responses, signals, kills and reloads, one
 //! after the other at random moments, and then a look at what must hold whatever the timing was.
 //!
-//! Each life has a seed, which a failure prints. `TASKBEAT_CHAOS_SEED` begins with the life of that
-//! seed, and `TASKBEAT_CHAOS_STEPS` sets the number of steps in all lives together: 360,000 of them
-//! take about an hour.
+//! Each life has a seed, which a failure prints. `TASKBEAT_SEED` begins with the life of that seed,
+//! and `TASKBEAT_CHAOS_STEPS` sets the number of steps in all lives together: 360,000 of them take
+//! about an hour.
 
 mod evidence;
 mod runners;
 
 use std::fs;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 use std::time::Duration;
 
@@ -22,7 +21,8 @@ use tokio::time::Instant;
 use self::evidence::{Evidence, Sent};
 use self::runners::Runner;
 use crate::harness::{
-    Daemon, Endpoint, Step, Taskbeat, in_parallel, is_alive, marked, rounds, signal, text,
+    Daemon, Endpoint, Step, Taskbeat, in_parallel, is_alive, marked, number, rounds, seed, signal,
+    text,
 };
 use crate::soak::fault;
 
@@ -43,22 +43,17 @@ const BROKEN: [&str; 5] = [
     "interval = \"1s\"\nlost-contact-after = \"2s\"",
 ];
 
-fn variable(name: &str) -> Option<u64> {
-    let value = std::env::var(name).ok()?;
-    Some(value.parse().unwrap_or_else(|_| panic!("{name}={value} is no number")))
-}
-
 #[test]
 fn random_lives_keep_the_promises() {
-    let first = variable("TASKBEAT_CHAOS_SEED").unwrap_or_else(|| fastrand::u64(..1 << 40));
-    let steps = variable("TASKBEAT_CHAOS_STEPS").unwrap_or(rounds(300, 2_000));
-    let taken = AtomicU32::new(0);
-    let lives = (first..).take_while(|_| u64::from(taken.load(Ordering::Relaxed)) < steps);
-    in_parallel(lives, |seed| {
-        let life = Life::start(seed);
-        taken.fetch_add(life.live(), Ordering::Relaxed);
+    let mut left = number("TASKBEAT_CHAOS_STEPS").unwrap_or(rounds(300, 2_000));
+    let lives = (seed()..).map_while(|seed| {
+        let mut rng = Rng::with_seed(seed);
+        let steps = rng.usize(1..30);
+        let more = left > 0;
+        left = left.saturating_sub(steps);
+        more.then_some((seed, rng, steps))
     });
-    println!("lives from TASKBEAT_CHAOS_SEED={first}, {} steps", taken.into_inner());
+    in_parallel(lives, |(seed, rng, steps)| Life::start(seed, rng).live(steps));
 }
 
 /// One daemon, from its start to its end.
@@ -110,8 +105,7 @@ fn settings(rng: &mut Rng, evidence: &mut Evidence) -> String {
 }
 
 impl Life {
-    fn start(seed: u64) -> Self {
-        let mut rng = Rng::with_seed(seed);
+    fn start(seed: u64, mut rng: Rng) -> Self {
         let mut evidence = Evidence::new(seed);
         let endpoint = Endpoint::ok();
         let program = Taskbeat::run(&endpoint);
@@ -132,11 +126,10 @@ impl Life {
         Self { rng, endpoint, runner, daemon, id, file, evidence, slow }
     }
 
-    /// Lives to the end, and checks what is left. Returns the number of steps.
-    fn live(mut self) -> u32 {
+    /// Lives to the end, and checks what is left.
+    fn live(mut self, steps: usize) {
         // Signals are caught by now.
         self.daemon.wait_for_log(text::TASKBEAT_STARTED);
-        let steps = self.rng.u32(1..30);
         for _ in 0..steps {
             let pause = PAUSE.mul_f64(self.rng.f64().powi(3));
             // The moments are the input of this test, not a synchronisation.
@@ -156,7 +149,6 @@ impl Life {
         // One stop ends every life: the grace is short, and one is enough for an idle daemon.
         self.stop(Signal::TERM);
         self.finish();
-        steps
     }
 
     fn step(&mut self) {

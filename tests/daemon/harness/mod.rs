@@ -45,6 +45,23 @@ pub(crate) fn rounds<T>(quick: T, full: T) -> T {
     }
 }
 
+/// A number in the environment.
+pub(crate) fn number(variable: &str) -> Option<usize> {
+    let value = std::env::var(variable).ok()?;
+    Some(value.parse().unwrap_or_else(|_| panic!("{variable}={value} is no number")))
+}
+
+/// The seed of a test's random input, so that a failure can be repeated. Always the same, unless
+/// `TASKBEAT_SEED` is another number or `random`.
+pub(crate) fn seed() -> u64 {
+    let seed = match std::env::var("TASKBEAT_SEED").as_deref() {
+        Ok("random") => fastrand::u64(..1 << 40),
+        _ => number("TASKBEAT_SEED").map_or(1, |seed| seed.try_into().unwrap()),
+    };
+    println!("TASKBEAT_SEED={seed}");
+    seed
+}
+
 /// Runs `test` with each of the items, on as many threads as keep two cores busy.
 pub(crate) fn in_parallel<I>(items: I, test: impl Fn(I::Item) + Sync)
 where
