@@ -1,7 +1,8 @@
 //! System calls that have no safe form: what runs between fork and exec, the signal mask, the
-//! environment, and waiting for a descriptor.
+//! environment, waiting for a descriptor, the allocator, and faults.
 #![expect(unsafe_code, reason = "these calls have no safe form")]
 
+use std::alloc::{GlobalAlloc, Layout, System};
 use std::env;
 use std::ffi::OsStr;
 use std::io;
@@ -10,6 +11,9 @@ use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 use std::ptr;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::thread;
+use std::time::Duration;
 
 use rustix::process::{Pid, Signal, getpid, getppid, set_parent_process_death_signal, setsid};
 use tokio::io::Interest;
@@ -112,4 +116,80 @@ pub(crate) fn watch(fd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
     // SAFETY: an OwnedFd is open as long as it lives, always has the same number, and is closed
     // only when the AsyncFd that owns it is dropped.
     Ok(unsafe { AsyncFd::register_with_interest(fd, Interest::READABLE) }?)
+}
+
+/// Runs before Rust's runtime, which catches SIGSEGV and SIGBUS if their action is the default. For
+/// its message about a stack overflow, it maps a stack at the start of each thread, and aborts if
+/// there is no memory for one.
+#[used]
+#[unsafe(link_section = ".init_array")]
+static BEFORE_MAIN: extern "C" fn() = keep_faults;
+
+extern "C" fn keep_faults() {
+    act_on_faults(libc::SIG_IGN);
+}
+
+/// Gives SIGSEGV and SIGBUS their default action.
+pub(crate) fn reset_faults() {
+    act_on_faults(libc::SIG_DFL);
+}
+
+fn act_on_faults(action: libc::sighandler_t) {
+    for signal in [libc::SIGSEGV, libc::SIGBUS] {
+        // SAFETY: neither action is a handler.
+        unsafe { libc::signal(signal, action) };
+    }
+}
+
+/// The allocator of the C library, which can wait for memory instead of failing.
+struct Allocator;
+
+#[global_allocator]
+static ALLOCATOR: Allocator = Allocator;
+
+static WAITS: AtomicBool = AtomicBool::new(false);
+static WAITED: AtomicBool = AtomicBool::new(false);
+
+/// Makes every thread wait while the host has no memory. Without this, Rust aborts, and the kernel
+/// kills the runner.
+pub(crate) fn wait_for_memory() {
+    WAITS.store(true, Relaxed);
+}
+
+// SAFETY: all of it is the C library's allocator, called as this one is called.
+unsafe impl GlobalAlloc for Allocator {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        // SAFETY: see above.
+        patiently(|| unsafe { System.alloc(layout) })
+    }
+
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        // SAFETY: see above.
+        patiently(|| unsafe { System.alloc_zeroed(layout) })
+    }
+
+    unsafe fn realloc(&self, old: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        // SAFETY: see above.
+        patiently(|| unsafe { System.realloc(old, layout, size) })
+    }
+
+    unsafe fn dealloc(&self, old: *mut u8, layout: Layout) {
+        // SAFETY: see above.
+        unsafe { System.dealloc(old, layout) }
+    }
+}
+
+fn patiently(allocate: impl Fn() -> *mut u8) -> *mut u8 {
+    loop {
+        let memory = allocate();
+        if !memory.is_null() || !WAITS.load(Relaxed) {
+            return memory;
+        }
+        if !WAITED.swap(true, Relaxed) {
+            // The log would allocate.
+            let _ =
+                rustix::io::write(rustix::stdio::stderr(), b"taskbeat: out of memory, waiting\n");
+        }
+        thread::sleep(Duration::from_millis(10));
+    }
 }

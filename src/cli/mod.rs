@@ -18,10 +18,12 @@ use crate::commands::remove_facts;
 use crate::config::{self, Options};
 use crate::core::Exit;
 use crate::helpers;
+use crate::sys;
 
 /// Runs the subcommand that the command line names.
 #[must_use]
 pub fn main() -> ExitCode {
+    sys::reset_faults();
     remove_facts();
     config::environment::remove_empty();
     let (subcommand, options) = match args::parse(std::env::args_os()) {

@@ -23,7 +23,7 @@ use crate::core::{
 use crate::runner::{Runner, Signalled};
 use crate::signals::{SignalEvent, Stop, is_job_control};
 use crate::status::{Requests, Snapshot, SnapshotRequest, Tally};
-use crate::sys::caught_signal;
+use crate::sys::{caught_signal, wait_for_memory};
 use crate::text;
 
 /// The period of a timer that is not needed. Each event sets it anew.
@@ -116,6 +116,7 @@ where
 {
     /// Runs until the core exits.
     pub(crate) async fn run(mut self, observers: &mut [&mut dyn Observer]) -> Exit {
+        wait_for_memory();
         let mut clock = Clock::start();
         let mut agent = Agent::new(self.runner.kind(), self.policy);
         let mut timer = timer(NO_DEADLINE);

@@ -12,17 +12,21 @@ use crate::harness::{Endpoint, Finished, Step, Taskbeat, in_parallel, rounds, se
 /// the host may have run out of memory, descriptors or processes. A `close` that fails still closes
 /// the descriptor, which strace cannot imitate. A `recvfrom` is never interrupted, because the
 /// sockets are non-blocking.
-const ERRORS: [(&str, &[&str]); 9] = [
+const ERRORS: [(&str, &[&str]); 10] = [
     ("ENOSYS", &["pidfd_open", "pidfd_send_signal", "timerfd_create", "clone3", "getrandom"]),
     ("EPERM", &["pidfd_open", "pidfd_send_signal", "timerfd_create", "clone3", "prctl", "kill"]),
     ("EMFILE", &["openat", "socket", "pidfd_open", "timerfd_create", "epoll_create1", "eventfd2"]),
     ("EMFILE", &["pipe2", "socketpair", "fcntl"]),
     ("ENOMEM", &["socket", "connect", "pidfd_open", "clone", "clone3", "epoll_ctl"]),
+    ("ENOMEM", &["mmap", "mprotect", "mremap"]),
     ("EAGAIN", &["clone", "clone3", "fork", "vfork"]),
     ("EINTR", &["epoll_wait", "read", "openat", "connect", "waitid", "poll", "futex"]),
     ("EINTR", &["sendto", "writev", "getrandom", "getdents64", "newfstatat"]),
     ("EIO", &["read", "openat", "getdents64", "newfstatat", "readlink", "ioctl"]),
 ];
+
+/// The status with which a shell shows an abort.
+pub(super) const ABORT: i32 = 134;
 
 /// More than any thread of this life makes before it begins to repeat itself.
 const MOST: usize = 40;
@@ -119,10 +123,12 @@ fn keeps_promises(finished: &Finished) -> bool {
         // The runner ended by itself, before enough heartbeats got through.
         99 => has("heartbeat failed") || has("the runner is running"),
         // The daemon did not start: the loader, the runtime or taskbeat itself says why.
-        70 | 126 | 127 => {
-            let told = has("ERROR") || has("taskbeat: ") || has("shared libraries");
-            told && !has("the runner is running")
+        70 | 126 | 127 | ABORT => {
+            let told = ["ERROR", "taskbeat: ", "shared libraries", "memory allocation of "];
+            told.into_iter().any(has) && !has("the runner is running")
         }
+        // The loader crashed.
+        139 => !has("taskbeat starts"),
         _ => false,
     }
 }

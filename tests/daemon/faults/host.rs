@@ -5,21 +5,23 @@ use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::process::Command;
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Sender, channel};
 use std::time::Duration;
 
-use rustix::process::geteuid;
+use rustix::process::{Signal, geteuid};
 use tokio::time::Instant;
 
+use super::calls::ABORT;
 use super::{MANY, survives_with};
 use crate::harness::{
-    Daemon, Endpoint, OTHER_USER, Response, Step, Taskbeat, descriptors, eventually, is_alive,
-    processor_time, runner, wait_for_end,
+    Daemon, Endpoint, OTHER_USER, Response, Step, Taskbeat, children, descriptors, eventually,
+    in_parallel, is_alive, processor_time, runner, signal, wait_for_end,
 };
 
 /// Sets the soft limit of a running daemon to `most`. As its own user, because others may not.
-fn limit(daemon: &Daemon, user: &[&str], most: &str) {
-    let pid = daemon.pid().to_string();
+fn limit(pid: i32, user: &[&str], most: &str) {
+    let pid = pid.to_string();
     let words = [user, &["prlimit", "--pid", &pid, most]].concat();
     let status = Command::new(words[0]).args(&words[1..]).status();
     assert!(status.unwrap().success(), "{words:?}");
@@ -51,7 +53,7 @@ fn descriptors_that_are_exhausted() {
     let id = program.id();
     let daemon = program.start();
     daemon.wait_for_log("heartbeat acknowledged");
-    limit(&daemon, &[], FEW_FILES);
+    limit(daemon.pid(), &[], FEW_FILES);
     let line = daemon.wait_for_log("WARN heartbeat failed");
     assert!(line.contains("Too many open files (os error 24)"), "{line}");
     // A status request that cannot be accepted stays pending, and must not make the loop spin.
@@ -63,7 +65,7 @@ fn descriptors_that_are_exhausted() {
     let busy = Duration::from_millis(10 * (processor_time(daemon.pid()) - before));
     let lasted = start.elapsed();
     assert!(busy < lasted / 3, "{busy:?} of {lasted:?}");
-    limit(&daemon, &[], MANY_FILES);
+    limit(daemon.pid(), &[], MANY_FILES);
     survives_with(&endpoint, daemon, 1);
 }
 
@@ -79,7 +81,7 @@ fn terminate_is_obeyed_without_descriptors() {
         let runner = daemon.wait_for_pid("ready");
         daemon.wait_for_log("heartbeat acknowledged");
         let answer = in_flight(&endpoint, Response::acknowledge(true));
-        limit(&daemon, &[], FEW_FILES);
+        limit(daemon.pid(), &[], FEW_FILES);
         answer.send(()).unwrap();
         // The grace is an hour, so the stop signal ended the runner.
         let finished = daemon.finish();
@@ -98,7 +100,7 @@ fn a_runner_that_does_not_stop_is_killed_without_descriptors() {
     let runner = [daemon.wait_for_pid("ready"), daemon.wait_for_pid("member")];
     daemon.wait_for_log("heartbeat acknowledged");
     let answer = in_flight(&endpoint, Response::acknowledge(true));
-    limit(&daemon, &[], FEW_FILES);
+    limit(daemon.pid(), &[], FEW_FILES);
     answer.send(()).unwrap();
     let finished = daemon.finish();
     assert_eq!(finished.status, 0, "{finished:?}");
@@ -138,7 +140,7 @@ fn terminate_is_obeyed_when_fork_is_refused() {
     daemon.wait_for_pid("ready");
     daemon.wait_for_log("heartbeat acknowledged");
     let answer = in_flight(&endpoint, Response::acknowledge(true));
-    limit(&daemon, user, NO_FORK);
+    limit(daemon.pid(), user, NO_FORK);
     answer.send(()).unwrap();
     let finished = daemon.finish();
     assert_eq!(finished.status, 0, "{finished:?}");
@@ -155,13 +157,13 @@ fn heartbeats_fail_while_threads_are_refused() {
     let daemon = program.flag("-v").script(runner::OBEDIENT).start();
     let runner = daemon.wait_for_pid("ready");
     daemon.wait_for_log("heartbeat acknowledged");
-    limit(&daemon, user, NO_FORK);
+    limit(daemon.pid(), user, NO_FORK);
     let line = daemon.wait_for_log("WARN heartbeat failed");
     let words = ": cannot start a thread: Resource temporarily unavailable (os error 11)";
     assert!(line.ends_with(words), "{line}");
     daemon.wait_for_lines("failed again", MANY / 2);
     assert!(is_alive(runner));
-    limit(&daemon, user, "--nproc=10000:");
+    limit(daemon.pid(), user, "--nproc=10000:");
     survives_with(&endpoint, daemon, 1);
 }
 
@@ -173,6 +175,70 @@ fn a_start_when_fork_is_refused() {
     assert_eq!(finished.status, 70, "{finished:?}");
     assert!(finished.stderr.contains("Resource temporarily unavailable"), "{finished:?}");
     assert!(endpoint.requests().is_empty());
+}
+
+const NO_MEMORY: &str = "--as=1:";
+const ENOUGH: &str = "--as=unlimited:";
+
+/// Without memory, a heartbeat is sent, fails or waits.
+fn heartbeats_or_waits(daemon: &Daemon) -> usize {
+    let log = daemon.log();
+    log.matches(" heartbeat ").count() + log.matches("out of memory, waiting").count()
+}
+
+#[test]
+fn memory_that_is_exhausted() {
+    let endpoint = Endpoint::ok();
+    let daemon = Taskbeat::run(&endpoint).flag("-v").script(runner::OBEDIENT).start();
+    let runner = daemon.wait_for_pid("ready");
+    daemon.wait_for_log("heartbeat acknowledged");
+    limit(daemon.pid(), &[], NO_MEMORY);
+    let before = heartbeats_or_waits(&daemon);
+    eventually("a heartbeat without memory", || heartbeats_or_waits(&daemon) > before);
+    assert!(is_alive(runner));
+    limit(daemon.pid(), &[], ENOUGH);
+    endpoint.wait_for_more(2);
+    daemon.signal(Signal::TERM);
+    let finished = daemon.finish();
+    assert_eq!(finished.status, 42, "{finished:?}");
+}
+
+/// From too little for the loader to enough for every heartbeat. Later there is enough.
+#[test]
+fn a_start_with_too_little_memory() {
+    let endpoint = Endpoint::ok();
+    let waits = AtomicUsize::new(0);
+    in_parallel(24..48, |megabytes| {
+        // The shell shows which signal ended taskbeat.
+        let daemon = Taskbeat::run(&endpoint)
+            .via(&["sh", "-c", "\"$@\"; exit $?", "sh"])
+            .via(&["prlimit", &format!("--as={megabytes}000000:")])
+            .script(runner::PLAIN)
+            .start();
+        let begins = || heartbeats_or_waits(&daemon) > 0 || !is_alive(daemon.pid());
+        eventually("taskbeat begins or ends", begins);
+        let taskbeat = children(daemon.pid());
+        for pid in &taskbeat {
+            let _ = Command::new("prlimit").args(["--pid", &pid.to_string(), ENOUGH]).status();
+        }
+        let beats = || daemon.log().contains("heartbeat acknowledged");
+        eventually("heartbeats or the end", || beats() || !is_alive(daemon.pid()));
+        for pid in taskbeat {
+            signal(pid, Signal::TERM);
+        }
+        let finished = daemon.finish();
+        let has = |words| finished.stderr.contains(words);
+        let holds = match finished.status {
+            143 => has("heartbeat acknowledged"),
+            70 | 127 => !finished.stderr.is_empty() && !has("the runner is running"),
+            // The C library can abort at the start of a thread.
+            ABORT => has("Fatal glibc error") || !has("the runner is running"),
+            _ => false,
+        };
+        assert!(holds, "{megabytes} MB: {finished:?}");
+        waits.fetch_add(usize::from(has("out of memory, waiting")), Ordering::Relaxed);
+    });
+    assert!(waits.into_inner() > 0, "no daemon had to wait for memory");
 }
 
 #[test]
@@ -206,11 +272,11 @@ fn a_disk_that_is_full_for_a_while() {
     daemon.wait_for_pid("ready");
     eventually("a heartbeat is acknowledged", || log().contains("heartbeat acknowledged"));
     // A part of the next line fits.
-    limit(&daemon, &[], &format!("--fsize={}:", log().len() + 10));
+    limit(daemon.pid(), &[], &format!("--fsize={}:", log().len() + 10));
     endpoint.switch_to(Step::fault());
     endpoint.wait_for_more(MANY);
     assert!(!log().contains("heartbeat failed"), "{}", log());
-    limit(&daemon, &[], "--fsize=unlimited:");
+    limit(daemon.pid(), &[], "--fsize=unlimited:");
     eventually("lost lines are counted", || log().contains("log lines so far"));
     eventually("the failure is logged again", || log().contains("WARN heartbeat failed"));
     assert!(log().lines().all(|line| line.starts_with("20")), "{}", log());
