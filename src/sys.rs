@@ -15,7 +15,10 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread;
 use std::time::Duration;
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::write;
 use rustix::process::{Pid, Signal, getpid, getppid, set_parent_process_death_signal, setsid};
+use rustix::stdio::stderr;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
@@ -118,9 +121,9 @@ pub(crate) fn watch(fd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
     Ok(unsafe { AsyncFd::register_with_interest(fd, Interest::READABLE) }?)
 }
 
-/// Runs before Rust's runtime, which catches SIGSEGV and SIGBUS if their action is the default. For
-/// its message about a stack overflow, it maps a stack at the start of each thread, and aborts if
-/// there is no memory for one.
+/// Runs before Rust's runtime, which would catch SIGSEGV and SIGBUS if their action were the
+/// default. To report a stack overflow, it maps a second stack for each thread, and aborts if there
+/// is no memory for one.
 #[used]
 #[unsafe(link_section = ".init_array")]
 static BEFORE_MAIN: extern "C" fn() = keep_faults;
@@ -186,10 +189,16 @@ fn patiently(allocate: impl Fn() -> *mut u8) -> *mut u8 {
             return memory;
         }
         if !WAITED.swap(true, Relaxed) {
-            // The log would allocate.
-            let _ =
-                rustix::io::write(rustix::stdio::stderr(), b"taskbeat: out of memory, waiting\n");
+            tell_waiting();
         }
         thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// Writes a line to stderr. The log would allocate, and a blocked stderr must not block the loop.
+fn tell_waiting() {
+    let mut ready = [PollFd::from_borrowed_fd(stderr(), PollFlags::OUT)];
+    if poll(&mut ready, Some(&Timespec::default())) == Ok(1) {
+        let _ = write(stderr(), b"taskbeat: out of memory, waiting\n");
     }
 }
