@@ -1,13 +1,15 @@
-//! What other programs send and write, changed at random: responses, requests to the endpoint,
-//! profile files and replies to `status`.
+//! What other programs and users write, changed at random: responses, requests to the endpoint,
+//! profile files, replies to `status`, configuration files, pid files and scripts.
 //!
 //! The changes begin with the files of `tests/daemon/corpus`. An input that has once broken
 //! something becomes a file there. `TASKBEAT_FUZZ` sets the number of changes for each test, and
 //! `TASKBEAT_SEED` draws others.
 
+use std::ffi::OsString;
 use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::os::unix::ffi::OsStringExt;
 use std::path::Path;
 use std::time::Duration;
 
@@ -114,9 +116,6 @@ fn no_response_ends_the_daemon() {
         .script(runner::OBEDIENT)
         .start();
     let runner = daemon.wait_for_pid("ready");
-    for received in (0..count).step_by(10) {
-        endpoint.wait_for(received);
-    }
     endpoint.wait_for(count + 2);
     assert!(is_alive(runner));
     endpoint.switch_to(Step::Terminate);
@@ -192,5 +191,56 @@ fn no_reply_breaks_status() {
         let shown = finished.text() + &finished.stderr;
         let control = |c: char| c.is_control() && c != '\n';
         assert!(!shown.contains(control), "{shown:?} of {}", input.escape_ascii());
+    });
+}
+
+/// Each input makes a program exit with one of these statuses, after messages that are printable.
+fn is_handled(name: &str, statuses: [i32; 2], program: impl Fn(&[u8]) -> Taskbeat + Sync) {
+    in_parallel(inputs(name), |input| {
+        let finished = program(&input).finish();
+        check(&finished, std::slice::from_ref(&input));
+        let shown = finished.text() + &finished.stderr;
+        let control = |c: char| c.is_control() && c != '\n';
+        // clap repeats an argument as it is.
+        let printable = finished.status == 64 || !shown.contains(control);
+        let holds = statuses.contains(&finished.status) && printable;
+        assert!(holds, "{finished:?} of {}", input.escape_ascii());
+    });
+}
+
+#[test]
+fn no_configuration_breaks_check() {
+    is_handled("configurations", [0, 78], |input| {
+        let program = ["TASKRUNNER_ID", "HOSTNAME", "INTERVAL", "JITTER", "GRACE"]
+            .iter()
+            .fold(Taskbeat::new("check"), |program, key| {
+                program.without(format!("TASKBEAT_{key}"))
+            });
+        let file = program.home().join("taskbeat.toml");
+        fs::write(&file, input).unwrap();
+        program.set("--config", file)
+    });
+}
+
+/// `check` looks at the process that the file names, and sends it nothing.
+#[test]
+fn no_pid_file_breaks_check() {
+    is_handled("pid_files", [0, 78], |input| {
+        let program = Taskbeat::new("check");
+        let file = program.home().join("pid");
+        fs::write(&file, input).unwrap();
+        program.set("--pid-file", file)
+    });
+}
+
+#[test]
+fn no_script_breaks_rehearse() {
+    is_handled("scripts", [64, 78], |input| {
+        let line = input.strip_suffix(b"\n").unwrap_or(input);
+        // An argument ends at the first of these bytes.
+        let script: Vec<_> = line.iter().copied().filter(|byte| *byte != 0).collect();
+        let script = OsString::from_vec([b"--script=".to_vec(), script].concat());
+        // Another error, so that a good script is not played.
+        Taskbeat::new("rehearse").flag(script).set("--interval", "0").script(runner::OBEDIENT)
     });
 }

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 
 use rustix::process::Signal;
@@ -143,18 +142,16 @@ fn reaps_no_credential_process(endpoint: &Endpoint, program: Taskbeat) {
     let home = program.home().to_owned();
     let command = home.join("credentials");
     // A new key each time, which expires too soon to be used twice.
-    let script = r#"#!/bin/sh
-number=$(($(cat "$HOME/number") + 1)); echo $number > "$HOME/number"
+    let script = r#"number=$(($(cat "$HOME/number") + 1)); echo $number > "$HOME/number"
 expires=$(date -u -d '+1 second' +%Y-%m-%dT%H:%M:%SZ)
 echo '{"Version": 1, "AccessKeyId": "AKID'$number'", "SecretAccessKey": "secret",
     "Expiration": "'$expires'"}'
 "#;
     fs::write(&command, script).unwrap();
-    fs::set_permissions(&command, fs::Permissions::from_mode(0o755)).unwrap();
     fs::write(home.join("number"), "0\n").unwrap();
     let config = home.join("config");
     let command = command.display();
-    fs::write(&config, format!("[default]\ncredential_process = {command}\n")).unwrap();
+    fs::write(&config, format!("[default]\ncredential_process = sh {command}\n")).unwrap();
     let orphans = "while ! [ -e enough ]; do (sh -c : & setsid sh -c : & ); done; exit 42";
     let daemon = program
         .without("AWS_ACCESS_KEY_ID")

@@ -135,17 +135,21 @@ impl Endpoint {
         state.then = step;
     }
 
-    /// Waits until there are at least `count` requests, and returns all of them.
+    /// Waits until there are at least `count` requests, and returns all of them. On a busy machine
+    /// many of them take long, so the limit is for each.
     pub(crate) fn wait_for(&self, count: usize) -> Vec<Request> {
         let (state, changed) = &*self.shared;
-        let (state, waited) = changed
-            .wait_timeout_while(state.lock().unwrap(), TIMEOUT, |state| {
-                state.requests.len() < count
-            })
-            .unwrap();
+        let mut state = state.lock().unwrap();
+        let mut timed_out = false;
+        while state.requests.len() < count && !timed_out {
+            let before = state.requests.len();
+            let none = |state: &mut State| state.requests.len() == before;
+            let waited = changed.wait_timeout_while(state, TIMEOUT, none).unwrap();
+            (state, timed_out) = (waited.0, waited.1.timed_out());
+        }
         let requests = state.requests.clone();
         drop(state);
-        assert!(!waited.timed_out(), "timed out: received {} of {count} requests", requests.len());
+        assert!(!timed_out, "timed out: received {} of {count} requests", requests.len());
         requests
     }
 

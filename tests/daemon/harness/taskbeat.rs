@@ -113,7 +113,9 @@ impl Taskbeat {
     pub(crate) fn by_other_user(mut self) -> Self {
         // Only root may be able to reach the binary where Cargo has put it.
         let copy = self.home.path().join("taskbeat");
-        fs::copy(&self.binary, &copy).unwrap();
+        // By another process: no child of this one inherits the descriptor that writes the file,
+        // which could not be executed meanwhile.
+        assert!(Command::new("cp").arg(&self.binary).arg(&copy).status().unwrap().success());
         fs::set_permissions(self.home.path(), Permissions::from_mode(0o755)).unwrap();
         self.binary = copy;
         self.via(&OTHER_USER)
