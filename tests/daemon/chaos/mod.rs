@@ -1,11 +1,13 @@
-//! Random lives of the real binary: random runners, responses, signals, kills and reloads, one
-//! after the other at random moments, and then a look at what must hold whatever the timing was.
+//! Random lives of the real binary: random runners, responses, signals, kills and reloads, name
+//! servers and metadata services that fail, one after the other at random moments, and then a look
+//! at what must hold whatever the timing was.
 //!
 //! Each life has a seed, which a failure prints. `TASKBEAT_SEED` begins with the life of that seed,
 //! and `TASKBEAT_CHAOS_STEPS` sets the number of steps in all lives together: 360,000 of them take
 //! about an hour.
 
 mod evidence;
+mod host;
 mod runners;
 
 use std::fs;
@@ -19,6 +21,7 @@ use serde_json::Value;
 use tokio::time::Instant;
 
 use self::evidence::{Evidence, Sent};
+use self::host::{Host, Names};
 use self::runners::Runner;
 use crate::harness::{
     Daemon, Endpoint, Step, Taskbeat, in_parallel, is_alive, marked, number, rounds, seed, signal,
@@ -53,12 +56,15 @@ fn random_lives_keep_the_promises() {
         left = left.saturating_sub(steps);
         more.then_some((seed, rng, steps))
     });
-    in_parallel(lives, |(seed, rng, steps)| Life::start(seed, rng).live(steps));
+    let names = Names::new();
+    let names = names.as_ref();
+    in_parallel(lives, |(seed, rng, steps)| Life::start(seed, rng, names).live(steps));
 }
 
 /// One daemon, from its start to its end.
-struct Life {
+struct Life<'a> {
     rng: Rng,
+    host: Host<'a>,
     endpoint: Endpoint,
     runner: Runner,
     daemon: Daemon,
@@ -104,10 +110,11 @@ fn settings(rng: &mut Rng, evidence: &mut Evidence) -> String {
     lines.join("\n")
 }
 
-impl Life {
-    fn start(seed: u64, mut rng: Rng) -> Self {
+impl<'a> Life<'a> {
+    fn start(seed: u64, mut rng: Rng, names: Option<&'a Names>) -> Self {
         let mut evidence = Evidence::new(seed);
-        let endpoint = Endpoint::ok();
+        let host = Host::random(&mut rng, seed, names);
+        let endpoint = host.endpoint();
         let program = Taskbeat::run(&endpoint);
         let runner = Runner::random(&mut rng, seed, program.home());
         let (id, file) = (program.id(), program.home().join("taskbeat.toml"));
@@ -120,10 +127,11 @@ impl Life {
             .set("--config", &file)
             .set("--log-format", "json")
             .flag("-v");
+        let program = host.run_daemon(program, &endpoint);
         evidence.started = Instant::now();
         let daemon = runner.attach(program).start();
         let slow = rng.u32(..2);
-        Self { rng, endpoint, runner, daemon, id, file, evidence, slow }
+        Self { rng, host, endpoint, runner, daemon, id, file, evidence, slow }
     }
 
     /// Lives to the end, and checks what is left.
@@ -186,6 +194,9 @@ impl Life {
                 let stop = [Signal::TERM, Signal::INT][self.rng.usize(..2)];
                 self.stop(stop);
             }
+            16 | 17 if self.host.has_services() => {
+                self.host.disturb(&mut self.rng, &mut self.evidence);
+            }
             _ => self.runner.disturb(&mut self.rng, &mut self.evidence),
         }
     }
@@ -219,8 +230,8 @@ impl Life {
     /// The status is an object, agrees with its exit status, and is of this daemon.
     fn status(&mut self) {
         self.evidence.step("status");
-        let asked =
-            Taskbeat::new("status").env("TASKBEAT_TASKRUNNER_ID", &self.id).flag("--json").finish();
+        let asked = Taskbeat::new("status").env("TASKBEAT_TASKRUNNER_ID", &self.id).flag("--json");
+        let asked = self.host.run(asked).finish();
         let status: Value = serde_json::from_slice(&asked.stdout).unwrap_or_default();
         let in_contact = status["in_contact"].as_bool();
         let expected = if in_contact == Some(true) { 0 } else { 69 };

@@ -7,7 +7,7 @@ mod calls;
 mod credential_process;
 mod credentials;
 mod host;
-mod names;
+pub(crate) mod names;
 mod network;
 mod profiles;
 mod proxy;

@@ -23,14 +23,14 @@ const HOLDER: &str = "ip link set lo up && ip addr add 127.0.0.2/32 dev lo && \
 
 /// A network of its own, in which all of 127.0.0.0/8 is local, and a mount namespace with a
 /// `resolv.conf` of its own.
-struct Network {
+pub(crate) struct Network {
     holder: Child,
     _home: TempDir,
 }
 
 impl Network {
     /// `None` for a user who may not make one.
-    fn new(resolv_conf: &str) -> Option<Self> {
+    pub(crate) fn new(resolv_conf: &str) -> Option<Self> {
         if !geteuid().is_root() {
             eprintln!("skipped: only root can join a network namespace");
             return None;
@@ -52,7 +52,7 @@ impl Network {
     }
 
     /// Runs `act` in the network. The threads that it starts stay there, too.
-    fn inside<T: Send>(&self, act: impl FnOnce() -> T + Send) -> T {
+    pub(crate) fn inside<T: Send>(&self, act: impl FnOnce() -> T + Send) -> T {
         let network = File::open(format!("/proc/{}/ns/net", self.holder.id())).unwrap();
         let enter = || {
             let kind = Some(LinkNameSpaceType::Network);
@@ -63,7 +63,7 @@ impl Network {
     }
 
     /// Makes `program` run in the network.
-    fn run(&self, program: Taskbeat) -> Taskbeat {
+    pub(crate) fn run(&self, program: Taskbeat) -> Taskbeat {
         let holder = self.holder.id().to_string();
         program.via(&["nsenter", "--target", &holder, "--net", "--mount"])
     }
@@ -79,9 +79,30 @@ impl Drop for Network {
 /// The types of the records that are asked for (RFC 1035 and 3596).
 const A: u16 = 1;
 
+/// A response to a query.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Answer {
+    /// The query is dropped.
+    None,
+    /// The server failed (RFC 1035, response code 2).
+    Failure,
+    Addresses(&'static [Ipv4Addr]),
+}
+
 /// Starts a name server at `address` that knows these addresses of every name in `test`. It drops
 /// queries for IPv6 addresses if `drops_aaaa`.
 fn name_server(address: Ipv4Addr, addresses: &'static [Ipv4Addr], drops_aaaa: bool) {
+    serve_names(address, move |_, kind| {
+        if kind != A && drops_aaaa { Answer::None } else { Answer::Addresses(addresses) }
+    });
+}
+
+/// Starts a name server at `address`. `answer` gets the first label of a name and the type of the
+/// record, and its addresses count for IPv4.
+pub(crate) fn serve_names(
+    address: Ipv4Addr,
+    answer: impl Fn(&str, u16) -> Answer + Send + 'static,
+) {
     let socket = UdpSocket::bind((address, 53)).unwrap();
     thread::spawn(move || {
         let mut query = [0; 512];
@@ -91,14 +112,17 @@ fn name_server(address: Ipv4Addr, addresses: &'static [Ipv4Addr], drops_aaaa: bo
             let name = query[12..].iter().position(|byte| *byte == 0).unwrap();
             let question = &query[12..12 + name + 5];
             let kind = u16::from_be_bytes([question[name + 1], question[name + 2]]);
-            if kind != A && drops_aaaa {
-                continue;
-            }
-            let found = if kind == A { addresses } else { &[] };
+            let label = str::from_utf8(&query[13..13 + usize::from(query[12])]).unwrap();
+            let (code, found) = match answer(label, kind) {
+                Answer::None => continue,
+                Answer::Addresses(addresses) if kind == A => (0, addresses),
+                Answer::Addresses(_) => (0, &[][..]),
+                Answer::Failure => (2, &[][..]),
+            };
             let count = u8::try_from(found.len()).unwrap();
-            // The id, then: a response, recursive, without error; one question, `count` answers.
+            // The id, then: a response, recursive, its code; one question, `count` answers.
             let mut response = query[..2].to_vec();
-            response.extend([0x81, 0x80, 0, 1, 0, count, 0, 0, 0, 0]);
+            response.extend([0x81, 0x80 | code, 0, 1, 0, count, 0, 0, 0, 0]);
             response.extend(question);
             for address in found {
                 // The name of the question, type A, class IN, a minute, four bytes.

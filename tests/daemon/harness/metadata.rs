@@ -77,6 +77,11 @@ impl Metadata {
         self.put(ROLES, Response::bare(status, ""));
     }
 
+    /// Never ends the response to the question for the role.
+    pub(crate) fn put_role_that_hangs(&self) {
+        self.put(ROLES, Response::bare(200, "").without_end());
+    }
+
     /// Makes the next token expired from the start.
     pub(crate) fn expire_the_next_token(&self) {
         self.known.lock().unwrap().expire_next = true;
