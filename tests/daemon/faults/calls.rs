@@ -94,7 +94,7 @@ fn a_call_that_fails_stops_no_runner_and_never_ends_the_daemon_silently() {
     }
     if all.is_none() {
         rng.shuffle(&mut cases);
-        cases.truncate(rounds(20, 100));
+        cases.truncate(rounds(20, usize::MAX));
     }
     println!("{} cases", cases.len());
     let broken = Mutex::new(Vec::new());
