@@ -17,6 +17,8 @@ mod metadata;
 mod peer;
 mod process;
 mod profiles;
+#[cfg(test)]
+mod tests;
 mod trust;
 mod validate;
 

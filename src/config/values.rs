@@ -1,7 +1,5 @@
 //! Parses single values. Every function is pure, and refuses what its row of the table does not
 //! allow.
-//! Parses single values. Every function is pure and returns `None` for a value that its row of the
-//! table does not allow.
 
 use std::ffi::OsString;
 use std::net::IpAddr;

@@ -133,4 +133,22 @@ mod tests {
     fn a_circle_of_reused_ids_ends() {
         assert_eq!(members(&[], &[(50, 51), (51, 50)], &[]), [50, 51]);
     }
+
+    #[test]
+    fn a_child_belongs_to_the_runner_unless_it_is_earlier_or_beside_it() {
+        // No process has these ids. That of the tests looks like taskbeat, as a helper does that
+        // has not yet been replaced by its program.
+        let [leader, other, earlier] = [i32::MAX, i32::MAX - 1, i32::MAX - 2];
+        let copy = std::process::id().cast_signed();
+        let includes = |leader: i32, child: i32| {
+            let earlier = tree(&[(earlier, TASKBEAT), (leader, TASKBEAT)]);
+            let membership = Membership::new(Pid::from_raw(leader).unwrap(), &earlier);
+            membership.includes_child(&process(child, TASKBEAT))
+        };
+        assert!(includes(leader, leader));
+        assert!(includes(leader, other));
+        assert!(!includes(leader, earlier));
+        assert!(!includes(leader, copy));
+        assert!(includes(copy, copy));
+    }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use taskbeat::core::{Event, Exit, FailureClass, Policy, RunnerKind, Time};
+use taskbeat::core::{Cause, Event, Exit, FailureClass, Policy, RunnerKind, Time};
 
 use super::{
     COMMAND_ENDED, LEADER_EXITED, NOW, STOP, UP, acknowledged, agent, at, failed, grace, interval,
@@ -104,9 +104,11 @@ fn the_policy_counts_from_the_last_acknowledged_heartbeat_and_failures_never_pus
     let policy = lost_contact_after(1860);
     let mut agent = running(RunnerKind::Child, policy, &[acknowledged(false)]);
     let mut actions = Vec::new();
-    while let Some(deadline) = agent.deadline().filter(|deadline| *deadline < limit) {
-        actions.extend(agent.handle(deadline, Event::Due));
-        agent.handle(deadline, failed(FailureClass::Transient));
+    for _ in 0..200 {
+        if let Some(deadline) = agent.deadline().filter(|deadline| *deadline < limit) {
+            actions.extend(agent.handle(deadline, Event::Due));
+            agent.handle(deadline, failed(FailureClass::Transient));
+        }
     }
     assert!(show_actions(&actions).contains("ContactLost"));
     assert_eq!(agent.deadline(), Some(limit));
@@ -256,4 +258,30 @@ fn taskbeat_does_not_stay_idle_if_the_operator_asked_for_a_stop() {
         let actions = agent.handle(Time::ZERO, Event::RunnerGone);
         assert_eq!(show_actions(&actions), expected, "{name}");
     }
+}
+
+#[test]
+fn the_cause_and_the_first_stop_stay_known() {
+    let mut agent = running(RunnerKind::Child, policy(), &[]);
+    let mut known = Vec::new();
+    for (seconds, event) in [(1, Event::Due), (10, STOP), (20, STOP), (21, acknowledged(true))] {
+        agent.handle(at(seconds), event);
+        known.push((agent.stop_cause(), agent.first_stop()));
+    }
+    let stopped = (Some(Cause::Operator), Some(at(10)));
+    let terminated = (Some(Cause::Terminate), Some(at(10)));
+    assert_eq!(known, [(None, None), stopped, stopped, terminated]);
+}
+
+#[test]
+fn throttles_for_three_intervals_mean_that_the_account_is_over_its_limit() {
+    let mut agent = running(RunnerKind::None, policy(), &[]);
+    let mut over_limit = Vec::new();
+    for minutes in [0, 15, 30, 45] {
+        let now = at(60 * minutes);
+        agent.handle(now, Event::Due);
+        agent.handle(now, failed(FailureClass::Throttled));
+        over_limit.push(agent.over_limit(now));
+    }
+    assert_eq!(over_limit, [false, false, false, true]);
 }
