@@ -87,11 +87,15 @@ fn machine_id() -> Result<String, String> {
     let text = fs::read_to_string(MACHINE_ID).map_err(|error| format!("{MACHINE_ID}: {error}"))?;
     let id = text.trim_end();
     // Before the first boot of an image it is empty or "uninitialized".
-    if id.len() == 32 && id.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+    if is_machine_id(id) {
         Ok(id.to_owned())
     } else {
         Err(format!("{MACHINE_ID} holds no machine id"))
     }
+}
+
+fn is_machine_id(text: &str) -> bool {
+    text.len() == 32 && text.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
 #[cfg(test)]
@@ -165,12 +169,24 @@ mod tests {
     }
 
     #[test]
+    fn a_machine_id_is_a_number_of_32_hexadecimal_digits() {
+        assert!(is_machine_id("0123456789abcdef0123456789abcdef"));
+        for text in ["", "uninitialized", "0123456789abcdef", &"x".repeat(32), &"0".repeat(33)] {
+            assert!(!is_machine_id(text), "{text}");
+        }
+    }
+
+    #[test]
     fn the_host_fills_in_its_own_placeholders() {
         let name = hostname().unwrap();
         assert_eq!(fill("a {hostname} b"), Ok(format!("a {name} b")));
-        match machine_id() {
-            Ok(id) => assert_eq!(fill("{machine-id}"), Ok(id)),
-            Err(reason) => assert!(reason.starts_with(MACHINE_ID), "{reason}"),
+        let text = fs::read_to_string(MACHINE_ID).unwrap_or_default();
+        match fill("{machine-id}") {
+            Ok(id) => assert_eq!(id, text.trim_end()),
+            Err(reason) => {
+                assert!(reason.starts_with(MACHINE_ID), "{reason}");
+                assert!(!is_machine_id(text.trim_end()), "{text}");
+            }
         }
         for unchanged in ["{instance-id}/{public-hostname}", "{{hostname}}", "a{{}}b"] {
             assert_eq!(fill(unchanged), Ok(unchanged.into()));

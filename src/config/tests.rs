@@ -19,7 +19,7 @@ use tracing::level_filters::LevelFilter;
 
 use super::input::Input;
 use super::*;
-use crate::core::{AfterTerminate, Policy};
+use crate::core::{AfterTerminate, CommandName, Policy};
 
 const SAMPLE: &str = include_str!("../../config/taskbeat.toml");
 
@@ -265,6 +265,25 @@ fn a_health_check_has_thirty_seconds_or_half_a_shorter_interval() {
         assert_eq!(policy.health_check, Some(Duration::from_secs(seconds)), "{interval}");
     }
     assert_eq!(settings([("health-timeout", "1s")]).policy.health_check, None);
+}
+
+#[test]
+fn each_command_beside_the_runner_has_its_own_setting() {
+    let commands = settings([
+        ("on-terminate", "drain"),
+        ("health-check", "probe"),
+        ("on-contact-change", "notify"),
+    ])
+    .commands;
+    for (name, text) in [
+        (CommandName::OnTerminate, "drain"),
+        (CommandName::HealthCheck, "probe"),
+        (CommandName::OnContactChange, "notify"),
+    ] {
+        let words = ["/bin/sh", "-c", text].map(OsString::from);
+        assert_eq!(commands.get(name), Some(&words[..]), "{name}");
+    }
+    assert_eq!(settings([]).commands.get(CommandName::HealthCheck), None);
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! The pure core: every decision, and the laws that hold whatever happens.
 
+mod exit;
 mod laws;
 mod model;
 mod schedule;
