@@ -212,7 +212,7 @@ impl Schedule {
         unhealthy.map(|unhealthy| Action::HealthRegained(now - unhealthy.since))
     }
 
-    /// How often the heartbeat that is due was withheld, since the last reload.
+    /// How often the heartbeat that is due was withheld.
     #[must_use]
     pub fn withheld(&self) -> usize {
         self.unhealthy.map_or(0, |unhealthy| unhealthy.withheld)
@@ -328,8 +328,7 @@ impl Schedule {
         self.next = Next::InFlight;
         self.started = now;
         self.suspended = Duration::ZERO;
-        self.failures > 0
-            && self.failures.is_multiple_of(2)
+        self.failures.is_multiple_of(2)
             && self.last_failure.is_some_and(|failure| failure.class != FailureClass::Throttled)
     }
 

@@ -161,8 +161,10 @@ fn due(agent: &mut Agent) -> (Time, String) {
 fn checks_are_repeated_with_a_backoff_of_one_second_to_five_minutes() {
     let mut agent = agent(RunnerKind::Child, checking(), &UP);
     let mut now = Time::ZERO;
-    for seconds in [1, 2, 4, 8, 16, 32, 64, 128, 256, 300, 300] {
-        let first = now == Time::ZERO;
+    let backoffs = [1, 2, 4, 8, 16, 32, 64, 128, 256, 300, 300];
+    for (before, seconds) in backoffs.into_iter().enumerate() {
+        let first = before == 0;
+        assert_eq!(agent.schedule().withheld(), before);
         let actions = agent.handle(now, checked(Exit(1)));
         assert_eq!(show_actions(&actions), if first { "HealthLost" } else { "-" });
         let (due, check) = due(&mut agent);

@@ -261,16 +261,25 @@ fn taskbeat_does_not_stay_idle_if_the_operator_asked_for_a_stop() {
 }
 
 #[test]
-fn the_cause_and_the_first_stop_stay_known() {
+fn a_stop_has_a_cause_a_beginning_and_an_end_of_each_step() {
     let mut agent = running(RunnerKind::Child, policy(), &[]);
     let mut known = Vec::new();
     for (seconds, event) in [(1, Event::Due), (10, STOP), (20, STOP), (21, acknowledged(true))] {
         agent.handle(at(seconds), event);
-        known.push((agent.stop_cause(), agent.first_stop()));
+        known.push((agent.stop_cause(), agent.first_stop(), agent.state().until()));
     }
-    let stopped = (Some(Cause::Operator), Some(at(10)));
-    let terminated = (Some(Cause::Terminate), Some(at(10)));
-    assert_eq!(known, [(None, None), stopped, stopped, terminated]);
+    let stop = Some(at(10));
+    assert_eq!(
+        known,
+        [
+            (None, None, None),
+            (Some(Cause::Operator), stop, Some(at(40))),
+            (Some(Cause::Operator), stop, Some(at(25))),
+            (Some(Cause::Terminate), stop, Some(at(25))),
+        ]
+    );
+    let agent = running(RunnerKind::Child, with_command(), &[acknowledged(true)]);
+    assert_eq!(agent.state().until(), Some(at(30)));
 }
 
 #[test]
@@ -284,4 +293,20 @@ fn throttles_for_three_intervals_mean_that_the_account_is_over_its_limit() {
         over_limit.push(agent.over_limit(now));
     }
     assert_eq!(over_limit, [false, false, false, true]);
+    // Until eight intervals have passed without one.
+    let until = 60 * (45 + 8 * 15);
+    assert!(agent.over_limit(at(until - 1)));
+    assert!(!agent.over_limit(at(until)));
+}
+
+#[test]
+fn the_schedule_knows_the_newest_heartbeat_and_the_last_acknowledged_one() {
+    let mut agent = running(RunnerKind::None, policy(), &[acknowledged(false)]);
+    let mut known = Vec::new();
+    for (seconds, event) in [(900, Event::Due), (901, acknowledged(false)), (1800, Event::Due)] {
+        agent.handle(at(seconds), event);
+        known.push((agent.schedule().started(), agent.schedule().acknowledged_at()));
+    }
+    let [first, second, third] = [0, 900, 1800].map(at);
+    assert_eq!(known, [(second, Some(first)), (second, Some(second)), (third, Some(second))]);
 }
