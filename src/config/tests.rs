@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 use rustix::fs::{CWD, Mode, mkfifoat};
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal};
 use serde_json::json;
 use tempfile::TempDir;
 use tracing::level_filters::LevelFilter;
@@ -287,6 +287,29 @@ fn each_command_beside_the_runner_has_its_own_setting() {
 }
 
 #[test]
+fn a_runner_that_is_not_a_child_is_named_by_its_id_or_a_file() {
+    let target = |key, value| settings([(key, value)]).runner.target;
+    assert_eq!(target("pid", "4711"), Target::Pid(Pid::from_raw(4711).unwrap()));
+    assert_eq!(target("pid-file", "/run/etl.pid"), Target::PidFile("/run/etl.pid".into()));
+    for (key, value, allowed) in [
+        ("pid", "0", "the id of a running process"),
+        ("pid", "+1", "the id of a running process"),
+        ("pid", "2147483648", "the id of a running process"),
+        ("pid-file", "", "a path"),
+    ] {
+        let variables = environment([("TASKBEAT_TASKRUNNER_ID", "t")]);
+        let error = load(&flags([(key, value)]), variables).unwrap_err();
+        assert_eq!(error, [format!("{key} = {value:?} (flag --{key}): must be {allowed}")]);
+    }
+}
+
+#[test]
+fn contact_may_be_lost_for_a_month_before_the_runner_is_stopped() {
+    let after = settings([("lost-contact-after", "30d")]).policy.lost_contact_after;
+    assert_eq!(after, Some(Duration::from_hours(30 * 24)));
+}
+
+#[test]
 fn the_id_must_be_set() {
     assert_eq!(
         load(&Options::default(), []).unwrap_err().join("\n"),
@@ -554,6 +577,19 @@ fn doubled_braces_of_the_identity_are_literal() {
 fn errors_of_variable(name: &str, value: &str) -> String {
     let result = load(&flags([("taskrunner-id", "t")]), environment([(name, value)]));
     result.map_or_else(|errors| errors.join("\n"), |_| String::new())
+}
+
+#[test]
+fn variables_that_the_sdk_takes_are_accepted() {
+    for (name, value) in [
+        ("AWS_MAX_ATTEMPTS", "1"),
+        ("AWS_MAX_ATTEMPTS", "5"),
+        ("AWS_ACCESS_KEY_ID", "AKIAEXAMPLE"),
+        ("AWS_SECRET_ACCESS_KEY", "wJalr/K7+b="),
+        ("AWS_SESSION_TOKEN", " "),
+    ] {
+        assert_eq!(errors_of_variable(name, value), "", "{value:?}");
+    }
 }
 
 #[test]
