@@ -19,12 +19,17 @@ HOST = re.search(
     "^host: (.*)$", subprocess.run(["rustc", "-vV"], capture_output=True, text=True).stdout, re.M
 )[1]
 ARCHITECTURE = HOST.split("-")[0]
-DEBIAN_ARCHITECTURE = {"x86_64": "amd64", "aarch64": "arm64"}[ARCHITECTURE]
+# The names of Rust, and of Debian.
+ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
+DEBIAN_ARCHITECTURE = ARCHITECTURES[ARCHITECTURE]
 BINARY = REPOSITORY / "target" / HOST / "release/taskbeat"
 
 # A Debian system, made by .ci/run.
 SUITE = "bookworm"
 ROOT = ROOTS / SUITE
+
+# A limit for hangs; no test waits for it.
+HANG = 300
 
 
 def needs(*things):
@@ -38,6 +43,24 @@ def needs(*things):
     if missing := [str(thing) for thing in things if not exists(thing)]:
         reason = f"needs {', '.join(missing)}"
         pytest.fail(reason) if os.environ.get("CI") == "true" else pytest.skip(reason)
+
+
+def output(*command):
+    done = subprocess.run(command, capture_output=True, text=True, timeout=HANG, check=False)
+    assert done.returncode == 0, done
+    return done.stdout
+
+
+@pytest.fixture(scope="session", params=ARCHITECTURES)
+def of_architecture(request):
+    """The architecture, its .deb and its .rpm."""
+    needs(REPOSITORY / "target/debian", REPOSITORY / "target/generate-rpm")
+    debs = list(REPOSITORY.glob(f"target/debian/*_{ARCHITECTURES[request.param]}.deb"))
+    rpms = list(REPOSITORY.glob(f"target/generate-rpm/*.{request.param}.rpm"))
+    if not debs and request.param != ARCHITECTURE and os.environ.get("CI") != "true":
+        pytest.skip(f"needs `packaging/build --target {request.param}-unknown-linux-gnu`")
+    [deb], [rpm] = debs, rpms
+    return request.param, deb, rpm
 
 
 @pytest.fixture

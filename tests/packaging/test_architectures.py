@@ -9,33 +9,11 @@ import subprocess
 
 import pytest
 
-from conftest import ARCHITECTURE, REPOSITORY, needs
+from conftest import ARCHITECTURE, ARCHITECTURES, HANG, REPOSITORY, needs, output
 
-# The names of Rust, and of Debian.
-ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 # Of RHEL 8. Containerfile.runner names it, too.
 OLDEST = (2, 28)
 EMULATOR = ["qemu-aarch64-static", "-L", "/usr/aarch64-linux-gnu"]
-# A limit for hangs; no test waits for it.
-HANG = 300
-
-
-@pytest.fixture(scope="session", params=ARCHITECTURES)
-def packages(request):
-    """The architecture, its .deb and its .rpm."""
-    needs(REPOSITORY / "target/debian", REPOSITORY / "target/generate-rpm")
-    debs = list(REPOSITORY.glob(f"target/debian/*_{ARCHITECTURES[request.param]}.deb"))
-    rpms = list(REPOSITORY.glob(f"target/generate-rpm/*.{request.param}.rpm"))
-    if not debs and request.param != ARCHITECTURE and os.environ.get("CI") != "true":
-        pytest.skip(f"needs `packaging/build --target {request.param}-unknown-linux-gnu`")
-    [deb], [rpm] = debs, rpms
-    return request.param, deb, rpm
-
-
-def output(*command):
-    done = subprocess.run(command, capture_output=True, text=True, timeout=HANG, check=False)
-    assert done.returncode == 0, done
-    return done.stdout
 
 
 def versions(text):
@@ -44,9 +22,9 @@ def versions(text):
     }
 
 
-def test_the_packages_state_the_oldest_glibc_and_need_no_later_one(packages, tmp_path):
+def test_the_packages_state_the_oldest_glibc_and_need_no_later_one(of_architecture, tmp_path):
     needs("readelf", "rpm")
-    architecture, deb, rpm = packages
+    architecture, deb, rpm = of_architecture
     output("dpkg-deb", "--extract", deb, tmp_path)
     program = tmp_path / "usr/bin/taskbeat"
     assert max(versions(output("readelf", "--version-info", program))) <= OLDEST
@@ -64,9 +42,9 @@ def test_the_packages_state_the_oldest_glibc_and_need_no_later_one(packages, tmp
     assert {"/bin/sh", "ca-certificates"} <= set(requires.splitlines())
 
 
-def test_no_package_owns_a_file_in_etc(packages):
+def test_no_package_owns_a_file_in_etc(of_architecture):
     needs("rpm")
-    _, deb, rpm = packages
+    _, deb, rpm = of_architecture
     for files in (output("dpkg-deb", "--contents", deb), output("rpm", "-qlp", rpm)):
         assert "/usr/share/taskbeat/taskbeat.toml" in files
         assert not re.search(r" \./etc|^/etc", files, re.MULTILINE)
