@@ -305,7 +305,7 @@ fn a_restarted_runner_is_followed_and_without_one_no_heartbeat_is_sent() {
         // The file still names the exited process, for several intervals.
         daemon.wait_for_log(&format!("names process {}, which does not run", runner.pid()));
         let_pass(Duration::from_millis(200));
-        // One that was sent before may still arrive.
+        // A heartbeat that was sent before the exit may still arrive.
         let log = daemon.log();
         let since = log.rsplit("the runner exited").next().unwrap();
         assert!(!since.contains("heartbeat sent"), "{log}");

@@ -208,6 +208,13 @@ fn is_handled(name: &str, statuses: [i32; 2], program: impl Fn(&[u8]) -> Taskbea
     });
 }
 
+/// Sets `option` to a file that holds `input`.
+fn with_file(program: Taskbeat, option: &str, input: &[u8]) -> Taskbeat {
+    let file = program.home().join("input");
+    fs::write(&file, input).unwrap();
+    program.set(option, file)
+}
+
 #[test]
 fn no_configuration_breaks_check() {
     is_handled("configurations", [0, 78], |input| {
@@ -216,9 +223,7 @@ fn no_configuration_breaks_check() {
             .fold(Taskbeat::new("check"), |program, key| {
                 program.without(format!("TASKBEAT_{key}"))
             });
-        let file = program.home().join("taskbeat.toml");
-        fs::write(&file, input).unwrap();
-        program.set("--config", file)
+        with_file(program, "--config", input)
     });
 }
 
@@ -226,10 +231,7 @@ fn no_configuration_breaks_check() {
 #[test]
 fn no_pid_file_breaks_check() {
     is_handled("pid_files", [0, 78], |input| {
-        let program = Taskbeat::new("check");
-        let file = program.home().join("pid");
-        fs::write(&file, input).unwrap();
-        program.set("--pid-file", file)
+        with_file(Taskbeat::new("check"), "--pid-file", input)
     });
 }
 
