@@ -3,8 +3,8 @@
 use fastrand::Rng;
 
 use crate::harness::{
-    Endpoint, Response, Step, Taskbeat, anonymous_memory, descriptors, is_alive, memory, number,
-    processor_time, rounds, runner, seed,
+    Authority, Certified, Daemon, Endpoint, Response, Step, Taskbeat, Tls, anonymous_memory,
+    descriptors, is_alive, memory, number, processor_time, rounds, runner, seed,
 };
 
 /// The heartbeats that fill pools and caches before anything is measured.
@@ -97,12 +97,10 @@ fn random_faults_leak_nothing_and_do_not_stop_the_runner() {
     assert_eq!(finished.text().matches("stopped").count(), 1);
 }
 
-/// At most 100 heartbeats are sent in a second. `TASKBEAT_HEARTBEATS=1000000` takes three hours.
-#[test]
-fn memory_does_not_grow_with_the_number_of_heartbeats() {
+/// Its memory and descriptors after `TASKBEAT_HEARTBEATS` heartbeats. At most 100 are sent in a
+/// second, so that 1,000,000 take three hours.
+fn does_not_grow(daemon: Daemon, endpoint: &Endpoint) {
     let count = number("TASKBEAT_HEARTBEATS").unwrap_or(rounds(200, 1_000));
-    let endpoint = Endpoint::ok();
-    let daemon = Taskbeat::run(&endpoint).set("--interval", "10ms").set("--log", "warn").start();
     // The least that is in use between two of so many heartbeats.
     let usage = |heartbeats: usize| {
         let mut least = (u64::MAX, u64::MAX);
@@ -124,4 +122,28 @@ fn memory_does_not_grow_with_the_number_of_heartbeats() {
     assert!(after.1 <= before.1 + DESCRIPTORS, "{before:?}, then {after:?} descriptors");
     endpoint.switch_to(Step::Terminate);
     assert_eq!(daemon.finish().status, 0);
+}
+
+#[test]
+fn memory_does_not_grow_with_the_number_of_heartbeats() {
+    let endpoint = Endpoint::ok();
+    let daemon = Taskbeat::run(&endpoint).set("--interval", "10ms").set("--log", "warn").start();
+    does_not_grow(daemon, &endpoint);
+}
+
+#[test]
+fn memory_does_not_grow_with_the_number_of_tls_connections() {
+    let close = Response::acknowledge(false).header("Connection", "close");
+    let endpoint = Endpoint::play([], Step::Respond(close));
+    let authority = Authority::new("ours");
+    let certified = Certified { name: "localhost", until: 2100 };
+    let tls = Tls::before(endpoint.addr(), &authority, certified);
+    let program = Taskbeat::new("run").to(&tls.url());
+    let trusted = program.home().join("trusted.pem");
+    authority.write(&trusted);
+    let program = program.env("SSL_CERT_FILE", trusted).set("--interval", "10ms");
+    let daemon = program.set("--log", "warn").start();
+    let requests = endpoint.wait_for(2);
+    assert_ne!(requests[0].connection, requests[1].connection);
+    does_not_grow(daemon, &endpoint);
 }
