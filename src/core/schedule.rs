@@ -113,10 +113,9 @@ impl Contact {
     }
 }
 
-impl Schedule {
+impl Default for Schedule {
     /// No heartbeat is due until [`begin`](Self::begin).
-    #[must_use]
-    pub fn new() -> Self {
+    fn default() -> Self {
         Self {
             next: Next::NotBegun,
             started: Time::ZERO,
@@ -132,7 +131,9 @@ impl Schedule {
             reloaded: None,
         }
     }
+}
 
+impl Schedule {
     /// The runner runs. The daemon's first heartbeat is due at once; after that this changes
     /// nothing, so that a runner that restarts in a loop cannot flood the service.
     pub fn begin(&mut self, now: Time, policy: &Policy) {
@@ -377,10 +378,4 @@ impl Schedule {
 /// When contact is lost if the heartbeat that started at `started` is the last one acknowledged.
 fn contact_until(started: Time, policy: &Policy) -> Time {
     started + (policy.interval * CONTACT).max(MIN_CONTACT)
-}
-
-impl Default for Schedule {
-    fn default() -> Self {
-        Self::new()
-    }
 }

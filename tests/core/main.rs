@@ -3,6 +3,7 @@
 mod exit;
 mod laws;
 mod model;
+mod names;
 mod schedule;
 mod soak;
 mod table;

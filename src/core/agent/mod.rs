@@ -72,7 +72,7 @@ impl Agent {
             kind,
             policy,
             state: State::Starting,
-            schedule: Schedule::new(),
+            schedule: Schedule::default(),
             leader_exit: None,
             gone: true,
             stopped: false,

@@ -30,7 +30,7 @@ impl Beating {
 
     fn with_interval(interval: Duration) -> Self {
         let policy = Policy { interval, ..policy() };
-        let mut schedule = Schedule::new();
+        let mut schedule = Schedule::default();
         schedule.begin(Time::ZERO, &policy);
         schedule.start(Time::ZERO);
         Self { schedule, policy, now: Time::ZERO }
