@@ -9,8 +9,8 @@ use rustix::fs::{CWD, Mode, mkfifoat};
 use rustix::process::{Signal, geteuid};
 
 use crate::harness::{
-    Daemon, Endpoint, ExternalRunner, Step, Taskbeat, children, is_alive, let_pass, signal,
-    skip_without, skip_without_root,
+    Daemon, Endpoint, ExternalRunner, Step, Taskbeat, children, is_alive, let_pass, replace_file,
+    signal, skip_without, skip_without_root,
 };
 
 /// Ignores the stop signal.
@@ -149,7 +149,7 @@ fn a_file_that_names_a_process_of_another_user_is_waited_on() {
         "names process {pid} of another user, which taskbeat may not signal"
     ));
     assert!(line.contains("WARN"), "{line}");
-    replace(&file, "");
+    replace_file(&file, "");
     daemon.wait_for_log("is empty");
     assert!(endpoint.requests().is_empty());
     daemon.signal(Signal::TERM);
@@ -171,7 +171,7 @@ fn a_file_without_a_process_id_means_not_running() {
         ("99999999999\n", "does not begin with a process id"),
     ] {
         // In one step, so that the daemon never reads half of it.
-        replace(&file, content);
+        replace_file(&file, content);
         daemon.wait_for_log(reason);
     }
     assert!(endpoint.requests().is_empty());
@@ -181,12 +181,6 @@ fn a_file_without_a_process_id_means_not_running() {
     endpoint.wait_for(2);
     daemon.signal(Signal::TERM);
     assert_eq!(daemon.finish().status, 0);
-}
-
-fn replace(file: &PathBuf, content: &str) {
-    let new = file.with_extension("new");
-    fs::write(&new, content).unwrap();
-    fs::rename(&new, file).unwrap();
 }
 
 #[test]

@@ -24,8 +24,8 @@ use self::evidence::{Evidence, Sent};
 use self::host::{Host, Names};
 use self::runners::Runner;
 use crate::harness::{
-    Daemon, Endpoint, Step, Taskbeat, in_parallel, is_alive, marked, number, rounds, seed, signal,
-    text,
+    Daemon, Endpoint, Step, Taskbeat, in_parallel, is_alive, marked, number, replace_file, rounds,
+    seed, signal, text,
 };
 use crate::soak::fault;
 
@@ -216,12 +216,12 @@ impl<'a> Life<'a> {
             1..4 => {
                 let broken = BROKEN[self.rng.usize(..BROKEN.len())];
                 self.evidence.step(&format!("reload {broken:?}"));
-                fs::write(&self.file, broken).unwrap();
+                replace_file(&self.file, broken);
             }
             _ => {
                 let settings = settings(&mut self.rng, &mut self.evidence);
                 self.evidence.step(&format!("reload {settings:?}"));
-                fs::write(&self.file, settings).unwrap();
+                replace_file(&self.file, &settings);
             }
         }
         signal(self.daemon.pid(), Signal::HUP);

@@ -1,13 +1,12 @@
 //! Random runners, and what happens to them without taskbeat.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use fastrand::Rng;
 use rustix::process::Signal;
 
 use super::evidence::{Evidence, Sent};
-use crate::harness::{ExternalRunner, Taskbeat, marked, signal};
+use crate::harness::{ExternalRunner, Taskbeat, marked, replace_file, signal};
 
 /// What the leader does when it is stopped, as a shell script.
 const TRAPS: [&str; 5] = [
@@ -65,7 +64,7 @@ impl Runner {
             0 => Self::Attached { runner: external(rng), mark },
             1..3 => {
                 let (runner, file) = (external(rng), home.join("pid"));
-                write(&file, &format!("{}\n", runner.pid()));
+                replace_file(&file, &format!("{}\n", runner.pid()));
                 Self::Followed { runner, file, mark }
             }
             3 => Self::None { mark },
@@ -118,10 +117,10 @@ impl Runner {
                     evidence.step("a new runner");
                     evidence.sent.insert(Sent::Signal(Signal::KILL.as_raw()));
                     *runner = external(rng);
-                    write(file, &format!("{}\n", runner.pid()));
+                    replace_file(file, &format!("{}\n", runner.pid()));
                 } else {
                     evidence.step("a bad pid file");
-                    write(file, NO_PID[rng.usize(..NO_PID.len())]);
+                    replace_file(file, NO_PID[rng.usize(..NO_PID.len())]);
                 }
                 return;
             }
@@ -140,11 +139,4 @@ impl Runner {
 fn external(rng: &mut Rng) -> ExternalRunner {
     let trap = TRAPS[rng.usize(..TRAPS.len())];
     ExternalRunner::start(&format!("{trap}\necho ready; exec sleep 60"))
-}
-
-/// Replaces a file in one step.
-fn write(file: &Path, text: &str) {
-    let new = file.with_extension("new");
-    fs::write(&new, text).unwrap();
-    fs::rename(&new, file).unwrap();
 }

@@ -1,8 +1,9 @@
 //! What `check --online` and `-v` show of the way to the service.
 
-use super::{keys, once_fails, without_keys, write};
+use super::{keys, once_fails, without_keys};
 use crate::harness::{
-    Authority, Certified, Endpoint, Metadata, Response, Server, Step, Taskbeat, Tls, runner,
+    Authority, Certified, Endpoint, Metadata, Response, Server, Step, Taskbeat, Tls, replace_file,
+    runner,
 };
 
 const PASSWORD: &str = "the-proxy-password";
@@ -28,7 +29,7 @@ fn has(facts: &[[String; 2]], name: &str, fact: &str) {
 fn check(text: &str) -> Taskbeat {
     let program = without_keys(Taskbeat::new("check")).to("http://datapipeline.test");
     let file = program.home().join("config");
-    write(&file, text);
+    replace_file(&file, text);
     program.env("AWS_CONFIG_FILE", file)
 }
 
@@ -66,7 +67,7 @@ fn keys_of_the_environment_in_place_of_a_profile_get_a_warning() {
     let shows = |variable| {
         let program = Taskbeat::new("check").to("http://127.0.0.1:9").flag("--online");
         let file = program.home().join("config");
-        write(&file, &keys("profile etl", "AKIDOFPROFILE"));
+        replace_file(&file, &keys("profile etl", "AKIDOFPROFILE"));
         let program = program.env("AWS_CONFIG_FILE", file).env(variable, "etl");
         program.finish().text()
     };
@@ -96,7 +97,7 @@ fn the_role_of_a_web_identity() {
     let sts = sts();
     let program = check("").env("AWS_ENDPOINT_URL_STS", sts.url()).env("AWS_ROLE_ARN", ROLE);
     let file = program.home().join("token");
-    write(&file, "TOKEN");
+    replace_file(&file, "TOKEN");
     let shown = format!("web identity (token file {})", file.display());
     let facts = access(program.env("AWS_WEB_IDENTITY_TOKEN_FILE", file));
     has(&facts, "credentials", &shown);

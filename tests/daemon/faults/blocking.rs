@@ -8,8 +8,8 @@ use std::time::Duration;
 use rustix::process::Signal;
 use tokio::time::Instant;
 
-use super::{FEW, keys, once_fails, survives_with, without_keys, write};
-use crate::harness::{Daemon, Endpoint, Step, Taskbeat, is_alive, runner};
+use super::{FEW, keys, once_fails, survives_with, without_keys};
+use crate::harness::{Daemon, Endpoint, Step, Taskbeat, is_alive, replace_file, runner};
 
 /// Puts a FIFO without a writer into the place of a file.
 fn block(path: &Path) {
@@ -86,7 +86,7 @@ fn blocked(case: &Case, endpoint: &Endpoint) -> Daemon {
         .set("--interval", "1s")
         .script(runner::OBEDIENT);
     let path = program.home().join(case.file);
-    write(&path, &case.good);
+    replace_file(&path, &case.good);
     let daemon = (case.prepare)(program, &path).start();
     daemon.wait_for_log("WARN heartbeat failed");
     block(&path);
@@ -123,7 +123,7 @@ fn heartbeats_recover_when_the_file_does() {
     daemon.wait_for_lines(": not tried: 4 earlier attempts still hang", FEW);
     let fifo = path.with_extension("fifo");
     fs::rename(&path, &fifo).unwrap();
-    write(&path, &case.good);
+    replace_file(&path, &case.good);
     // A writer that leaves ends the reads that hang.
     drop(File::options().write(true).open(fifo).unwrap());
     survives_with(&endpoint, daemon, FEW);

@@ -8,16 +8,16 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 
-use super::{FEW, key_of, once_fails, survives_with, without_keys, write};
+use super::{FEW, key_of, once_fails, survives_with, without_keys};
 use crate::harness::{
     Daemon, Endpoint, Response, Server, Step, Taskbeat, children, descriptors, eventually,
-    in_parallel, is_alive, marked, rounds, runner, signal, wait_for_end,
+    in_parallel, is_alive, marked, replace_file, rounds, runner, signal, wait_for_end,
 };
 /// Makes a shell script the `credential_process` of the default profile.
 fn with_process(program: Taskbeat, script: &str) -> Taskbeat {
     let (file, path) = (program.home().join("config"), program.home().join("process"));
-    write(&path, script);
-    write(&file, &format!("[default]\ncredential_process = exec sh {}\n", path.display()));
+    replace_file(&path, script);
+    replace_file(&file, &format!("[default]\ncredential_process = exec sh {}\n", path.display()));
     without_keys(program).env("AWS_CONFIG_FILE", file)
 }
 
@@ -54,7 +54,7 @@ fn credentials_for_a_role() {
     let text = fs::read_to_string(&file).unwrap();
     let role =
         "[profile etl]\nrole_arn = arn:aws:iam::123456789012:role/x\nsource_profile = default\n";
-    write(&file, &(text + role));
+    replace_file(&file, &(text + role));
     let finished = program.set("--profile", "etl").finish();
     assert_eq!(finished.status, 0, "{finished:?}");
     assert_eq!(key_of(&endpoint.requests()[0]), "AKIDROLE");
@@ -155,7 +155,7 @@ fn one_that_is_mended() {
     let script = program.home().join("process");
     let daemon = program.start();
     daemon.wait_for_log("WARN heartbeat failed");
-    write(&script, GOOD);
+    replace_file(&script, GOOD);
     survives_with(&endpoint, daemon, 1).line();
 }
 

@@ -4,10 +4,10 @@ use std::net::TcpListener;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
-use super::{FEW, FLOOD, key_of, keys, once_fails, survives_with, without_keys, write};
+use super::{FEW, FLOOD, key_of, keys, once_fails, survives_with, without_keys};
 use crate::harness::{
     Daemon, Endpoint, Metadata, Request, Response, Server, Step, Taskbeat, is_alive, peak_memory,
-    runner,
+    replace_file, runner,
 };
 
 /// A daemon without credentials in its environment.
@@ -54,7 +54,7 @@ fn none_at_first() {
     let words = ": no credentials found: none in environment, profile default, web identity, \
                  container; EC2 metadata: ";
     recovers(&endpoint, daemon, FEW, words, || {
-        write(&file, &keys("default", "AKIDLATE"));
+        replace_file(&file, &keys("default", "AKIDLATE"));
     });
 }
 
@@ -63,11 +63,11 @@ fn a_key_that_is_rotated_in_the_profile() {
     let endpoint = accepts("AKIDNEW", "UnrecognizedClientException");
     let program = run(&endpoint);
     let file = program.home().join("credentials");
-    write(&file, &keys("default", "AKIDOLD"));
+    replace_file(&file, &keys("default", "AKIDOLD"));
     let daemon = program.env("AWS_SHARED_CREDENTIALS_FILE", &file).start();
     let words = ": UnrecognizedClientException: The security token is not valid (HTTP 400)";
     recovers(&endpoint, daemon, FEW, words, || {
-        write(&file, &keys("default", "AKIDNEW"));
+        replace_file(&file, &keys("default", "AKIDNEW"));
     });
 }
 
@@ -76,10 +76,10 @@ fn a_token_that_expires() {
     let endpoint = accepts("AKIDFRESH", "ExpiredTokenException");
     let program = run(&endpoint);
     let file = program.home().join("credentials");
-    write(&file, &keys("default", "AKIDEXPIRED"));
+    replace_file(&file, &keys("default", "AKIDEXPIRED"));
     let daemon = program.env("AWS_SHARED_CREDENTIALS_FILE", &file).start();
     recovers(&endpoint, daemon, FEW, ": ExpiredTokenException: ", || {
-        write(&file, &keys("default", "AKIDFRESH"));
+        replace_file(&file, &keys("default", "AKIDFRESH"));
     });
     let token = endpoint.requests()[0].header("x-amz-security-token").to_owned();
     assert_eq!(token, "token-of-AKIDEXPIRED");
@@ -126,10 +126,10 @@ fn a_web_identity_token_that_is_rotated() {
     let sts = sts();
     let program = with_token(run(&endpoint), &sts);
     let file = program.home().join("token");
-    write(&file, "FIRST");
+    replace_file(&file, "FIRST");
     let daemon = program.start();
     recovers(&endpoint, daemon, FEW, ": ExpiredTokenException: ", || {
-        write(&file, "SECOND");
+        replace_file(&file, "SECOND");
     });
     assert_eq!(key_of(&endpoint.requests()[0]), "AKIDOFFIRST");
 }
@@ -156,7 +156,7 @@ fn sts_that_refuses() {
         Response::bare(403, body)
     });
     let program = with_token(without_keys(Taskbeat::new("once")), &refusing);
-    write(&program.home().join("token"), "TOKEN");
+    replace_file(&program.home().join("token"), "TOKEN");
     let message = once_fails(program, 69);
     for words in [
         "no credentials from web identity (token file ",
@@ -175,7 +175,7 @@ fn sts_that_is_down() {
         .env("AWS_ENDPOINT_URL_STS", closed.url())
         .env("AWS_ROLE_ARN", "arn:aws:iam::123456789012:role/runner");
     let file = program.home().join("token");
-    write(&file, "TOKEN");
+    replace_file(&file, "TOKEN");
     let message = once_fails(program.env("AWS_WEB_IDENTITY_TOKEN_FILE", file), 69);
     let peer = closed.url().replace("http://", "");
     let words = format!("): cannot connect to {peer}: Connection refused (os error 111)");
@@ -323,7 +323,7 @@ fn endless_credentials() {
     let server = flooder(&flooding);
     let container = run(&endpoint).env("AWS_CONTAINER_CREDENTIALS_FULL_URI", server.url());
     let sts = with_token(run(&endpoint), &server);
-    write(&sts.home().join("token"), "TOKEN");
+    replace_file(&sts.home().join("token"), "TOKEN");
     for program in [container, sts] {
         flooding.store(false, Ordering::Relaxed);
         let daemon = program.start();

@@ -15,8 +15,6 @@ mod service;
 mod time;
 mod trust;
 
-use std::fs;
-use std::path::Path;
 use std::time::Duration;
 
 use crate::harness::{Daemon, Endpoint, Request, Step, Taskbeat, is_alive, runner};
@@ -92,13 +90,6 @@ fn once_fails(program: Taskbeat, status: i32) -> String {
     let finished = program.finish();
     assert_eq!(finished.status, status, "{finished:?}");
     finished.stderr.lines().last().unwrap_or("").to_owned()
-}
-
-/// Replaces a file in one step, as agents that rotate secrets do.
-fn write(path: &Path, text: &str) {
-    let new = path.with_extension("new");
-    fs::write(&new, text).unwrap();
-    fs::rename(&new, path).unwrap();
 }
 
 /// A profile named `name` in the style of the credentials file, with access key `id`.

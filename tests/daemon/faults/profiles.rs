@@ -4,15 +4,15 @@ use std::fs;
 
 use rustix::process::Signal;
 
-use super::{FEW, key_of, keys, once_fails, survives_with, without_keys, write};
+use super::{FEW, key_of, keys, once_fails, survives_with, without_keys};
 use crate::harness::{
-    Authority, Endpoint, Metadata, Request, Response, Server, Step, Taskbeat, runner,
+    Authority, Endpoint, Metadata, Request, Response, Server, Step, Taskbeat, replace_file, runner,
 };
 
 /// Writes the config file.
 fn config(program: Taskbeat, text: &str) -> Taskbeat {
     let file = program.home().join("config");
-    write(&file, text);
+    replace_file(&file, text);
     program.env("AWS_CONFIG_FILE", file)
 }
 
@@ -27,7 +27,7 @@ fn acknowledged(endpoint: &Endpoint, program: Taskbeat) -> Request {
 fn with_etl(endpoint: &Endpoint) -> Taskbeat {
     let program = Taskbeat::new("once").to(&endpoint.url());
     let file = program.home().join("credentials");
-    write(&file, &keys("etl", "AKIDETL"));
+    replace_file(&file, &keys("etl", "AKIDETL"));
     program.env("AWS_SHARED_CREDENTIALS_FILE", file)
 }
 
@@ -104,7 +104,7 @@ fn a_profile_that_is_defined_later() {
     let file = program.home().join("config");
     let daemon = program.start();
     daemon.wait_for_log(": profile etl is not defined in ");
-    write(&file, &keys("profile etl", "AKIDETL"));
+    replace_file(&file, &keys("profile etl", "AKIDETL"));
     survives_with(&endpoint, daemon, 1).line();
 }
 

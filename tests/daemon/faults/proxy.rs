@@ -7,10 +7,10 @@ use std::{io, thread};
 
 use rustix::process::Signal;
 
-use super::{MANY, key_of, once_fails, without_keys, write};
+use super::{MANY, key_of, once_fails, without_keys};
 use crate::harness::{
     Authority, Certified, Endpoint, Metadata, Request, Response, Server, Step, Taskbeat, Tls,
-    runner,
+    replace_file, runner,
 };
 
 /// A proxy that connects every tunnel to one address.
@@ -162,7 +162,7 @@ fn credentials_of_an_instance_do_not_pass_a_proxy() {
             .env("AWS_EC2_METADATA_SERVICE_ENDPOINT", metadata.url());
         if pinned {
             let config = program.home().join("config");
-            write(&config, "[profile etl]\ncredential_source = Ec2InstanceMetadata\n");
+            replace_file(&config, "[profile etl]\ncredential_source = Ec2InstanceMetadata\n");
             program = program.env("AWS_CONFIG_FILE", config).set("--profile", "etl");
         }
         let id = format!("{} {{instance-id}}", program.id());
@@ -190,7 +190,7 @@ fn credentials_of_a_container_do_not_pass_a_proxy() {
             let mut program = behind(&proxy).env("AWS_CONTAINER_CREDENTIALS_FULL_URI", url);
             if pinned {
                 let config = program.home().join("config");
-                write(&config, "[profile etl]\ncredential_source = EcsContainer\n");
+                replace_file(&config, "[profile etl]\ncredential_source = EcsContainer\n");
                 program = program.env("AWS_CONFIG_FILE", config).set("--profile", "etl");
             }
             let finished = program.finish();
@@ -206,7 +206,7 @@ fn sts_is_asked_through_the_proxy() {
     let proxy = forwarding();
     let program = behind(&proxy);
     let file = program.home().join("token");
-    write(&file, "TOKEN");
+    replace_file(&file, "TOKEN");
     let finished = program
         .env("AWS_ENDPOINT_URL_STS", "http://sts.invalid")
         .env("AWS_WEB_IDENTITY_TOKEN_FILE", file)

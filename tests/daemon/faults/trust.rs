@@ -2,8 +2,8 @@
 
 use rustix::process::Signal;
 
-use super::{FEW, MANY, survives_with, write};
-use crate::harness::{Authority, Certified, Endpoint, Step, Taskbeat, Tls, runner};
+use super::{FEW, MANY, survives_with};
+use crate::harness::{Authority, Certified, Endpoint, Step, Taskbeat, Tls, replace_file, runner};
 
 const GOOD: Certified = Certified { name: "localhost", until: 2100 };
 
@@ -112,7 +112,7 @@ fn once(prepare: impl FnOnce(Taskbeat, &str) -> Taskbeat) -> (i32, String) {
 /// Writes the config file with this line in its default profile.
 fn config(program: Taskbeat, line: &str) -> Taskbeat {
     let file = program.home().join("config");
-    write(&file, &format!("[default]\n{line}\n"));
+    replace_file(&file, &format!("[default]\n{line}\n"));
     program.env("AWS_CONFIG_FILE", file)
 }
 

@@ -14,6 +14,8 @@ mod terminal;
 pub(crate) mod text;
 mod tls;
 
+use std::fs;
+use std::path::Path;
 use std::sync::Mutex;
 use std::thread;
 use std::time::Duration;
@@ -43,6 +45,13 @@ pub(crate) fn rounds<T>(quick: T, full: T) -> T {
         Ok("1") => full,
         _ => quick,
     }
+}
+
+/// Replaces a file in one step, so that a reader never finds half of it.
+pub(crate) fn replace_file(path: &Path, text: &str) {
+    let new = path.with_extension("new");
+    fs::write(&new, text).unwrap();
+    fs::rename(&new, path).unwrap();
 }
 
 /// A number in the environment.
