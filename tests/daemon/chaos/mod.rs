@@ -48,7 +48,7 @@ const BROKEN: [&str; 5] = [
 
 #[test]
 fn random_lives_keep_the_promises() {
-    let mut left = number("TASKBEAT_CHAOS_STEPS").unwrap_or(rounds(300, 2_000));
+    let mut left = number("TASKBEAT_CHAOS_STEPS").unwrap_or(rounds(300, 6_000));
     let lives = (seed()..).map_while(|seed| {
         let mut rng = Rng::with_seed(seed);
         let steps = rng.usize(1..30);
