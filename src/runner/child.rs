@@ -110,9 +110,9 @@ impl Child {
             self.kill();
         }
         let held = [held, &[self.leader.pid]].concat();
-        orphans::reap(&held);
         let mut dead: Vec<Pid> = vec![];
         loop {
+            orphans::reap(&held);
             let mut newly_dead = vec![];
             for child in children(getpid()).into_iter().filter(|child| !held.contains(child)) {
                 match Process::look_up(child) {
