@@ -49,8 +49,11 @@ impl Taskbeat {
             subcommand,
             flags: Vec::new(),
             runner: Vec::new(),
-            // Undo what the tests may have inherited: ignored signals (`nohup`) and a terminal.
-            via: ["env", "--default-signal", "setsid"].map(OsString::from).to_vec(),
+            // The program ends with the thread of its test, even if that is killed. Undo what the
+            // tests may have inherited: ignored signals (`nohup`) and a terminal.
+            via: ["setpriv", "--pdeathsig=KILL", "env", "--default-signal", "setsid"]
+                .map(OsString::from)
+                .to_vec(),
             env: Vec::new(),
             stdin: Stdio::null(),
             stdout: Stdio::piped(),
