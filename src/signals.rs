@@ -189,3 +189,22 @@ impl Stream for Signals {
         Poll::Ready(Some(SignalEvent::ChildChanged))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_second_child_event_waits() {
+        let mut signals = Signals {
+            caught: SignalsInfo::new([] as [i32; 0]).unwrap(),
+            context: StartContext { shared_group: false, background: false },
+            child_changed: true,
+            child_pace: Box::pin(sleep(Duration::ZERO)),
+        };
+        assert_eq!(signals.next().await, Some(SignalEvent::ChildChanged));
+        signals.child_changed = true;
+        assert_eq!(signals.next().now_or_never(), None);
+        assert_eq!(signals.next().await, Some(SignalEvent::ChildChanged));
+    }
+}

@@ -234,3 +234,19 @@ fn age(process: &Process) -> Duration {
 fn now(clock: ClockId) -> Duration {
     Duration::try_from(clock_gettime(clock)).unwrap_or_default()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_age_of_a_process_counts_from_its_start() {
+        let before = now(ClockId::Boottime);
+        let started = before.as_secs() / 2;
+        let pid = rustix::process::getpid();
+        let process =
+            Process { started: started * ticks_per_second(), ..Process::look_up(pid).unwrap() };
+        let age = age(&process) + Duration::from_secs(started);
+        assert!(before <= age && age <= now(ClockId::Boottime), "{age:?}");
+    }
+}

@@ -101,32 +101,13 @@ pub(super) struct Tree(HashMap<Pid, Process>);
 
 impl Tree {
     /// All processes below taskbeat.
-    ///
-    /// A child of a process that ends moves to taskbeat, at the end of its list of children. So the
-    /// walk is repeated until it finds nothing new.
     pub(super) fn below_taskbeat() -> Self {
-        let mut seen = HashSet::new();
         let mut found = HashMap::new();
-        for _ in 0..WALKS {
-            let before = seen.len();
-            let mut walked = HashSet::new();
-            let mut parents = vec![getpid()];
-            while let Some(parent) = parents.pop() {
-                for child in children(parent) {
-                    if seen.insert(child)
-                        && let Some(process) = Process::look_up(child)
-                    {
-                        found.insert(child, process);
-                    }
-                    if walked.insert(child) {
-                        parents.push(child);
-                    }
-                }
+        for_each_descendant(getpid(), children, |pid| {
+            if let Some(process) = Process::look_up(pid) {
+                found.insert(pid, process);
             }
-            if seen.len() == before {
-                break;
-            }
-        }
+        });
         Self(found)
     }
 
@@ -146,6 +127,36 @@ impl Tree {
             Pid::from_raw(process.parent).and_then(|parent| self.0.get(&parent))
         })
         .take(self.0.len())
+    }
+}
+
+/// Calls `visit` once for each process below `root`, dead or alive.
+///
+/// A child of a process that ends moves to taskbeat, at the end of its list of children. So the
+/// walk is repeated until it finds nothing new.
+fn for_each_descendant(
+    root: Pid,
+    mut children: impl FnMut(Pid) -> Vec<Pid>,
+    mut visit: impl FnMut(Pid),
+) {
+    let mut seen = HashSet::new();
+    for _ in 0..WALKS {
+        let before = seen.len();
+        let mut walked = HashSet::new();
+        let mut parents = vec![root];
+        while let Some(parent) = parents.pop() {
+            for child in children(parent) {
+                if seen.insert(child) {
+                    visit(child);
+                }
+                if walked.insert(child) {
+                    parents.push(child);
+                }
+            }
+        }
+        if seen.len() == before {
+            break;
+        }
     }
 }
 
@@ -173,4 +184,20 @@ pub(super) fn is_stopped(pid: Pid) -> bool {
 /// The parent of `pid`.
 pub(super) fn parent_of(pid: i32) -> Option<i32> {
     stat(pid).map(|stat| stat.ppid)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_that_moves_to_taskbeat_during_a_walk_is_found_by_the_next() {
+        let [root, parent, moving] = [1, 2, 3].map(|pid| Pid::from_raw(pid).unwrap());
+        let mut lists = [vec![parent], vec![parent, moving], vec![moving]].into_iter();
+        let children = |pid| if pid == root { lists.next().unwrap() } else { vec![] };
+        let mut visited = vec![];
+        for_each_descendant(root, children, |pid| visited.push(pid));
+        assert_eq!(visited, [parent, moving]);
+        assert_eq!(lists.len(), 0);
+    }
 }

@@ -161,6 +161,7 @@ fn a_file_without_a_process_id_means_not_running() {
     let endpoint = Endpoint::ok();
     let (program, file) = following(&endpoint);
     let daemon = program.start();
+    daemon.wait_for_log("INFO waiting for the runner: ");
     daemon.wait_for_log("does not exist");
     for (content, reason) in [
         ("", "is empty"),
@@ -179,6 +180,21 @@ fn a_file_without_a_process_id_means_not_running() {
     write(&file, &runner);
     wait_for_runner(&daemon, &runner);
     endpoint.wait_for(2);
+    daemon.signal(Signal::TERM);
+    let finished = daemon.finish();
+    assert_eq!(finished.status, 0, "{finished:?}");
+    assert!(!finished.stderr.contains("may hang"), "{finished:?}");
+}
+
+#[test]
+fn a_file_that_cannot_be_read_means_not_running() {
+    let endpoint = Endpoint::ok();
+    let program = Taskbeat::run(&endpoint);
+    let folder = program.home().to_owned();
+    let daemon = program.set("--pid-file", folder).start();
+    let line = daemon.wait_for_log("cannot be read: Is a directory");
+    assert!(line.contains("WARN waiting for the runner: "), "{line}");
+    assert!(endpoint.requests().is_empty());
     daemon.signal(Signal::TERM);
     assert_eq!(daemon.finish().status, 0);
 }

@@ -80,6 +80,21 @@ fn a_hang_up_without_a_terminal_is_neither_a_stop_nor_forwarded() {
 }
 
 #[test]
+fn under_nohup_a_hang_up_is_ignored_and_other_signals_are_forwarded() {
+    let endpoint = Endpoint::ok();
+    let daemon = start(Taskbeat::run(&endpoint).via(&["env", "--ignore-signal=HUP"]));
+    daemon.signal(Signal::HUP);
+    daemon.signal(Signal::USR1);
+    daemon.wait_for_output("leader got USR1");
+    endpoint.wait_for_more(2);
+    daemon.signal(Signal::TERM);
+    let finished = daemon.finish();
+    assert_eq!(finished.status, 42, "{finished:?}");
+    assert!(!finished.text().contains("got HUP"), "{finished:?}");
+    assert!(!finished.stderr.contains("reload"), "{finished:?}");
+}
+
+#[test]
 fn signals_are_forwarded_to_a_child_only() {
     let endpoint = Endpoint::ok();
     let mut attached = crate::harness::ExternalRunner::plain();
