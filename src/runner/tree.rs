@@ -81,7 +81,7 @@ impl Process {
             variables.any(|variable| variable == mark.as_bytes())
         });
         // Before its exec, a child is still a copy of taskbeat.
-        let words = |path: &str| fs::read(path).ok().filter(|words| !words.is_empty());
+        let words = |path: &str| fs::read(path).ok();
         marked
             || words(&file("cmdline")).is_some_and(|copy| Some(copy) == words("/proc/self/cmdline"))
     }
