@@ -543,8 +543,8 @@ fn the_log_is_coloured_on_a_terminal_only() {
     assert!(!finished.stderr.contains('\x1b'), "{finished:?}");
 }
 
-#[test]
-fn in_the_background_of_a_script_ctrl_c_does_not_reach_the_runner() {
+/// A script starts taskbeat in the background. `enter` starts the script.
+fn keys_for_a_script_do_not_reach_the_runner(enter: &[&str]) {
     let endpoint = Endpoint::ok();
     let mut terminal = Terminal::open();
     let program = Taskbeat::run(&endpoint).script(TALKING);
@@ -553,9 +553,13 @@ fn in_the_background_of_a_script_ctrl_c_does_not_reach_the_runner() {
         \"$@\" & echo daemon $!; wait $!; wait $!; wait $!; echo status $?";
     fs::write(program.home().join("script"), script).unwrap();
     let shell = terminal.shell(program);
-    terminal.enter(r#"sh script "$@""#);
+    terminal.enter(enter[0]);
     let daemon = terminal.wait_for_number("daemon");
     terminal.wait_for("leader");
+    for line in &enter[1..] {
+        terminal.enter(line);
+    }
+    eventually("it is in the foreground", || foreground(daemon) == group_of(daemon));
     for (key, received) in [("\x03", 1), ("\x1c", 2)] {
         terminal.press(key);
         eventually("the script has received it", || terminal.count("received") == received);
@@ -568,6 +572,17 @@ fn in_the_background_of_a_script_ctrl_c_does_not_reach_the_runner() {
     // A script connects the input of a background job to /dev/null.
     assert_eq!(terminal.wait_for_number("status"), 9);
     drop(shell);
+}
+
+#[test]
+fn in_the_background_of_a_script_ctrl_c_does_not_reach_the_runner() {
+    keys_for_a_script_do_not_reach_the_runner(&[r#"sh script "$@""#]);
+}
+
+/// The runner has its own group, to which taskbeat forwards signals.
+#[test]
+fn in_the_background_of_a_script_that_fg_continues_keys_do_not_reach_the_runner() {
+    keys_for_a_script_do_not_reach_the_runner(&[r#"sh script "$@" &"#, "fg"]);
 }
 
 #[test]
