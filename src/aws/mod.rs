@@ -27,14 +27,16 @@ use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
 
 use aws_sdk_datapipeline::operation::RequestId;
-
+use aws_sdk_datapipeline::operation::report_task_runner_heartbeat::ReportTaskRunnerHeartbeatOutput;
 use tracing::debug;
 
 pub(crate) use access::Access;
 pub(crate) use connect::Connection;
 pub(crate) use credentials::REHEARSAL_KEY;
 
+use self::classify::HeartbeatError;
 use self::connect::Client;
+use self::messages::one_line;
 use self::validate::Acknowledgement;
 use crate::config::Identity;
 use crate::core::{Failure, FailureClass, Outcome};
@@ -130,20 +132,26 @@ async fn heartbeat(
     if let Some(source) = client.credentials.used() {
         debug!("heartbeat to {}, credentials from {source}", client.endpoint);
     }
-    Ok(match sent {
+    Ok(response(sent))
+}
+
+/// How the heartbeat ended. What others have sent is one line in it, of bounded length.
+fn response(sent: Result<ReportTaskRunnerHeartbeatOutput, HeartbeatError>) -> Response {
+    let request_id = |id: &dyn RequestId| id.request_id().map(one_line);
+    match sent {
         Ok(output) => Response {
             outcome: Outcome::Acknowledged { terminate: output.terminate() },
             message: String::new(),
             code: None,
-            request_id: output.request_id().map(str::to_owned),
+            request_id: request_id(&output),
         },
         Err(error) => Response {
             outcome: Outcome::Failed(classify::classify(&error)),
             message: messages::describe(&error),
-            code: classify::code(&error),
-            request_id: error.request_id().map(str::to_owned),
+            code: classify::code(&error).map(|code| one_line(&code)),
+            request_id: request_id(&error),
         },
-    })
+    }
 }
 
 /// What `kept` holds, else what `make` makes for it.

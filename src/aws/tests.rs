@@ -5,25 +5,26 @@ use std::time::Duration;
 use aws_sdk_datapipeline::error::SdkError;
 use aws_sdk_datapipeline::operation::report_task_runner_heartbeat::ReportTaskRunnerHeartbeatError;
 use aws_smithy_runtime_api::client::result::ConnectorError;
-use aws_smithy_runtime_api::http::Response;
+use aws_smithy_runtime_api::http::Response as HttpResponse;
 use aws_smithy_types::body::SdkBody;
 use aws_smithy_types::error::ErrorMetadata;
 
 use super::classify::{self, HeartbeatError, classify};
 use super::messages::{chain, describe, one_line, panicked};
 use crate::core::{Failure, FailureClass};
+use crate::daemon::Response;
 
 const ID: (&str, &str) = ("x-amzn-requestid", "7");
 
-fn response(status: u16, headers: &[(&'static str, &'static str)]) -> Response {
-    let mut response = Response::new(status.try_into().unwrap(), SdkBody::empty());
+fn response(status: u16, headers: &[(&'static str, &'static str)]) -> HttpResponse {
+    let mut response = HttpResponse::new(status.try_into().unwrap(), SdkBody::empty());
     for (name, value) in headers {
         response.headers_mut().insert(*name, *value);
     }
     response
 }
 
-fn refused(response: Response, metadata: ErrorMetadata) -> HeartbeatError {
+fn refused(response: HttpResponse, metadata: ErrorMetadata) -> HeartbeatError {
     SdkError::service_error(ReportTaskRunnerHeartbeatError::generic(metadata), response)
 }
 
@@ -96,6 +97,19 @@ fn a_failure_is_described_in_the_words_of_the_service_else_by_its_status() {
         (unconnected(), "refused"),
     ] {
         assert_eq!(describe(&error), expected);
+    }
+}
+
+#[test]
+fn a_code_and_a_request_id_are_bounded_lines_as_the_message_is() {
+    let long = "\u{9b}2J".to_owned() + &"c".repeat(2_000);
+    let mut answer = response(400, &[]);
+    answer.headers_mut().insert("x-amzn-requestid", long.clone());
+    let Response { message, code, request_id, .. } =
+        super::response(Err(refused(answer, metadata(&long, "no"))));
+    for text in [Some(message), code, request_id] {
+        let text = text.unwrap();
+        assert!(text.starts_with("2Jcc") && text.chars().count() == 1_001, "{text}");
     }
 }
 
