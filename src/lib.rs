@@ -10,6 +10,9 @@ pub mod config;
 pub mod core;
 mod daemon;
 mod endpoint;
+#[cfg(fuzzing)]
+#[path = "../tests/fuzz/invariants.rs"]
+pub mod fuzzing;
 mod helpers;
 mod log;
 mod runner;

@@ -65,9 +65,9 @@ pub(crate) struct Connection {
 
 /// A client of the service, for one endpoint. Cheap to clone.
 #[derive(Clone)]
-pub(super) struct Client {
+pub(crate) struct Client {
     pub(super) sdk: aws_sdk_datapipeline::Client,
-    pub(super) endpoint: String,
+    pub(crate) endpoint: String,
     pub(super) credentials: Chain,
 }
 
@@ -103,7 +103,7 @@ impl Connection {
     /// A client for what the files, the environment and the metadata service say now. A client
     /// never reads them again, so a change takes effect with the next client. It keeps credentials
     /// and what it learned about the service's clock, but no connection.
-    pub(super) async fn client(&self) -> Result<Client, String> {
+    pub(crate) async fn client(&self) -> Result<Client, String> {
         let found = self.find().await?;
         for warning in self.new_warnings(&found) {
             warn!("{warning}");

@@ -83,6 +83,15 @@ impl Reply {
             Self::Contact { in_contact } => *in_contact,
         }
     }
+
+    /// Reads what another process has sent.
+    pub(crate) fn parse(text: &[u8]) -> io::Result<Self> {
+        let mut reply = serde_json::from_slice(text)?;
+        if let Self::Full(snapshot) = &mut reply {
+            snapshot.replace_control_characters();
+        }
+        Ok(reply)
+    }
 }
 
 /// Claims `taskrunner_id` on this host, for as long as the runtime lives, and answers `status`.
@@ -158,11 +167,7 @@ async fn read(stream: UnixStream) -> io::Result<Reply> {
     if stream.take(TOO_LONG as u64).read_to_end(&mut text).await? == TOO_LONG {
         return Err(io::Error::other("it is too long"));
     }
-    let mut reply = serde_json::from_slice(&text)?;
-    if let Reply::Full(snapshot) = &mut reply {
-        snapshot.replace_control_characters();
-    }
-    Ok(reply)
+    Reply::parse(&text)
 }
 
 fn is_root_or_same(user: uid_t) -> bool {

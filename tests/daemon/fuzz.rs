@@ -1,9 +1,9 @@
 //! What other programs and users write, changed at random: responses, requests to the endpoint,
 //! profile files, replies to `status`, configuration files, pid files and scripts.
 //!
-//! The changes begin with the files of `tests/daemon/corpus`. An input that has once broken
-//! something becomes a file there. `TASKBEAT_FUZZ` sets the number of changes for each test, and
-//! `TASKBEAT_SEED` draws others.
+//! The changes are blind; the targets of `tests/fuzz` follow the coverage. Both begin with the
+//! files of `tests/daemon/corpus`. An input that has once broken something becomes a file there.
+//! `TASKBEAT_FUZZ` sets the number of changes for each test, and `TASKBEAT_SEED` draws others.
 
 use std::ffi::OsString;
 use std::fs;
@@ -85,16 +85,14 @@ fn changed(corpus: &[Vec<u8>], rng: &mut Rng) -> Vec<u8> {
     input
 }
 
-/// A message of HTTP: with its line ends, and without the one at the end of the file.
+/// A message of HTTP. One without carriage returns gets them at the ends of its lines, and has none
+/// at its own end.
 fn message(input: &[u8]) -> Vec<u8> {
-    let mut message = Vec::new();
-    for line in input.strip_suffix(b"\n").unwrap_or(input).split_inclusive(|byte| *byte == b'\n') {
-        match line.strip_suffix(b"\n") {
-            Some(line) => message.extend([line, b"\r\n"].concat()),
-            None => message.extend(line),
-        }
+    if input.contains(&b'\r') {
+        return input.to_vec();
     }
-    message
+    let lines = input.strip_suffix(b"\n").unwrap_or(input).split(|byte| *byte == b'\n');
+    lines.collect::<Vec<_>>().join(&b"\r\n"[..])
 }
 
 fn check(finished: &Finished, inputs: &[Vec<u8>]) {
