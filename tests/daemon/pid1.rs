@@ -173,5 +173,7 @@ echo '{"Version": 1, "AccessKeyId": "AKID'$number'", "SecretAccessKey": "secret"
     let keys: BTreeSet<String> = requests.iter().map(key).collect();
     assert!(keys.iter().all(|key| key.starts_with("AKID")), "{keys:?}");
     assert!(keys.len() > heartbeats / 2, "{keys:?}");
-    assert!(!finished.stderr.contains(text::FAILED), "{finished:?}");
+    // On a busy machine, the command may take longer than the second that a heartbeat has here.
+    let failed = |line: &str| line.contains(text::FAILED) && !line.contains("timed out");
+    assert!(!finished.stderr.lines().any(failed), "{finished:?}");
 }
