@@ -5,6 +5,9 @@
 //! files of `tests/daemon/corpus`. An input that has once broken something becomes a file there.
 //! `TASKBEAT_FUZZ` sets the number of changes for each test, and `TASKBEAT_SEED` draws others.
 
+#[path = "../fuzz/message.rs"]
+mod message;
+
 use std::ffi::OsString;
 use std::fs;
 use std::io::{Read, Write};
@@ -16,15 +19,12 @@ use std::time::Duration;
 use fastrand::Rng;
 use rustix::process::Signal;
 
+use self::message::{message, request};
 use crate::faults::{self, without_keys};
 use crate::harness::{
     Endpoint, Finished, Step, Taskbeat, in_parallel, is_alive, number, rounds, runner, seed,
 };
 use crate::peers::answered;
-
-/// An `Authorization` header, which is wider than a line of the corpus.
-const SIGNED: &str = "AWS4-HMAC-SHA256 Credential=A/20260101/e/datapipeline/aws4_request, \
-    SignedHeaders=host, Signature=0";
 
 /// What the parsers of these inputs look for.
 const TOKENS: [&[u8]; 18] = [
@@ -85,16 +85,6 @@ fn changed(corpus: &[Vec<u8>], rng: &mut Rng) -> Vec<u8> {
     input
 }
 
-/// A message of HTTP. One without carriage returns gets them at the ends of its lines, and has none
-/// at its own end.
-fn message(input: &[u8]) -> Vec<u8> {
-    if input.contains(&b'\r') {
-        return input.to_vec();
-    }
-    let lines = input.strip_suffix(b"\n").unwrap_or(input).split(|byte| *byte == b'\n');
-    lines.collect::<Vec<_>>().join(&b"\r\n"[..])
-}
-
 fn check(finished: &Finished, inputs: &[Vec<u8>]) {
     let told = |words| finished.stderr.contains(words) || finished.text().contains(words);
     let panicked = told("panicked") || told("internal error");
@@ -135,8 +125,7 @@ fn no_request_ends_the_endpoint() {
     let line = daemon.wait_for_log("endpoint http://");
     let address = line.split("http://").nth(1).unwrap().split_whitespace().next().unwrap();
     in_parallel(&inputs, |input| {
-        let text = message(input);
-        let text = String::from_utf8_lossy(&text).replace("SIGNED", SIGNED);
+        let text = request(input);
         let mut connection = TcpStream::connect(address).unwrap();
         connection.set_read_timeout(Some(Duration::from_millis(50))).unwrap();
         // The endpoint may have refused the first half of it.

@@ -7,6 +7,8 @@
     reason = "a panic is what is looked for"
 )]
 
+mod message;
+
 use std::collections::BTreeMap;
 use std::env;
 use std::ffi::OsString;
@@ -28,6 +30,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::{Builder, Runtime};
 use tokio::select;
 
+use self::message::{message, request};
 use crate::aws::{Connection, DataPipeline};
 use crate::config::{Config, Given, Options, Origin, Part, SETTINGS, is_http_url, load, parts};
 use crate::core::{Outcome, Random, Schedule, Time};
@@ -165,9 +168,7 @@ pub fn profiles(input: &[u8]) {
 /// What a client sends to the built-in endpoint. Each response of 200 is for a heartbeat that was
 /// played, and the service would accept each heartbeat that was.
 pub fn requests(input: &[u8]) {
-    const SIGNED: &str = "AWS4-HMAC-SHA256 Credential=A/20260101/e/datapipeline/aws4_request, \
-        SignedHeaders=host, Signature=0";
-    let request = String::from_utf8_lossy(&message(input)).replace("SIGNED", SIGNED);
+    let request = request(input);
     let (sender, played) = channel();
     let script = "ok*2,reject,terminate".parse().unwrap();
     let responses = runtime().block_on(async {
@@ -345,16 +346,6 @@ fn listener() -> TcpListener {
         listener
     });
     TcpListener::from_std(listener.try_clone().unwrap()).unwrap()
-}
-
-/// A message of HTTP. One without carriage returns gets them at the ends of its lines, and has none
-/// at its own end.
-fn message(input: &[u8]) -> Vec<u8> {
-    if input.contains(&b'\r') {
-        return input.to_vec();
-    }
-    let lines = input.strip_suffix(b"\n").unwrap_or(input).split(|byte| *byte == b'\n');
-    lines.collect::<Vec<_>>().join(&b"\r\n"[..])
 }
 
 /// Checks one line for people.
