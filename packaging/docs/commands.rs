@@ -66,7 +66,7 @@ const EXAMPLES: &[(&str, &str)] = &[
         "taskbeat once --taskrunner-id etl-1 --worker-group etl --region us-east-1",
     ),
     (
-        "Check the settings and the credentials of the service:",
+        "Check the settings of the service, and your own credentials:",
         "taskbeat check --online --config /etc/taskbeat/taskbeat.toml",
     ),
     (

@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from machine import UNITS, Machine, until
+from machine import ROOT, UNITS, Machine, until
 
 # Ends at SIGTERM.
 PLAIN = "exec sleep 100000"
@@ -127,6 +127,25 @@ def test_the_runner_has_the_user_of_the_drop_in(machine, service, configure):
     machine.example("taskbeat", "user")
     machine.systemctl("start", "taskbeat")
     assert machine.user_of(runner_of(machine, "taskbeat")) == int(machine.run("id", "-u", "etl"))
+
+
+def test_the_alert_of_the_docs_names_failed_runs_and_no_others(machine, service, configure):
+    # Fails once, and then runs.
+    configure("taskbeat", command=f"[ -e failed ] || {{ touch failed; exit 3; }}; {PLAIN}")
+    machine.drop_in("taskbeat", "soon", "[Service]\nRestartSec=100ms\n")
+    page = (ROOT / "docs/operations.md").read_text()
+    (commands,) = (
+        block
+        for block in re.findall(r"^```sh\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+        if "ExecStopPost=" in block
+    )
+    machine.run("sh", "-ec", commands.replace("sudo ", ""))
+    machine.attempt("systemctl", "start", "taskbeat")
+    service.wait_for_heartbeats("taskbeat")
+    machine.systemctl("stop", "taskbeat")
+    machine.run("journalctl", "--sync")
+    alerts = machine.journal("taskbeat", "--priority=alert")
+    assert [alert["MESSAGE"] for alert in alerts] == ["taskbeat.service failed: exited 3"]
 
 
 def test_a_stop_takes_as_long_as_the_runner_and_heartbeats_go_on(machine, service, configure):

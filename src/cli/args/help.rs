@@ -69,7 +69,7 @@ pub(super) const CHECK_EXIT: &str = "\
 Exit status:
   0        the configuration is valid
   64       wrong usage
-  69       no credentials were found, with --online
+  69       no region, credentials or certificates were found, with --online
   78       the configuration is invalid";
 
 pub(super) const STATUS: &str = "\
