@@ -104,7 +104,8 @@ impl Clock {
     }
 }
 
-fn read(clock: ClockId) -> Duration {
+/// The time since the zero of `clock`.
+pub(crate) fn read(clock: ClockId) -> Duration {
     Duration::try_from(clock_gettime(clock)).unwrap_or_default()
 }
 

@@ -18,7 +18,7 @@ use crate::core::{CommandName, CommandResult};
 use crate::runner::{Placement, Spawned, mark_beside_runner};
 use crate::sys;
 
-/// Variables of a command that a taskbeat in it would take for settings, or refuse.
+/// Variables set for a command. A taskbeat in it would read them as settings, or refuse them.
 const PID: &str = "TASKBEAT_PID";
 const RUNNER_PID: &str = "TASKBEAT_RUNNER_PID";
 const CONTACT: &str = "TASKBEAT_CONTACT";

@@ -4,7 +4,7 @@
 //! | --- | --- |
 //! | SIGTERM, SIGINT | a stop |
 //! | SIGHUP | a reload; a stop in a terminal; ignored under nohup |
-//! | SIGTSTP, SIGTTIN, SIGTTOU | forwarded; taskbeat stops when its leader has stopped |
+//! | SIGTSTP, SIGTTIN, SIGTTOU | forwarded; taskbeat stops when the runner's leader has stopped |
 //! | SIGCHLD | a child has changed |
 //! | SIGPIPE, SIGXCPU, SIGXFSZ | ignored |
 //! | SIGABRT, SIGBUS, SIGFPE, SIGILL, SIGSEGV, SIGSYS, SIGTRAP | a crash of taskbeat |

@@ -21,7 +21,7 @@ const SOCKET: &str = "NOTIFY_SOCKET";
 /// What may be left to do after the ladder: writing the last lines of the log.
 const MARGIN: Duration = Duration::from_secs(10);
 
-/// How often the status is sent. Its smallest unit is a minute.
+/// How often the status is sent if no event changes it. Its smallest unit is a minute.
 const STATUS_PERIOD: Duration = Duration::from_mins(1);
 
 /// How many datagrams may wait for systemd. Further ones are dropped.
@@ -181,16 +181,13 @@ fn stop_time_left(turn: &Turn<'_>) -> Option<Duration> {
     if turn.agent.stop_cause() == Some(Cause::Terminate) && turn.agent.stays_idle() {
         return None;
     }
-    let this_step = state.until()? - turn.now;
-    let later_steps = match state {
-        State::OnTerminate { .. } => turn.agent.policy().grace + LAST_WAIT,
-        State::Ladder { rung, .. } => match rung {
-            Rung::Stop => LAST_WAIT,
-            Rung::Kill => Duration::ZERO,
-        },
-        State::Starting | State::Waiting | State::Running | State::Idle | State::Stopped => {
+    let (until, later_steps) = match state {
+        State::OnTerminate { until } => (until, turn.agent.policy().grace + LAST_WAIT),
+        State::Ladder { rung: Rung::Stop, until, .. } => (until, LAST_WAIT),
+        State::Ladder { rung: Rung::Kill, until, .. } => (until, Duration::ZERO),
+        State::Starting | State::Waiting | State::Running | State::Idle | State::Exiting => {
             return None;
         }
     };
-    Some(this_step + later_steps)
+    Some(until - turn.now + later_steps)
 }

@@ -11,7 +11,7 @@ pub(crate) fn duration(duration: Duration) -> String {
     } else {
         Duration::from_secs(1)
     };
-    // No wait reads as none.
+    // A duration above zero is never shown as 0.
     let units = (duration.as_nanos() / unit.as_nanos()).max(u128::from(!duration.is_zero()));
     let rounded = unit.saturating_mul(u32::try_from(units).unwrap_or(u32::MAX));
     format_duration(rounded).to_string()

@@ -170,7 +170,7 @@ impl Connection {
         let http = Http::new(TrustStore(bundle), Arc::clone(&self.unanswered));
         let direct = metadata::direct();
         aws.endpoint_url = aws.endpoint_url.or_else(|| profiles.endpoint_url());
-        // That of a profile; the settings refuse such, too.
+        // The URL of a profile. One in the settings was checked before.
         if aws.endpoint_url.as_ref().is_some_and(|url| !is_http_url(url)) {
             return Err(NO_URL.to_owned());
         }
@@ -194,7 +194,7 @@ impl Connection {
             .with_http_client(http.clone())
             .with_use_fips(Some(fips))
             .with_use_dual_stack(Some(dual_stack));
-        // Makes it read the profile, from which the client of STS takes its endpoint.
+        // With this call, `config` reads the profile. The STS client takes its endpoint from there.
         use_fips_provider(&config).await;
         let credentials = Chain::new(&profiles, aws.profile_is_pinned, &config, &direct);
         Ok(Found { aws, fips, dual_stack, credentials, http })

@@ -60,7 +60,7 @@ impl fmt::Display for Source {
     }
 }
 
-/// False if a header cannot have what the signature puts there, for which the SDK panics.
+/// False if the access key id or the session token cannot be in a header: the SDK would panic.
 fn fits_headers(credentials: &Credentials) -> bool {
     [Some(credentials.access_key_id()), credentials.session_token()]
         .into_iter()

@@ -19,8 +19,8 @@ use crate::config::{Identity, Part, parts};
 /// Maximum length of a domain name (RFC 1035), in bytes; an instance id is shorter.
 const LONGEST: usize = 255;
 
-/// The configuration of what must not use a proxy, because it is local to the host. Without a
-/// region.
+/// The configuration for services local to the host, which must not be reached through a proxy. It
+/// has no region.
 pub(super) fn direct() -> ProviderConfig {
     ProviderConfig::without_region()
         .with_behavior_version(Some(BehaviorVersion::v2026_01_12()))
@@ -30,7 +30,8 @@ pub(super) fn direct() -> ProviderConfig {
         .with_http_client(Http::default())
 }
 
-/// The next heartbeat tries again, with a new token: the SDK would keep a refused one.
+/// A client of the metadata service. Each heartbeat makes one anew, because the SDK keeps a token
+/// that was refused.
 fn client() -> Client {
     Client::builder().configure(&direct()).max_attempts(1).build()
 }

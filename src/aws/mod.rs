@@ -92,13 +92,13 @@ impl Service for DataPipeline {
         self.in_flight = None;
     }
 
-    async fn answer(&mut self) -> Response {
+    async fn response(&mut self) -> Response {
         let Some(in_flight) = &mut self.in_flight else {
             return future::pending().await;
         };
         let response = in_flight.await;
         self.in_flight = None;
-        // Without one, the service may or may not have received the heartbeat.
+        // Without a response, the service may or may not have received the heartbeat.
         response.unwrap_or_else(|message| Response {
             outcome: Outcome::Failed(Failure { class: FailureClass::Transient, retry_after: None }),
             message,

@@ -71,7 +71,7 @@ impl Profiles {
         value.or_else(|| self.set.get(key).map(str::to_owned))
     }
 
-    /// True if the [`setting`](Self::setting) is.
+    /// True if the [`setting`](Self::setting) is `true`, in any letter case.
     pub(super) fn is_true(&self, variable: &str, key: &str) -> bool {
         self.setting(variable, key).is_some_and(|value| value.eq_ignore_ascii_case("true"))
     }

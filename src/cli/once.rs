@@ -17,7 +17,7 @@ pub(super) fn once(options: &Options) -> Result<Exit, CliError> {
     let runtime = runtime()?;
     let response = runtime.block_on(async {
         service.send(false);
-        service.answer().await
+        service.response().await
     });
     runtime.shutdown_background();
     match response.outcome {

@@ -84,7 +84,8 @@ pub(super) fn log_warnings(settings: &Settings) {
 /// The runtime of the main thread, on which children are started: the kernel kills a child when the
 /// thread that started it ends.
 pub(super) fn runtime() -> Result<Runtime, CliError> {
-    Builder::new_current_thread().enable_all().build().map_err(|error| CliError::internal(&error))
+    let runtime = Builder::new_current_thread().enable_all().build();
+    runtime.map_err(|error| CliError::internal(&format!("cannot start the runtime: {error}")))
 }
 
 /// Catches the signals. Call it inside a runtime.

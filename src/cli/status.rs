@@ -8,7 +8,7 @@ use super::args::StatusFormat;
 use super::shared::{CliError, load, print, runtime};
 use crate::config::Options;
 use crate::core::Exit;
-use crate::status::{AskError, Reply, ask, openmetrics};
+use crate::status::{AskError, StatusReply, ask, openmetrics};
 
 pub(super) fn status(options: &Options, format: StatusFormat) -> Result<Exit, CliError> {
     let id = load(options)?.settings.identity.taskrunner_id;
@@ -28,15 +28,15 @@ pub(super) fn status(options: &Options, format: StatusFormat) -> Result<Exit, Cl
     };
     match (format, &reply) {
         (StatusFormat::Json, _) => print(&format_args!("{}\n", json!(reply)))?,
-        (StatusFormat::Text, Reply::Full(snapshot)) => print(snapshot)?,
-        (StatusFormat::OpenMetrics, Reply::Full(snapshot)) => print(&openmetrics(snapshot))?,
-        (StatusFormat::Text, Reply::Contact { in_contact }) => {
+        (StatusFormat::Text, StatusReply::Full(snapshot)) => print(snapshot)?,
+        (StatusFormat::OpenMetrics, StatusReply::Full(snapshot)) => print(&openmetrics(snapshot))?,
+        (StatusFormat::Text, StatusReply::Contact { in_contact }) => {
             let contact = if *in_contact { "yes" } else { "NO" };
             print(&format_args!(
                 "in contact    {contact} (ask as root or as taskbeat's user for more)\n"
             ))?;
         }
-        (StatusFormat::OpenMetrics, Reply::Contact { .. }) => {
+        (StatusFormat::OpenMetrics, StatusReply::Contact { .. }) => {
             return unavailable(&"only root and taskbeat's user may read the metrics");
         }
     }

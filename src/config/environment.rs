@@ -1,5 +1,5 @@
 //! The environment beyond the settings' own variables: which are ignored, and which are refused
-//! because the AWS SDK would misread them.
+//! because the AWS SDK or the HTTP client would misread them.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -62,18 +62,14 @@ pub(super) fn errors(environment: &Environment) -> Vec<String> {
             errors.push(format!("{name} = {value} (environment {name}): must be {allowed}"));
         }
     };
-    // `aws-config` panics on another one.
-    let attempts = get("AWS_MAX_ATTEMPTS");
-    let quoted = |value: &str| format!("{value:?}");
-    check(attempts, values::is_aws_max_attempts, quoted, "a whole number, at least 1");
     // The SDK panics on a key that cannot be part of a header. With a secret key that ends with the
     // newline of its file it signs wrongly.
     for key in ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"] {
         let plain = "plain ASCII, with no spaces or line breaks in or around it";
         check(get(key), values::is_aws_key, |_| "***".to_owned(), plain);
     }
-    // The SDK drops a proxy that it cannot use, and connects directly. Of each pair it takes the
-    // first that is set, and the last pair only if one of the others is missing.
+    // hyper-util ignores a proxy that it cannot use, and connects directly. Of each pair it takes
+    // the first that is set, and the last pair only if one of the others is missing.
     let proxies =
         [["HTTP_PROXY", "http_proxy"], ["HTTPS_PROXY", "https_proxy"], ["ALL_PROXY", "all_proxy"]];
     let [http, https, all] = proxies.map(|names| {

@@ -37,8 +37,8 @@ pub(crate) use self::show::escaped;
 pub(crate) use self::sources::{Given, Options};
 pub(crate) use self::table::Group;
 pub use self::table::{SETTINGS, Setting};
-pub(crate) use self::values::is_http_url;
 pub(crate) use self::values::{LogFormat, StopScope};
+pub(crate) use self::values::{is_http_url, parse_pid};
 
 /// The settings, and where each of them came from.
 #[derive(Clone, Debug, PartialEq)]

@@ -99,7 +99,7 @@ impl CommandSettings {
 /// The runner's process.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Target {
-    /// None that taskbeat knows: only heartbeats are sent.
+    /// No process: taskbeat only sends heartbeats.
     None,
     /// A child to start: program and arguments, at least the program.
     Command(Vec<OsString>),
@@ -295,7 +295,7 @@ impl Reader<'_> {
         } else {
             Some(command.to_vec())
         };
-        let pid = self.read("pid", values::pid).map(Target::Pid);
+        let pid = self.read("pid", values::parse_pid).map(Target::Pid);
         let pid_file = self.read("pid-file", values::path).map(Target::PidFile);
         let keys = ["command", "pid", "pid-file"].into_iter();
         let mut set = keys.filter_map(|key| Some((key, &self.inputs.get(key)?.origin)));

@@ -157,7 +157,7 @@ pub(crate) fn is_http_url(text: &str) -> bool {
         && !text.contains('#')
 }
 
-/// Whether the SDK can use the proxy and all of its password. A text without a scheme is http.
+/// Whether hyper-util can use the proxy and all of its password. A text without a scheme is http.
 pub(super) fn is_proxy_url(text: &str) -> bool {
     let (scheme, rest) = text.split_once("://").unwrap_or(("http", text));
     let (user, address) = rest.split_once('@').unwrap_or(("", rest));
@@ -186,17 +186,14 @@ pub(super) fn command(text: &str) -> Option<Vec<OsString>> {
     command.then(|| ["/bin/sh", "-c", text].map(OsString::from).to_vec())
 }
 
-pub(super) fn pid(text: &str) -> Option<Pid> {
+/// A process id: digits alone, above zero.
+pub(crate) fn parse_pid(text: &str) -> Option<Pid> {
     let digits = text.bytes().all(|byte| byte.is_ascii_digit());
     text.parse().ok().filter(|_| digits).and_then(Pid::from_raw)
 }
 
 pub(super) fn path(text: &str) -> Option<PathBuf> {
     (!text.is_empty() && !text.contains('\0')).then(|| text.into())
-}
-
-pub(super) fn is_aws_max_attempts(text: &str) -> bool {
-    text.parse::<u32>().is_ok_and(|attempts| attempts > 0)
 }
 
 /// A part of credentials that can be signed with and sent. The SDK ignores a blank one.

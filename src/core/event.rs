@@ -16,8 +16,8 @@ pub enum Event {
     StartFailed(Exit),
     /// The runner's leader exited. Its descendants may still be there.
     LeaderExited(Exit),
-    /// A signal has stopped the leader (true), or continued it (false). Of a runner that is found
-    /// stopped, this comes before its start.
+    /// A signal has stopped the leader (true), or continued it (false). For a runner that is found
+    /// stopped, this event precedes `RunnerStarted`.
     LeaderStopped(bool),
     /// No process of the runner is left, after its leader exited.
     RunnerGone,

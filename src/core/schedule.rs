@@ -317,7 +317,14 @@ impl Schedule {
                 self.last_failure.filter(|failure| failure.class != FailureClass::Throttled);
         }
         if let Next::At(time) = self.next {
-            let latest = if retry { now } else { self.started + policy.interval };
+            let latest = match self.reloaded {
+                _ if retry => now,
+                // The newest heartbeat may have started long ago.
+                Some(last) if self.unhealthy.is_some() => {
+                    (self.started + policy.interval).max(last + RELOAD_PACE)
+                }
+                Some(_) | None => self.started + policy.interval,
+            };
             self.next = Next::At(time.min(latest));
         }
     }

@@ -1,6 +1,5 @@
 //! The states of the agent.
 
-use std::fmt;
 use std::time::Duration;
 
 use super::{Action, Time};
@@ -56,7 +55,7 @@ pub enum State {
     /// `terminate` was obeyed. taskbeat waits for the operator.
     Idle,
     /// The loop exits.
-    Stopped,
+    Exiting,
 }
 
 impl State {
@@ -65,19 +64,8 @@ impl State {
     pub fn until(self) -> Option<Time> {
         match self {
             Self::OnTerminate { until } | Self::Ladder { until, .. } => Some(until),
-            Self::Starting | Self::Waiting | Self::Running | Self::Idle | Self::Stopped => None,
+            Self::Starting | Self::Waiting | Self::Running | Self::Idle | Self::Exiting => None,
         }
-    }
-}
-
-impl fmt::Display for Cause {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Ended => "the leader exited",
-            Self::Operator => "stop requested",
-            Self::LostContact => "contact lost",
-            Self::Terminate => "terminate received",
-        })
     }
 }
 

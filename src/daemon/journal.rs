@@ -9,6 +9,7 @@ use super::{Done, Observer, Response, Turn};
 use crate::core::{
     Action, Cause, CommandName, CommandResult, Event, Exit, Failure, Outcome, State, Time,
 };
+use crate::status::StopCause;
 use crate::{log, text};
 
 /// What it means that a runner is throttled for hours.
@@ -87,9 +88,11 @@ impl Observer for Journal {
             Event::Stop(_) if turn.agent.first_stop().is_some_and(|first| first < turn.now) => {
                 debug!("stop requested again");
             }
-            Event::Stop(_) if turn.done.is_empty() => info!("stop requested"),
+            Event::Stop(_) if !turn.done.iter().any(|done| done.action == Action::StopRunner) => {
+                info!("stop requested");
+            }
             // Only a deadline ends the ladder while processes are left.
-            Event::Due if matches!(turn.agent.state(), State::Idle | State::Stopped) => {
+            Event::Due if matches!(turn.agent.state(), State::Idle | State::Exiting) => {
                 let left = turn.runner.left();
                 if !left.is_empty() {
                     error!("cannot be killed: {}", text::list(left));
@@ -111,7 +114,6 @@ impl Observer for Journal {
 }
 
 impl Journal {
-    /// Fields that only programs need are named in [`log`](crate::log).
     pub(crate) fn new(taskrunner_id: &str) -> Self {
         Self {
             taskrunner_id: taskrunner_id.to_owned(),
@@ -221,17 +223,19 @@ fn log_action(turn: &Turn<'_>, done: &Done) {
     match done.action {
         Action::StopRunner if !done.signalled.is_empty() => {
             let step = format!("stop signal to {processes}; SIGKILL in {remaining}");
-            match turn.agent.stop_cause() {
-                Some(cause @ Cause::LostContact) => warn!(pids, "{cause}: {step}"),
+            match turn.snapshot.stop_cause {
+                Some(cause @ StopCause::LostContact) => warn!(pids, "{cause}: {step}"),
                 Some(cause) => info!(pids, "{cause}: {step}"),
                 None => {}
             }
         }
-        Action::StopRunner if matches!(turn.event, Event::Stop(_)) => {
+        Action::StopRunner if !matches!(turn.event, Event::Stop(_)) => {}
+        Action::StopRunner if turn.runner.is_interrupted() => {
             info!(
                 "stop requested by Ctrl-C, which the runner received too; SIGKILL in {remaining}"
             );
         }
+        Action::StopRunner => info!("stop requested"),
         Action::KillRunner if !done.signalled.is_empty() => {
             warn!(pids, "SIGKILL to {processes}: {}", kill_reason(turn.event));
         }
@@ -260,7 +264,7 @@ fn log_action(turn: &Turn<'_>, done: &Done) {
         Action::StartCommand(name) => debug!("{name} started"),
         Action::KillCommand(name @ CommandName::HealthCheck) => debug!("SIGKILL to {name}"),
         Action::KillCommand(name) => warn!("SIGKILL to {name}"),
-        Action::StartRunner | Action::StopRunner | Action::KillRunner => {}
+        Action::StartRunner | Action::KillRunner => {}
     }
 }
 

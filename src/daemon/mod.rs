@@ -29,8 +29,8 @@ use crate::text;
 /// The period of a timer that is not needed. Each event sets it anew.
 const NO_DEADLINE: Duration = Duration::from_hours(1);
 
-/// When the first keep-alive follows the start. A shell that cannot execute the runner has exited
-/// by then, so that systemd is not told that the runner is ready.
+/// Time from the start to the first keep-alive, which reports readiness. A shell that cannot
+/// execute the runner has exited by then, so the start of the unit fails.
 const FIRST_KEEPALIVE: Duration = Duration::from_millis(500);
 
 /// The parts of the daemon. Each owns its resource alone.
@@ -149,7 +149,8 @@ where
                 }
                 Wake::Event(event) => Some(event),
                 Wake::Command(ended) => {
-                    if ended.name == CommandName::HealthCheck {
+                    // The state of a stopped leader outweighs the result of its check.
+                    if ended.name == CommandName::HealthCheck && !agent.is_leader_stopped() {
                         details.unhealthy = describe(&ended);
                     }
                     Some(Event::CommandEnded(ended.name, ended.result))
@@ -198,7 +199,7 @@ where
                 observer.observe(&turn);
             }
             if let Some(Action::Exit(exit)) = done.last().map(|done| done.action) {
-                // The process that adopts them next may not reap them.
+                // The process that adopts taskbeat's children may not reap them.
                 self.commands.kill_all();
                 self.clear_away();
                 return exit;
@@ -222,7 +223,7 @@ where
             Some(stop) = self.stops.next() => Wake::Stop(stop),
             event = self.runner.next(), if watched => Wake::Event(event),
             ended = self.commands.next() => Wake::Command(ended),
-            response = self.service.answer() => Wake::Response(response),
+            response = self.service.response() => Wake::Response(response),
             _ = timer.tick() => Wake::Event(Event::Due),
             () = clock.alarm(deadline) => Wake::Alarm,
             _ = keepalive.tick(), if self.keepalive.is_some() => Wake::Keepalive,
@@ -251,8 +252,8 @@ where
 
     /// The event for a leader that a signal has stopped or continued.
     fn leader_stopped(&self, agent: &Agent) -> Option<Event> {
-        let stopped = self.runner.is_stopped();
-        (stopped != agent.is_stopped()).then_some(Event::LeaderStopped(stopped))
+        let stopped = self.runner.is_leader_stopped();
+        (stopped != agent.is_leader_stopped()).then_some(Event::LeaderStopped(stopped))
     }
 
     fn signal(&mut self, signal: SignalEvent, agent: &Agent) -> Option<Event> {
@@ -337,13 +338,13 @@ where
 }
 
 impl Details {
-    /// Notes why the runner is unhealthy, if no command has told it.
+    /// Notes why the runner is unhealthy, if that is not the result of a check.
     fn note(&mut self, event: Event, done: &[Done], policy: &Policy) {
         let late = Action::KillCommand(CommandName::HealthCheck);
         if event == Event::LeaderStopped(true) {
             "the runner is stopped by a signal (state T)".clone_into(&mut self.unhealthy);
-        } else if let (true, Some(limit)) =
-            (done.iter().any(|done| done.action == late), policy.health_check)
+        } else if let (Event::Due, Some(limit)) = (event, policy.health_check)
+            && done.iter().any(|done| done.action == late)
         {
             self.unhealthy = format!("health-check did not end within {}", text::duration(limit));
         }

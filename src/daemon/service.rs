@@ -12,7 +12,7 @@ pub(crate) trait Service {
     fn abandon(&mut self);
 
     /// Waits for the end of the heartbeat in flight; for ever if there is none. Cancel safe.
-    fn answer(&mut self) -> impl Future<Output = Response>;
+    fn response(&mut self) -> impl Future<Output = Response>;
 
     /// The identity that heartbeats have, with placeholders until the first of them is sent.
     fn identity(&self) -> &Identity;

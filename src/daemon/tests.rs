@@ -37,7 +37,7 @@ impl Service for VirtualService {
         self.in_flight = false;
     }
 
-    async fn answer(&mut self) -> Response {
+    async fn response(&mut self) -> Response {
         if !self.in_flight {
             future::pending::<()>().await;
         }

@@ -103,7 +103,7 @@ async fn serve_connection(stream: TcpStream, player: Arc<Mutex<Player>>) {
         .timer(TokioTimer::new())
         .header_read_timeout(READ_TIMEOUT)
         .serve_connection(TokioIo::new(stream), service);
-    // The others come from a client that does not speak HTTP.
+    // Other errors come from a client that does not speak HTTP.
     if let Err(error) = (&mut connection).await
         && error.source().is_some_and(<dyn Error>::is::<io::Error>)
     {

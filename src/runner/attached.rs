@@ -5,7 +5,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 
 use rustix::io::Errno;
-use rustix::process::{Pid, Signal, getpid, pidfd_send_signal, test_kill_process};
+use rustix::process::{Pid, Signal, getpid, pidfd_send_signal};
 use tokio::io::unix::AsyncFd;
 
 use super::signalled::Signalled;
@@ -32,16 +32,6 @@ impl Attached {
         // or the descriptor shows at once that the process has exited.
         let process = Process::look_up(pid).ok_or(Errno::SRCH)?;
         Ok(Self { process, pidfd })
-    }
-
-    /// # Errors
-    ///
-    /// taskbeat may not signal the process.
-    pub(super) fn check_permission(&self) -> io::Result<()> {
-        match test_kill_process(self.process.pid) {
-            Err(Errno::PERM) => Err(Errno::PERM.into()),
-            Ok(()) | Err(_) => Ok(()),
-        }
     }
 
     /// Waits for its exit. Cancel safe.

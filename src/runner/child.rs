@@ -5,9 +5,7 @@ use std::ffi::OsString;
 use std::future;
 
 use rustix::io::Errno;
-use rustix::process::{
-    Pid, Signal, getpid, kill_process, kill_process_group, set_child_subreaper, test_kill_process,
-};
+use rustix::process::{Pid, Signal, getpid, kill_process, kill_process_group, set_child_subreaper};
 use tracing::warn;
 
 use super::membership::Membership;
@@ -33,12 +31,12 @@ pub(super) struct Child {
     /// Processes that have the stop signal. None gets it twice, because many programs take the
     /// second one as "at once".
     signalled: HashSet<ProcessKey>,
-    phase: Phase,
+    phase: ChildPhase,
     killing: bool,
 }
 
 #[derive(Clone, Copy, PartialEq)]
-enum Phase {
+enum ChildPhase {
     Running,
     /// Running, and Ctrl-C has sent SIGINT to the whole process group.
     Interrupted,
@@ -66,7 +64,7 @@ impl Child {
             placement,
             stop,
             signalled: HashSet::new(),
-            phase: Phase::Running,
+            phase: ChildPhase::Running,
             killing: false,
         })
     }
@@ -76,7 +74,7 @@ impl Child {
     }
 
     pub(super) fn is_running(&self) -> bool {
-        matches!(self.phase, Phase::Running | Phase::Interrupted)
+        matches!(self.phase, ChildPhase::Running | ChildPhase::Interrupted)
     }
 
     /// Waits for the leader's exit. Cancel safe. Call it again after each SIGCHLD.
@@ -85,7 +83,7 @@ impl Child {
             return future::pending().await;
         }
         let exit = self.leader.exited().await;
-        self.phase = Phase::LeaderExited;
+        self.phase = ChildPhase::LeaderExited;
         exit
     }
 
@@ -103,7 +101,7 @@ impl Child {
     /// After the leader's exit: kills latecomers if the runner is being killed, reaps the dead, and
     /// tells if nothing is left. `held` are children that their owners reap.
     pub(super) fn clear_away(&mut self, held: &[Pid]) -> Option<Event> {
-        if self.phase != Phase::LeaderExited {
+        if self.phase != ChildPhase::LeaderExited {
             return None;
         }
         if self.killing {
@@ -128,7 +126,7 @@ impl Child {
             dead.append(&mut newly_dead);
         }
         self.leader.reap();
-        self.phase = Phase::Gone;
+        self.phase = ChildPhase::Gone;
         Some(Event::RunnerGone)
     }
 
@@ -136,15 +134,19 @@ impl Child {
     /// sent while it lives, so that its handler can end what it has started.
     pub(super) fn interrupted_by_terminal(&mut self) {
         let group = |pid: Pid| group_and_session(pid.as_raw_pid()).map(|(group, _)| group);
-        if self.phase == Phase::Running && group(self.leader.pid) == group(getpid()) {
-            self.phase = Phase::Interrupted;
+        if self.phase == ChildPhase::Running && group(self.leader.pid) == group(getpid()) {
+            self.phase = ChildPhase::Interrupted;
         }
+    }
+
+    pub(super) fn is_interrupted(&self) -> bool {
+        self.phase == ChildPhase::Interrupted
     }
 
     /// Sends the stop signal to the processes in scope that do not have it. It comes with SIGCONT,
     /// because a stopped process would not receive it.
     pub(super) fn stop(&mut self) -> Vec<Signalled> {
-        if self.phase == Phase::Interrupted {
+        if self.is_interrupted() {
             let _ = kill_process(self.leader.pid, Signal::CONT);
             return vec![];
         }
@@ -161,12 +163,7 @@ impl Child {
     /// Sends `signal` to the leader's process group or to the leader alone, by the stop scope.
     pub(super) fn forward(&self, signal: Signal) {
         if self.is_running() {
-            let group = self.has_own_group() && self.stop.scope == StopScope::Group;
-            let _ = if group {
-                kill_process_group(self.leader.pid, signal)
-            } else {
-                kill_process(self.leader.pid, signal)
-            };
+            let _ = self.signal_leader(signal);
         }
     }
 
@@ -174,7 +171,7 @@ impl Child {
     pub(super) fn kill(&mut self) -> Vec<Signalled> {
         self.killing = true;
         let left = self.left();
-        if self.has_own_group() && self.phase != Phase::Gone {
+        if self.has_own_group() && self.phase != ChildPhase::Gone {
             // In one call, so that no fork is missed, and without a descriptor, which may be
             // lacking.
             let _ = kill_process_group(self.leader.pid, Signal::KILL);
@@ -240,34 +237,39 @@ impl Child {
         self.placement == Placement::NewGroup
     }
 
-    /// Signals the leader or its process group in one call, and the other targets by pidfd.
+    /// True if a signal to the leader goes to its whole group. taskbeat's own group may have other
+    /// members: a shell puts a whole pipeline into it.
+    fn signals_group(&self) -> bool {
+        self.has_own_group() && self.stop.scope == StopScope::Group
+    }
+
+    /// Signals the leader or its process group in one call, so that no fork is missed.
+    fn signal_leader(&self, signal: Signal) -> Result<(), Errno> {
+        if self.signals_group() {
+            kill_process_group(self.leader.pid, signal)
+        } else {
+            kill_process(self.leader.pid, signal)
+        }
+    }
+
+    /// Signals the leader or its process group, and the other targets by pidfd.
     fn signal(&self, targets: Vec<Process>, signal: Signal) -> Vec<Signalled> {
+        if !self.is_running() {
+            return signal_each(targets, signal);
+        }
+        let result = self.signal_leader(signal);
         let leader = self.leader.pid;
-        // taskbeat's own group may have other members: a shell puts a whole pipeline into it.
-        let whole_group = self.has_own_group() && self.stop.scope == StopScope::Group;
-        let result = match self.is_running() {
-            false => return signal_each(targets, signal),
-            // In one call, so that no fork is missed.
-            true if whole_group => kill_process_group(leader, signal),
-            true => kill_process(leader, signal),
-        };
+        let whole_group = self.signals_group();
         let reached = |process: &Process| {
             if whole_group { process.group == leader.as_raw_pid() } else { process.pid == leader }
         };
         let (reached, elsewhere): (Vec<_>, Vec<_>) = targets.into_iter().partition(reached);
         let reached = reached.into_iter().map(|process| Signalled {
-            result: result.and_then(|()| may_signal(process.pid)),
+            // The call for the group reports an error only if no member could be signalled.
+            result: result.and_then(|()| process.check_permission()),
             process,
         });
         reached.chain(signal_each(elsewhere, signal)).collect()
-    }
-}
-
-/// The call for the group reports an error only if no member could be signalled.
-fn may_signal(pid: Pid) -> Result<(), Errno> {
-    match test_kill_process(pid) {
-        Err(Errno::PERM) => Err(Errno::PERM),
-        Ok(()) | Err(_) => Ok(()),
     }
 }
 

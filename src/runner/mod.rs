@@ -102,7 +102,7 @@ impl Runner {
     }
 
     /// True while its leader is stopped by a signal.
-    pub(crate) fn is_stopped(&self) -> bool {
+    pub(crate) fn is_leader_stopped(&self) -> bool {
         self.pid().is_some_and(tree::is_stopped)
     }
 
@@ -151,14 +151,20 @@ impl Runner {
         }
     }
 
-    /// Sends `signal` to a child, as its stop signal would be.
+    /// True if the terminal's SIGINT has reached the child, which still runs.
+    pub(crate) fn is_interrupted(&self) -> bool {
+        matches!(&self.live, Live::Child(child) if child.is_interrupted())
+    }
+
+    /// Sends `signal` to a child: to its process group or its leader, as `stop-scope` says.
     pub(crate) fn forward(&self, signal: Signal) {
         if let Live::Child(child) = &self.live {
             child.forward(signal);
         }
     }
 
-    /// Stops taskbeat, as job control does, if its leader has stopped, or if it has none.
+    /// Stops taskbeat, as job control does, if the runner's leader has stopped or the runner is no
+    /// child.
     pub(crate) fn follow_into_stop(&self) {
         let (follows, group) = match &self.live {
             Live::Child(child) => (child.take_stopped(), child.group()),
@@ -229,7 +235,7 @@ pub(crate) async fn look(target: &Target) -> Option<Result<Process, String>> {
 
 fn attach(pid: Pid) -> Result<Attached, StartError> {
     let attached = Attached::to(pid).and_then(|attached| {
-        attached.check_permission()?;
+        attached.process.check_permission()?;
         Ok(attached)
     });
     attached.map_err(|error| StartError {

@@ -11,13 +11,15 @@ use procfs::ticks_per_second;
 use rustix::fs::fstat;
 use rustix::io::Errno;
 use rustix::process::Pid;
-use rustix::time::{ClockId, clock_gettime};
+use rustix::time::ClockId;
 use tokio::task::{JoinHandle, spawn_blocking};
-use tokio::time::{Instant, Interval, MissedTickBehavior, interval, timeout_at};
+use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep, timeout_at};
 use tracing::{info, warn};
 
 use super::attached::Attached;
 use super::tree::Process;
+use crate::clock;
+use crate::config::parse_pid;
 use crate::core::{Event, Exit};
 
 /// How often the file is read while the runner does not run.
@@ -112,7 +114,12 @@ impl PidFile {
     /// Why taskbeat would wait for another.
     pub(super) async fn look(path: PathBuf) -> Result<Process, String> {
         let mut file = Self::new(path);
-        let attached = file.read().await.and_then(|content| file.attach(&content));
+        let mut attached = file.read().await.and_then(|content| file.attach(&content));
+        // The second read shows whether the text is complete.
+        if matches!(attached, Err(Absence::Unfinished)) {
+            sleep(POLL).await;
+            attached = file.read().await.and_then(|content| file.attach(&content));
+        }
         let reason = |absence| format!("{} {absence}", file.path.display());
         attached.map(|attached| attached.process).map_err(reason)
     }
@@ -177,9 +184,7 @@ impl PidFile {
         if line.is_empty() {
             return Err(Absence::Empty);
         }
-        let digits = line.bytes().all(|byte| byte.is_ascii_digit());
-        let number = line.parse().ok().filter(|_| digits);
-        let pid = number.and_then(Pid::from_raw).ok_or(Absence::Malformed)?;
+        let pid = parse_pid(line).ok_or(Absence::Malformed)?;
         // Without its line end it may be a part of a longer number, unless it stays as it is.
         if !content.text.contains('\n') && last.as_ref() != Some(&content.text) {
             return Err(Absence::Unfinished);
@@ -192,7 +197,7 @@ impl PidFile {
         if age(&attached.process) + TOLERANCE < content.age {
             return Err(Absence::Stale(pid));
         }
-        attached.check_permission().map_err(|_| Absence::NotPermitted(pid))?;
+        attached.process.check_permission().map_err(|_| Absence::NotPermitted(pid))?;
         Ok(attached)
     }
 
@@ -222,17 +227,13 @@ fn read(path: &Path) -> io::Result<Content> {
         u64::try_from(stat.st_mtime).unwrap_or(0),
         u32::try_from(stat.st_mtime_nsec).unwrap_or(0),
     );
-    let age = now(ClockId::Realtime).saturating_sub(written);
+    let age = clock::read(ClockId::Realtime).saturating_sub(written);
     Ok(Content { text, age })
 }
 
 fn age(process: &Process) -> Duration {
     let started = Duration::from_millis(process.started * 1000 / ticks_per_second().max(1));
-    now(ClockId::Boottime).saturating_sub(started)
-}
-
-fn now(clock: ClockId) -> Duration {
-    Duration::try_from(clock_gettime(clock)).unwrap_or_default()
+    clock::read(ClockId::Boottime).saturating_sub(started)
 }
 
 #[cfg(test)]
@@ -241,12 +242,12 @@ mod tests {
 
     #[test]
     fn the_age_of_a_process_counts_from_its_start() {
-        let before = now(ClockId::Boottime);
+        let before = clock::read(ClockId::Boottime);
         let started = before.as_secs() / 2;
         let pid = rustix::process::getpid();
         let process =
             Process { started: started * ticks_per_second(), ..Process::look_up(pid).unwrap() };
         let age = age(&process) + Duration::from_secs(started);
-        assert!(before <= age && age <= now(ClockId::Boottime), "{age:?}");
+        assert!(before <= age && age <= clock::read(ClockId::Boottime), "{age:?}");
     }
 }

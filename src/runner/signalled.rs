@@ -23,12 +23,19 @@ pub(crate) struct Signalled {
     pub(crate) result: Result<(), Errno>,
 }
 
+impl Signalled {
+    /// The result, if it is an error, in words.
+    pub(crate) fn error(&self) -> Option<String> {
+        self.result.err().map(|error| match error {
+            Errno::PERM => "not permitted".to_owned(),
+            _ => error.to_string(),
+        })
+    }
+}
+
 impl fmt::Display for Signalled {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.result {
-            Ok(()) => write!(f, "{}", self.process),
-            Err(Errno::PERM) => write!(f, "{} (not permitted)", self.process),
-            Err(error) => write!(f, "{} ({error})", self.process),
-        }
+        write!(f, "{}", self.process)?;
+        self.error().map_or(Ok(()), |error| write!(f, " ({error})"))
     }
 }

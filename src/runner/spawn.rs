@@ -33,7 +33,8 @@ const NOT_INHERITED: [&str; 6] = [
 pub(crate) struct StartError {
     pub(super) what: String,
     pub(super) reason: String,
-    /// The status that a shell would give; that of an invalid configuration if nothing was to run.
+    /// taskbeat's exit status: 126 or 127 as in a shell, 70 if the kernel lacks resources. If it
+    /// cannot attach: 1 if the process does not exist, else 78.
     pub(crate) exit: Exit,
 }
 
@@ -55,8 +56,8 @@ pub(crate) enum Placement {
 }
 
 impl Spawned {
-    /// Starts `argv` with taskbeat's standard streams. `adapt` changes what else is to be
-    /// different. Call it on the main thread, because the child is killed when the thread ends.
+    /// Starts `argv` with taskbeat's standard streams. `adapt` makes further changes to the
+    /// command. Call it on the main thread, because the child is killed when the thread ends.
     pub(crate) fn start(
         argv: &[OsString],
         placement: Placement,

@@ -7,7 +7,9 @@ use std::process::Command;
 
 use procfs::process::Stat;
 use rustix::io::Errno;
-use rustix::process::{Pid, PidfdFlags, Signal, getpid, pidfd_open, pidfd_send_signal};
+use rustix::process::{
+    Pid, PidfdFlags, Signal, getpid, pidfd_open, pidfd_send_signal, test_kill_process,
+};
 
 /// Marks processes beside the runner in their environment; its value is taskbeat's process id.
 const BESIDE_RUNNER: &str = "_TASKBEAT_BESIDE_RUNNER";
@@ -69,6 +71,16 @@ impl Process {
             pidfd_send_signal(pidfd, signal)
         } else {
             Err(Errno::SRCH)
+        }
+    }
+
+    /// # Errors
+    ///
+    /// taskbeat may not signal the process.
+    pub(super) fn check_permission(&self) -> Result<(), Errno> {
+        match test_kill_process(self.pid) {
+            Err(Errno::PERM) => Err(Errno::PERM),
+            Ok(()) | Err(_) => Ok(()),
         }
     }
 

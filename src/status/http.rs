@@ -1,4 +1,4 @@
-//! `metrics-listen`: the metrics for Prometheus and a health check, over HTTP.
+//! `metrics-listen`: the metrics for Prometheus and `/healthz`, over HTTP.
 //!
 //! The clients are not trusted: they are few at a time, each has one request and little time, and
 //! the loop answers them last.

@@ -19,6 +19,6 @@ mod tests;
 pub(crate) use self::http::listen;
 pub(crate) use self::openmetrics::openmetrics;
 pub(crate) use self::requests::{Requests, SnapshotRequest, Snapshots};
-pub(crate) use self::snapshot::Snapshot;
-pub(crate) use self::socket::{AskError, ClaimError, Reply, ask, claim};
+pub(crate) use self::snapshot::{Snapshot, StopCause};
+pub(crate) use self::socket::{AskError, ClaimError, StatusReply, ask, claim};
 pub(crate) use self::tally::Tally;

@@ -47,7 +47,8 @@ pub(crate) struct Snapshot {
     pub(crate) unhealthy: Option<String>,
     /// True if the account has more runners than its limit has room for.
     pub(crate) over_limit: bool,
-    /// When the next heartbeat starts; `None` while one is in flight and if none is to follow.
+    /// When the next heartbeat, or the check before it, starts; `None` while one of them is under
+    /// way, and if none is to follow.
     pub(crate) next_heartbeat_at: Option<WallTime>,
     pub(crate) next_heartbeat_in_seconds: Option<f64>,
     /// True while the runner runs; `None` if taskbeat has none.
@@ -102,7 +103,7 @@ impl From<State> for Phase {
                 Rung::Kill => Self::Killing,
             },
             State::Idle => Self::Idle,
-            State::Stopped => Self::Exiting,
+            State::Exiting => Self::Exiting,
         }
     }
 }
@@ -185,8 +186,8 @@ impl Snapshot {
         }
     }
 
-    /// The snapshot in one line, for `systemctl status`. It is sent once a minute, so a minute is
-    /// its smallest unit.
+    /// The snapshot in one line, for `systemctl status`. Its smallest unit is a minute, because
+    /// without an event it is sent once a minute.
     pub(crate) fn line(&self) -> String {
         let mut parts = Vec::new();
         if self.state != Phase::Running {
@@ -236,7 +237,7 @@ impl Snapshot {
         };
         Some(match self.next_heartbeat_in_seconds.map(coarse) {
             Some(next) => format!("{so_far}, next in {next}"),
-            None if running => format!("{so_far}, waiting for a response"),
+            None if running => format!("{so_far}, next under way"),
             None => so_far,
         })
     }

@@ -69,14 +69,14 @@ pub(crate) enum AskError {
 /// What a daemon replies.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(untagged)]
-pub(crate) enum Reply {
+pub(crate) enum StatusReply {
     /// Everything, for root and the daemon's own user.
     Full(Box<Snapshot>),
     /// What any other user may know.
     Contact { in_contact: bool },
 }
 
-impl Reply {
+impl StatusReply {
     pub(crate) fn in_contact(&self) -> bool {
         match self {
             Self::Full(snapshot) => snapshot.in_contact,
@@ -128,9 +128,9 @@ async fn serve(listener: UnixListener, snapshots: Snapshots) {
 fn reply(client: &UnixStream, snapshot: Snapshot) {
     let user = client.peer_cred().map(|peer| peer.uid());
     let reply = if user.is_ok_and(is_root_or_same) {
-        Reply::Full(Box::new(snapshot))
+        StatusReply::Full(Box::new(snapshot))
     } else {
-        Reply::Contact { in_contact: snapshot.in_contact }
+        StatusReply::Contact { in_contact: snapshot.in_contact }
     };
     if let Ok(text) = serde_json::to_vec(&reply) {
         let _ = client.try_write(&text);
@@ -142,7 +142,7 @@ fn reply(client: &UnixStream, snapshot: Snapshot) {
 /// # Errors
 ///
 /// There is none, it cannot be trusted, or it does not answer within 5 seconds.
-pub(crate) async fn ask(taskrunner_id: &str) -> Result<Reply, AskError> {
+pub(crate) async fn ask(taskrunner_id: &str) -> Result<StatusReply, AskError> {
     let id = taskrunner_id.to_owned();
     let stream = match UnixStream::connect(name(taskrunner_id)).await {
         Ok(stream) => stream,
@@ -162,12 +162,12 @@ pub(crate) async fn ask(taskrunner_id: &str) -> Result<Reply, AskError> {
     reply.map_err(AskError::Unreadable)
 }
 
-async fn read(stream: UnixStream) -> io::Result<Reply> {
+async fn read(stream: UnixStream) -> io::Result<StatusReply> {
     let mut text = Vec::new();
     if stream.take(TOO_LONG as u64).read_to_end(&mut text).await? == TOO_LONG {
         return Err(io::Error::other("it is too long"));
     }
-    Reply::parse(&text)
+    StatusReply::parse(&text)
 }
 
 fn is_root_or_same(user: uid_t) -> bool {

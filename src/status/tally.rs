@@ -10,12 +10,12 @@ use crate::core::{Agent, Cause, Event, FailureClass, Outcome, Time};
 pub(crate) struct Tally {
     /// Heartbeats that have ended or were withheld, by result.
     pub(crate) heartbeats: Heartbeats,
-    /// From the start of the newest one of them to its end.
+    /// Duration of the newest heartbeat that has ended.
     pub(crate) heartbeat_seconds: Option<f64>,
-    /// How often the runner was started, or found again.
+    /// How often the runner was started or found.
     pub(crate) runner_starts: u64,
     /// How often a stop of the runner began, or got another cause.
-    pub(crate) stops: Stops,
+    pub(crate) stops: StopCounts,
     /// The wall-clock time of [`Time::ZERO`].
     #[serde(skip)]
     pub(crate) epoch: WallTime,
@@ -41,7 +41,7 @@ pub(crate) struct Heartbeats {
 /// How many stops had each cause.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub(crate) struct Stops {
+pub(crate) struct StopCounts {
     pub(crate) leader_exited: u64,
     pub(crate) operator: u64,
     pub(crate) lost_contact: u64,
@@ -87,7 +87,7 @@ impl Heartbeats {
     }
 }
 
-impl Stops {
+impl StopCounts {
     fn by(&mut self, cause: Cause) -> &mut u64 {
         match cause {
             Cause::Ended => &mut self.leader_exited,

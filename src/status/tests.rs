@@ -1,6 +1,7 @@
 //! The texts of a snapshot.
 
 use super::snapshot::{Phase, Snapshot, StopCause};
+use crate::core::Cause;
 
 #[test]
 fn a_snapshot_fits_one_line() {
@@ -34,7 +35,7 @@ fn a_snapshot_fits_one_line() {
                 runner_uptime_seconds: Some(0.5),
                 ..fine.clone()
             },
-            "not acknowledged yet, waiting for a response; runner pid 4711 up less than 1 min",
+            "not acknowledged yet, next under way; runner pid 4711 up less than 1 min",
         ),
         (
             failing.clone(),
@@ -69,4 +70,11 @@ fn a_snapshot_fits_one_line() {
     for (snapshot, expected) in rows {
         assert_eq!(snapshot.line(), expected);
     }
+}
+
+#[test]
+fn causes_of_a_stop() {
+    let causes = [Cause::Ended, Cause::Operator, Cause::LostContact, Cause::Terminate];
+    let names = ["the leader exited", "stop requested", "contact lost", "terminate received"];
+    assert_eq!(causes.map(|cause| StopCause::from(cause).to_string()), names);
 }

@@ -142,7 +142,7 @@ fn check_end(before: &World, by: Incident) {
     let mut world = before.clone();
     world.happen(by);
     for _ in 0..ENOUGH {
-        let at_rest = matches!(world.agent().state(), State::Idle | State::Stopped);
+        let at_rest = matches!(world.agent().state(), State::Idle | State::Exiting);
         if at_rest || world.exit().is_some() {
             return;
         }

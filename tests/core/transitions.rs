@@ -31,8 +31,8 @@ const ARROWS: [Arrow; 12] = [
     ("OnTerminate", "Rung::Stop"),
     ("Rung::Stop", "Rung::Kill"),
     ("Rung::Kill", "Idle"),
-    ("Rung::Kill", "Stopped"),
-    ("Idle", "Stopped"),
+    ("Rung::Kill", "Exiting"),
+    ("Idle", "Exiting"),
     // In the text.
     ("Waiting", "OnTerminate"),
     ("OnTerminate", "Rung::Kill"),
@@ -47,7 +47,7 @@ pub(crate) fn state_name(state: State) -> &'static str {
         State::Ladder { rung: Rung::Stop, .. } => "Rung::Stop",
         State::Ladder { rung: Rung::Kill, .. } => "Rung::Kill",
         State::Idle => "Idle",
-        State::Stopped => "Stopped",
+        State::Exiting => "Exiting",
     }
 }
 
@@ -88,10 +88,12 @@ fn the_lives_contain_every_transition_that_the_daemon_can_make() {
         lines.push(format!("{before} -> {after}\n  {}", events.join(", ")));
     }
     assert_snapshot!(lines.join("\n"), @"
+    Idle -> Exiting
+      stop
     Idle -> Idle
       Due, LeaderExited, LeaderStopped, Reloaded, Resumed, RunnerGone
-    Idle -> Stopped
-      stop
+    OnTerminate -> Exiting
+      CommandEnded, Due, stop
     OnTerminate -> Idle
       CommandEnded, Due
     OnTerminate -> OnTerminate
@@ -100,22 +102,22 @@ fn the_lives_contain_every_transition_that_the_daemon_can_make() {
       stop
     OnTerminate -> Rung::Stop
       CommandEnded, Due
-    OnTerminate -> Stopped
-      CommandEnded, Due, stop
+    Rung::Kill -> Exiting
+      Due, LeaderExited, RunnerGone
     Rung::Kill -> Idle
       Due, LeaderExited, RunnerGone
     Rung::Kill -> Rung::Kill
       Due, LeaderExited, LeaderStopped, Resumed, acknowledged, checked, failed, stop, terminate
-    Rung::Kill -> Stopped
-      Due, LeaderExited, RunnerGone
+    Rung::Stop -> Exiting
+      LeaderExited, RunnerGone
     Rung::Stop -> Idle
       LeaderExited, RunnerGone
     Rung::Stop -> Rung::Kill
       Due, stop
     Rung::Stop -> Rung::Stop
       Due, LeaderExited, LeaderStopped, Resumed, acknowledged, checked, failed, stop, terminate
-    Rung::Stop -> Stopped
-      LeaderExited, RunnerGone
+    Running -> Exiting
+      Due, LeaderExited, stop, terminate
     Running -> Idle
       terminate
     Running -> OnTerminate
@@ -124,24 +126,22 @@ fn the_lives_contain_every_transition_that_the_daemon_can_make() {
       Due, LeaderExited, stop, terminate
     Running -> Running
       Due, LeaderStopped, Reloaded, Resumed, acknowledged, checked, failed
-    Running -> Stopped
-      Due, LeaderExited, stop, terminate
     Running -> Waiting
       LeaderExited
+    Starting -> Exiting
+      stop
     Starting -> Starting
       Reloaded, Resumed
-    Starting -> Stopped
-      stop
     Starting -> Waiting
       Due
+    Waiting -> Exiting
+      StartFailed, stop, terminate
     Waiting -> Idle
       terminate
     Waiting -> OnTerminate
       terminate
     Waiting -> Running
       RunnerStarted
-    Waiting -> Stopped
-      StartFailed, stop, terminate
     Waiting -> Waiting
       Due, LeaderStopped, Reloaded, Resumed, acknowledged, failed
     ");
@@ -171,7 +171,7 @@ pub(crate) fn check_diagram(found: &BTreeSet<Arrow>) {
     let others: Vec<_> = found
         .iter()
         .filter(|(before, after)| before != after)
-        .filter(|arrow| !ARROWS.contains(arrow) && !["Idle", "Stopped"].contains(&arrow.1))
+        .filter(|arrow| !ARROWS.contains(arrow) && !["Idle", "Exiting"].contains(&arrow.1))
         .collect();
     assert!(others.is_empty(), "transitions that are not in the diagram: {others:?}");
     let source = include_str!("../../src/core/agent/mod.rs");

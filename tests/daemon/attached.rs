@@ -66,6 +66,7 @@ fn a_stop_leaves_an_attached_runner_alone() {
             daemon.signal(stop);
             let finished = daemon.finish();
             assert_eq!(finished.status, 0, "{finished:?}");
+            assert!(finished.stderr.contains("stop requested\n"), "{finished:?}");
             assert!(runner.is_alive());
         }
     }
@@ -372,4 +373,14 @@ fn a_runner_that_is_started_again_after_terminate_is_left_alone() {
     let finished = daemon.finish();
     assert_eq!(finished.status, 0, "{finished:?}");
     assert!(again.is_alive());
+}
+
+#[test]
+fn a_check_names_the_process_of_a_file_without_a_line_end() {
+    let runner = ExternalRunner::plain();
+    let program = Taskbeat::new("check");
+    fs::write(program.home().join("pid"), runner.pid().to_string()).unwrap();
+    let finished = program.set("--taskrunner-id", "r").set("--pid-file", "pid").finish();
+    let process = format!("process {}, sleep\n", runner.pid());
+    assert!(finished.text().contains(&process), "{finished:?}");
 }

@@ -177,12 +177,13 @@ fn a_pipe_of_the_shell_is_read_as_the_configuration_file() {
 }
 
 #[test]
-fn a_number_of_attempts_on_which_the_sdk_panics_is_refused() {
+fn the_retries_of_the_sdk_are_not_used() {
     for value in ["0", "-1", "many"] {
-        is_refused(
-            |taskbeat| taskbeat.env("AWS_MAX_ATTEMPTS", value),
-            &["AWS_MAX_ATTEMPTS", "at least 1"],
-        );
+        let endpoint = Endpoint::play([Step::ResetBefore], Step::Terminate);
+        let taskbeat = Taskbeat::run(&endpoint).env("AWS_MAX_ATTEMPTS", value);
+        let finished = taskbeat.env("AWS_RETRY_MODE", value).script("exec sleep 1h").finish();
+        assert_eq!(finished.status, 0, "{finished:?}");
+        assert_eq!(endpoint.requests().len(), 2);
     }
 }
 
@@ -274,7 +275,6 @@ fn an_empty_variable_counts_as_unset_for_the_sdk_and_stays_empty_for_the_runner(
         "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
         "AWS_DEFAULT_REGION",
         "AWS_ENDPOINT_URL",
-        "AWS_MAX_ATTEMPTS",
         "AWS_PROFILE",
         "AWS_REGION",
     ];

@@ -135,6 +135,44 @@ fn a_runner_that_is_stopped_by_a_signal_sends_no_heartbeat_until_it_continues() 
 }
 
 #[test]
+fn a_check_that_succeeds_does_not_hide_that_the_runner_is_stopped_by_a_signal() {
+    let endpoint = Endpoint::ok();
+    let program = Taskbeat::run(&endpoint);
+    let (begun, go) = (program.home().join("begun"), program.home().join("go"));
+    let check = "touch begun; until [ -e go ]; do sleep 0.01; done";
+    let daemon = program.set("--health-check", check).flag("-v").script(runner::PLAIN).start();
+    let runner = daemon.wait_for_pid("ready");
+    eventually("the check runs", || begun.exists());
+    signal(runner, Signal::STOP);
+    daemon.wait_for_log("the runner's leader changed state");
+    fs::write(&go, "").unwrap();
+    let line = daemon.wait_for_log(WITHHELD);
+    assert!(line.ends_with("the runner is stopped by a signal (state T)"), "{line}");
+    signal(runner, Signal::CONT);
+    daemon.wait_for_log(HEALTHY);
+    endpoint.wait_for(1);
+    daemon.signal(Signal::TERM);
+    daemon.finish();
+}
+
+#[test]
+fn a_check_that_ends_with_its_runner_is_no_check_that_took_too_long() {
+    let endpoint = Endpoint::ok();
+    let mut runner = ExternalRunner::plain();
+    let program = Taskbeat::run(&endpoint);
+    let (id, again) = (program.id(), program.home().join("again"));
+    fs::write(program.home().join("pid"), format!("{}\n", runner.pid())).unwrap();
+    let check = "[ -e failed ] || { touch failed; exit 3; }; touch again; exec sleep 120";
+    let daemon = program.set("--pid-file", "pid").set("--health-check", check).start();
+    daemon.wait_for_log(WITHHELD);
+    eventually("the second check runs", || again.exists());
+    runner.kill();
+    daemon.wait_for_log("waiting for the runner");
+    let status = Taskbeat::new("status").env("TASKBEAT_TASKRUNNER_ID", id).finish();
+    assert!(status.text().contains("health-check exited with status 3\n"), "{status:?}");
+}
+
+#[test]
 fn an_attached_runner_that_is_stopped_by_a_signal_sends_no_heartbeat() {
     let endpoint = Endpoint::ok();
     let runner = ExternalRunner::start("echo ready; exec sleep 120");

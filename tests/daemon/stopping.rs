@@ -116,6 +116,21 @@ fn stops_within_a_second_are_the_same_stop() {
     assert_eq!(daemon.finish().status, 42);
 }
 
+/// As systemd does with `KillMode=control-group`. The runner may be dead before its exit is seen.
+#[test]
+fn a_stop_of_the_runner_and_taskbeat_together_is_not_called_ctrl_c() {
+    for _ in 0..5 {
+        let endpoint = Endpoint::ok();
+        let daemon = Taskbeat::run(&endpoint).script(runner::PLAIN).start();
+        let runner = daemon.wait_for_pid("ready");
+        signal(runner, Signal::TERM);
+        daemon.signal(Signal::TERM);
+        let finished = daemon.finish();
+        assert_eq!(finished.status, 143, "{finished:?}");
+        assert!(!finished.stderr.contains("Ctrl-C"), "{finished:?}");
+    }
+}
+
 #[test]
 fn two_stops_kill_after_terminate() {
     let endpoint = Endpoint::ok();

@@ -37,7 +37,7 @@ use crate::core::{Outcome, Random, Schedule, Time};
 use crate::daemon::{Response, Service};
 use crate::endpoint::{Script, Step, serve};
 use crate::runner::look;
-use crate::status::{AskError, Reply, openmetrics};
+use crate::status::{AskError, StatusReply, openmetrics};
 use crate::sys::set_variable;
 
 /// The service's limit for names, in characters.
@@ -229,7 +229,7 @@ pub fn responses(input: &[u8]) {
             std::future::pending().await
         };
         select! {
-            response = service.answer() => response,
+            response = service.response() => response,
             never = server => never,
         }
     });
@@ -291,16 +291,16 @@ pub fn scripts(input: &[u8]) {
 /// What a process sends that claims to be a daemon. It is printed without control characters, and a
 /// reply that is understood is understood again.
 pub fn statuses(input: &[u8]) {
-    let reply = match Reply::parse(input) {
+    let reply = match StatusReply::parse(input) {
         Ok(reply) => reply,
         Err(error) => return is_line(&AskError::Unreadable(error).to_string()),
     };
     let json = serde_json::to_string(&reply).unwrap();
     is_line(&json);
-    let again = Reply::parse(json.as_bytes()).unwrap();
+    let again = StatusReply::parse(json.as_bytes()).unwrap();
     let value = |reply| serde_json::to_value(reply).unwrap();
     is_alike(&value(&reply), &value(&again));
-    if let Reply::Full(snapshot) = &reply {
+    if let StatusReply::Full(snapshot) = &reply {
         is_line(&snapshot.line());
         is_text(&snapshot.to_string(), 9);
         let metrics = openmetrics(snapshot);

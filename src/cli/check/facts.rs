@@ -16,7 +16,7 @@ use crate::runner;
 
 /// The command that a start would run, or the process that it would attach to.
 #[derive(Default, Serialize)]
-pub(super) struct Runner {
+pub(super) struct RunnerFacts {
     /// The id of the process to attach to.
     pid: Option<i32>,
     /// The command, or the name of the process. Empty if there is none.
@@ -36,7 +36,7 @@ struct User {
 
 /// The abilities of the host.
 #[derive(Serialize)]
-pub(super) struct Host {
+pub(super) struct HostFacts {
     kernel: String,
     /// True if the kernel offers handles on processes.
     pidfd: bool,
@@ -46,7 +46,7 @@ pub(super) struct Host {
     notify_socket: bool,
 }
 
-impl Runner {
+impl RunnerFacts {
     /// Call it inside a runtime.
     pub(super) async fn find(target: &Target, warnings: &mut Vec<Warning>) -> Self {
         let remedy = match target {
@@ -123,7 +123,7 @@ impl User {
     }
 }
 
-impl Host {
+impl HostFacts {
     pub(super) fn find(warnings: &mut Vec<Warning>) -> Self {
         let mut warn_unless = |is_able: bool, problem: &str, remedy: &str| {
             if !is_able {
@@ -148,7 +148,7 @@ impl Host {
     }
 }
 
-impl fmt::Display for Runner {
+impl fmt::Display for RunnerFacts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let words: Vec<_> = self.words.iter().map(|word| escaped(word)).collect();
         let runs = match self.pid {
@@ -167,7 +167,7 @@ impl fmt::Display for Runner {
     }
 }
 
-impl fmt::Display for Host {
+impl fmt::Display for HostFacts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let yes = |is| if is { "yes" } else { "no" };
         writeln!(f, "kernel              {}", escaped(&self.kernel))?;

@@ -8,7 +8,7 @@ use std::fmt;
 use serde::Serialize;
 use serde_json::json;
 
-use self::facts::{Host, Runner};
+use self::facts::{HostFacts, RunnerFacts};
 use super::shared::{CliError, load, print, print_json, runtime};
 use crate::aws::{Access, Connection};
 use crate::config::{Identity, Listing, Options, Warning};
@@ -19,8 +19,8 @@ use crate::core::Exit;
 struct Diagnosis {
     version: &'static str,
     settings: Listing,
-    runner: Runner,
-    host: Host,
+    runner: RunnerFacts,
+    host: HostFacts,
     warnings: Vec<Warning>,
     #[serde(skip_serializing_if = "Option::is_none")]
     online: Option<Online>,
@@ -57,8 +57,8 @@ pub(super) fn check(
     };
     let (settings, runtime) = (config.settings, runtime()?);
     let mut warnings = settings.warnings();
-    let runner = runtime.block_on(Runner::find(&settings.runner.target, &mut warnings));
-    let host = Host::find(&mut warnings);
+    let runner = runtime.block_on(RunnerFacts::find(&settings.runner.target, &mut warnings));
+    let host = HostFacts::find(&mut warnings);
     let mut diagnosis =
         Diagnosis { version, settings: config.listing, runner, host, warnings, online: None };
     let mut exit = Ok(Exit::OK);

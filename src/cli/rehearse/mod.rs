@@ -51,16 +51,18 @@ pub(super) fn rehearse(options: &Options, rehearsal: Rehearsal) -> Result<Exit, 
     drop(inside);
     let listen = listen.unwrap_or_else(|| SocketAddr::from((Ipv4Addr::LOCALHOST, 0)));
     let listener = runtime.block_on(TcpListener::bind(listen));
-    let (listener, addr) =
-        listener.and_then(|listener| listener.local_addr().map(|addr| (listener, addr))).map_err(
-            |error| CliError::new(Exit::UNAVAILABLE, &format!("--listen {listen}: {error}")),
-        )?;
+    let (listener, addr) = listener
+        .and_then(|listener| listener.local_addr().map(|addr| (listener, addr)))
+        .map_err(|error| {
+            CliError::new(Exit::UNAVAILABLE, &format!("cannot listen on {listen}: {error}"))
+        })?;
     let url = format!("http://{addr}");
     config.settings.aws.endpoint_url = Some(url.clone());
     let log = start_log(&config)?;
-    let mut stdout =
-        json.then(set_stdout_aside).transpose().map_err(|error| CliError::internal(&error))?;
-    let (lines, guard) = stdout_lines().map_err(|error| CliError::internal(&error))?;
+    let output_failed =
+        |error: io::Error| CliError::internal(&format!("cannot redirect the output: {error}"));
+    let mut stdout = json.then(set_stdout_aside).transpose().map_err(output_failed)?;
+    let (lines, guard) = stdout_lines().map_err(output_failed)?;
     let coloured = is_coloured(&io::stdout());
     info!("endpoint {url} plays {script}");
     let mut settings = config.settings;

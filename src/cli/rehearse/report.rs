@@ -8,10 +8,10 @@ use signal_hook::consts::SIGTERM;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
 use tracing_appender::non_blocking::NonBlocking;
 
-use super::timeline::{Entry, GREEN, Heartbeat, PLAIN, Process, RED, What, human, line};
-use super::verdict::{Cause, Finding, Ladder};
+use super::timeline::{Entry, GREEN, Heartbeat, PLAIN, RED, RunnerProcess, What, human, line};
+use super::verdict::{Finding, FindingCause, Ladder};
 use crate::core::{
-    self, Action, CommandName, CommandResult, Event, Exit, Outcome, RunnerKind, State, Time,
+    Action, Cause, CommandName, CommandResult, Event, Exit, Outcome, RunnerKind, State, Time,
 };
 use crate::daemon::{Done, Observer, Turn};
 use crate::endpoint::Played;
@@ -63,7 +63,7 @@ pub(super) struct Reporter {
     stop: Option<UnboundedSender<Stop>>,
     heartbeats: usize,
     /// Why and since when the runner is being stopped.
-    stopping: Option<(core::Cause, Time)>,
+    stopping: Option<(Cause, Time)>,
     /// Why the runner is unhealthy; empty while it is healthy.
     unhealthy: String,
 }
@@ -110,10 +110,11 @@ impl Reporter {
     /// The report of a daemon that exited with `exit`.
     pub(super) fn report(self, exit: Exit) -> Report {
         let early = self.report.played < self.report.plan.steps;
-        let mut causes: Vec<Cause> = early.then(|| self.why_early(exit)).into_iter().collect();
+        let mut causes: Vec<FindingCause> =
+            early.then(|| self.why_early(exit)).into_iter().collect();
         let mut timeline = self.report.timeline.iter();
         if timeline.any(|entry| matches!(entry.what, What::Withheld { .. })) {
-            causes.push(Cause::Unhealthy);
+            causes.push(FindingCause::Unhealthy);
             causes.dedup();
         }
         let mut findings = self.ladder.findings();
@@ -123,15 +124,15 @@ impl Reporter {
     }
 
     /// Why not every step was played.
-    fn why_early(&self, exit: Exit) -> Cause {
+    fn why_early(&self, exit: Exit) -> FindingCause {
         match self.stopping {
-            _ if self.report.timeline.is_empty() => Cause::NotStarted,
-            Some((core::Cause::LostContact, _)) => Cause::LostContact,
-            Some((core::Cause::Operator, _)) if !self.unhealthy.is_empty() => Cause::Unhealthy,
-            Some((core::Cause::Operator, _)) => Cause::Stopped,
+            _ if self.report.timeline.is_empty() => FindingCause::NotStarted,
+            Some((Cause::LostContact, _)) => FindingCause::LostContact,
+            Some((Cause::Operator, _)) if !self.unhealthy.is_empty() => FindingCause::Unhealthy,
+            Some((Cause::Operator, _)) => FindingCause::Stopped,
             // SIGINT: at Ctrl-C, the runner may exit before taskbeat receives it.
-            _ if exit.0 == 130 => Cause::Stopped,
-            Some((core::Cause::Ended | core::Cause::Terminate, _)) | None => Cause::RunnerExited,
+            _ if exit.0 == 130 => FindingCause::Stopped,
+            Some((Cause::Ended | Cause::Terminate, _)) | None => FindingCause::RunnerExited,
         }
     }
 
@@ -187,7 +188,7 @@ impl Reporter {
             Event::RunnerStarted => turn.runner.pid().map(|pid| {
                 let pid = pid.as_raw_pid();
                 let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
-                let process = Process { pid, name: name.trim_end().to_owned(), error: None };
+                let process = RunnerProcess { pid, name: name.trim_end().to_owned(), error: None };
                 match turn.runner.kind() {
                     RunnerKind::Child | RunnerKind::None => What::Started { process },
                     RunnerKind::Attached | RunnerKind::Followed => What::Attached { process },
@@ -215,7 +216,7 @@ impl Reporter {
     }
 
     fn action(&mut self, event: Event, done: &Done) -> Option<What> {
-        let to: Vec<Process> = done.signalled.iter().map(Process::from).collect();
+        let to: Vec<RunnerProcess> = done.signalled.iter().map(RunnerProcess::from).collect();
         Some(match done.action {
             Action::StopRunner if !to.is_empty() => {
                 self.ladder.stopping(&done.signalled);
@@ -223,7 +224,7 @@ impl Reporter {
             }
             Action::KillRunner if !to.is_empty() => {
                 self.report.killed = true;
-                // A second stop cuts the grace short, for which the runner is not to blame.
+                // A second stop cuts the grace short: the runner is not to blame.
                 if !matches!(event, Event::Stop(_)) {
                     self.ladder.killing(&to);
                 }
@@ -262,7 +263,7 @@ impl Observer for Reporter {
             self.add(turn.now, what);
         }
         // A runner that is waited for is stopped without a ladder.
-        let stopped = turn.agent.first_stop().map(|_| core::Cause::Operator);
+        let stopped = turn.agent.first_stop().map(|_| Cause::Operator);
         let cause = turn.agent.stop_cause().or(stopped);
         self.stopping = self.stopping.or(cause.map(|cause| (cause, turn.now)));
         self.health(turn);

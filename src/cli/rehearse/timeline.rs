@@ -27,8 +27,8 @@ pub(super) struct Entry {
 #[serde(tag = "event", rename_all = "kebab-case")]
 pub(super) enum What {
     Waiting,
-    Started { process: Process },
-    Attached { process: Process },
+    Started { process: RunnerProcess },
+    Attached { process: RunnerProcess },
     Heartbeat(Heartbeat),
     Withheld { reason: String },
     HealthRegained { after_seconds: f64 },
@@ -38,7 +38,7 @@ pub(super) enum What {
     CommandExited { name: String, status: u8 },
     CommandKilled { name: String },
     StopRequested,
-    Signal { name: String, to: Vec<Process> },
+    Signal { name: String, to: Vec<RunnerProcess> },
     LeaderExited { status: Option<u8> },
     Gone,
 }
@@ -59,21 +59,21 @@ pub(super) struct Heartbeat {
 
 /// A process of the runner.
 #[derive(Clone, Debug, Serialize)]
-pub(super) struct Process {
+pub(super) struct RunnerProcess {
     pub(super) pid: i32,
     pub(super) name: String,
     /// Why the signal could not be sent, if it could not.
     pub(super) error: Option<String>,
 }
 
-impl From<&Signalled> for Process {
-    fn from(Signalled { process, result }: &Signalled) -> Self {
-        let error = result.err().map(|error| error.to_string());
-        Self { pid: process.pid.as_raw_pid(), name: process.name.clone(), error }
+impl From<&Signalled> for RunnerProcess {
+    fn from(signalled: &Signalled) -> Self {
+        let process = &signalled.process;
+        Self { pid: process.pid.as_raw_pid(), name: process.name.clone(), error: signalled.error() }
     }
 }
 
-impl fmt::Display for Process {
+impl fmt::Display for RunnerProcess {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // A process chooses its name, which may contain line breaks.
         write!(f, "{}[{}]", self.name.escape_debug(), self.pid)?;

@@ -9,7 +9,7 @@ use rustix::process::Signal;
 use serde::Serialize;
 use signal_hook::low_level::signal_name;
 
-use super::timeline::Process;
+use super::timeline::RunnerProcess;
 use crate::config::{RunnerSettings, StopScope};
 use crate::runner::Signalled;
 use crate::text;
@@ -17,7 +17,7 @@ use crate::text;
 /// Why a rehearsal failed, or was not what a user expects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub(super) enum Cause {
+pub(super) enum FindingCause {
     NotStarted,
     RunnerExited,
     Stopped,
@@ -33,8 +33,8 @@ pub(super) enum Cause {
 /// A cause, the processes that it concerns, and what to change.
 #[derive(Debug, Serialize)]
 pub(super) struct Finding {
-    pub(super) cause: Cause,
-    pub(super) processes: Vec<Process>,
+    pub(super) cause: FindingCause,
+    pub(super) processes: Vec<RunnerProcess>,
     pub(super) advice: String,
 }
 
@@ -51,8 +51,8 @@ pub(super) struct Ladder {
     scope: StopScope,
     pub(super) grace: Duration,
     /// Why a process may not end, by its id, as of the moment after the stop signal.
-    doubts: HashMap<i32, Cause>,
-    killed: Vec<Process>,
+    doubts: HashMap<i32, FindingCause>,
+    killed: Vec<RunnerProcess>,
 }
 
 impl Ladder {
@@ -69,31 +69,32 @@ impl Ladder {
         for Signalled { process, result } in signalled {
             let pid = process.pid.as_raw_pid();
             let cause = match result {
-                Err(Errno::PERM) => Cause::NotPermitted,
-                _ if ignores(pid, self.signal) => Cause::SignalIgnored,
-                _ => Cause::GraceTooShort,
+                Err(Errno::PERM) => FindingCause::NotPermitted,
+                _ if ignores(pid, self.signal) => FindingCause::SignalIgnored,
+                _ => FindingCause::GraceTooShort,
             };
             self.doubts.insert(pid, cause);
         }
     }
 
-    pub(super) fn killing(&mut self, killed: &[Process]) {
+    pub(super) fn killing(&mut self, killed: &[RunnerProcess]) {
         self.killed.extend_from_slice(killed);
     }
 
     /// Why processes had to be killed.
     pub(super) fn findings(&self) -> Vec<Finding> {
-        let mut causes: BTreeMap<Cause, BTreeMap<i32, Process>> = BTreeMap::new();
+        let mut causes: BTreeMap<FindingCause, BTreeMap<i32, RunnerProcess>> = BTreeMap::new();
         // Ctrl-C reached the runner without taskbeat.
         let by_terminal = self.doubts.is_empty();
-        let unknown = if by_terminal { Cause::GraceTooShort } else { Cause::NotSignalled };
+        let unknown =
+            if by_terminal { FindingCause::GraceTooShort } else { FindingCause::NotSignalled };
         for process in &self.killed {
             let cause = self.doubts.get(&process.pid).copied().unwrap_or(unknown);
             causes.entry(cause).or_default().insert(process.pid, process.clone());
         }
         // A process that does not end may have started them meanwhile.
         if self.scope == StopScope::Group && causes.len() > 1 {
-            causes.remove(&Cause::NotSignalled);
+            causes.remove(&FindingCause::NotSignalled);
         }
         let findings = causes.into_iter();
         findings
@@ -101,40 +102,46 @@ impl Ladder {
             .collect()
     }
 
-    pub(super) fn finding(&self, cause: Cause, processes: Vec<Process>) -> Finding {
+    pub(super) fn finding(&self, cause: FindingCause, processes: Vec<RunnerProcess>) -> Finding {
         Finding { cause, advice: self.advice(cause, &processes), processes }
     }
 
-    fn advice(&self, cause: Cause, processes: &[Process]) -> String {
+    fn advice(&self, cause: FindingCause, processes: &[RunnerProcess]) -> String {
         let (signal, grace) = (self.signal(), text::duration(self.grace));
         let has_shell = processes.iter().any(|process| process.name.ends_with("sh"));
         match cause {
-            Cause::NotStarted => "the runner could not be started; the log says why".into(),
-            Cause::RunnerExited => "the runner exited by itself: start it in the foreground, as a \
+            FindingCause::NotStarted => "the runner could not be started; the log says why".into(),
+            FindingCause::RunnerExited => {
+                "the runner exited by itself: start it in the foreground, as a \
                  program that runs until it is stopped"
-                .into(),
-            Cause::Stopped => "a stop ended the rehearsal".into(),
-            Cause::LostContact => "contact was lost for --lost-contact-after: raise it".into(),
-            Cause::NotPermitted => "may not be signalled: run taskbeat as the same user".into(),
-            Cause::SignalIgnored => format!(
+                    .into()
+            }
+            FindingCause::Stopped => "a stop ended the rehearsal".into(),
+            FindingCause::LostContact => {
+                "contact was lost for --lost-contact-after: raise it".into()
+            }
+            FindingCause::NotPermitted => {
+                "may not be signalled: run taskbeat as the same user".into()
+            }
+            FindingCause::SignalIgnored => format!(
                 "ignored {signal}: remove `trap ''` or `nohup`, handle the signal, or set another \
                  --stop-signal"
             ),
-            Cause::NotSignalled if self.scope == StopScope::Leader => format!(
+            FindingCause::NotSignalled if self.scope == StopScope::Leader => format!(
                 "received no {signal}, which --stop-scope process sends to the leader alone: \
                  `exec` the program in the shell line, or set --stop-scope group"
             ),
-            Cause::NotSignalled => format!(
+            FindingCause::NotSignalled => format!(
                 "received no {signal}, because it started later or left the process group: let \
                  the leader end it"
             ),
-            Cause::Unhealthy => "heartbeats were withheld, see `health` above".into(),
-            Cause::GraceTooShort if has_shell => format!(
+            FindingCause::Unhealthy => "heartbeats were withheld, see `health` above".into(),
+            FindingCause::GraceTooShort if has_shell => format!(
                 "did not end within {grace}: a shell runs its trap only when its foreground \
                  command has ended, so `exec` that command, or start it with `&` and `wait`; or \
                  raise --grace"
             ),
-            Cause::GraceTooShort => {
+            FindingCause::GraceTooShort => {
                 format!("did not end within {grace}: let it end sooner, or raise --grace")
             }
         }

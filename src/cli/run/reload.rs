@@ -29,7 +29,7 @@ pub(super) struct Reloader {
     settings: Settings,
     log: Rc<Log>,
     /// True if a reload was asked for and has not begun.
-    wanted: bool,
+    pending: bool,
     reading: Option<Reading>,
 }
 
@@ -59,7 +59,7 @@ pub(super) async fn read(options: Options) -> Result<Config, CliError> {
 
 impl Reloader {
     pub(super) fn new(options: Options, settings: Settings, log: Rc<Log>) -> Self {
-        Self { options, settings, log, wanted: false, reading: None }
+        Self { options, settings, log, pending: false, reading: None }
     }
 
     /// What differs from the settings in force and cannot be changed while the daemon runs.
@@ -85,11 +85,11 @@ impl Reload<DataPipeline> for Reloader {
     type Settings = Result<Config, String>;
 
     fn begin(&mut self) {
-        self.wanted = true;
+        self.pending = true;
     }
 
     async fn settings(&mut self) -> Self::Settings {
-        if self.reading.is_none() && std::mem::take(&mut self.wanted) {
+        if self.reading.is_none() && std::mem::take(&mut self.pending) {
             self.reading = Some(Box::pin(read(self.options.clone())));
         }
         let Some(reading) = &mut self.reading else {

@@ -31,7 +31,7 @@ impl Agent {
     ) -> Vec<Action> {
         if name != CommandName::HealthCheck || !self.schedule.is_checking() {
             vec![]
-        } else if result == CommandResult::Exited(Exit::OK) && !self.stopped {
+        } else if result == CommandResult::Exited(Exit::OK) && !self.leader_stopped {
             self.send(now)
         } else {
             self.withhold(now)
@@ -45,7 +45,7 @@ impl Agent {
         } else if self.schedule.is_checking() {
             let kill = vec![Action::KillCommand(CommandName::HealthCheck)];
             [kill, self.withhold(now)].concat()
-        } else if self.stopped {
+        } else if self.leader_stopped {
             self.withhold(now)
         } else if let Some(limit) = self.policy.health_check {
             self.schedule.check(now + limit);

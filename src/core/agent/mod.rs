@@ -13,11 +13,11 @@
 //!                                                                    Ladder, Rung::Kill
 //!                                                                       │ RunnerGone, 5 s over
 //!                                                                       ▼
-//!                                after-terminate = idle ──▶ Idle ── stop ──▶ Stopped
+//!                                after-terminate = idle ──▶ Idle ── stop ──▶ Exiting
 //! ```
 //!
-//! Steps for which no process is left to wait for are skipped: their arrows lead to `Stopped` or
-//! `Idle` directly. A failed start, or a stop in `Starting` or `Waiting`, leads to `Stopped`.
+//! If no process is left, the remaining steps are skipped: their arrows lead to `Exiting` or `Idle`
+//! directly. A failed start, or a stop in `Starting` or `Waiting`, leads to `Exiting`.
 //! `terminate` can also come in `Waiting`, as the response to the last heartbeat of a followed
 //! runner that has exited. A second stop in `OnTerminate` leads to `Rung::Kill`.
 
@@ -53,7 +53,7 @@ pub struct Agent {
     /// True while no process of the runner exists.
     gone: bool,
     /// True while the leader is stopped by a signal.
-    stopped: bool,
+    leader_stopped: bool,
     /// When `on-contact-change` is killed; `None` while it does not run.
     contact_command: Option<Time>,
     /// When the runner was last started or found.
@@ -75,7 +75,7 @@ impl Agent {
             schedule: Schedule::default(),
             leader_exit: None,
             gone: true,
-            stopped: false,
+            leader_stopped: false,
             contact_command: None,
             runner_since: None,
             stop_cause: None,
@@ -125,10 +125,10 @@ impl Agent {
         self.runner_since
     }
 
-    /// True while the leader is stopped by a signal, as far as events have told.
+    /// True while the leader is stopped by a signal, according to the events so far.
     #[must_use]
-    pub fn is_stopped(&self) -> bool {
-        self.stopped
+    pub fn is_leader_stopped(&self) -> bool {
+        self.leader_stopped
     }
 
     /// True if the account seems to have more runners than its limit has room for.
@@ -148,7 +148,7 @@ impl Agent {
             State::OnTerminate { until } => Some(until),
             State::Ladder { until, .. } => earliest([heartbeat, contact, Some(until)]),
             State::Idle => None,
-            State::Stopped => return None,
+            State::Exiting => return None,
         };
         earliest([of_state, self.contact_command])
     }
@@ -156,37 +156,37 @@ impl Agent {
     /// Decides what follows from `event` at `now`.
     pub fn handle(&mut self, now: Time, event: Event) -> Vec<Action> {
         if let Event::LeaderStopped(stopped) = event {
-            self.stopped = stopped;
+            self.leader_stopped = stopped;
         }
         let before = self.schedule.contact();
         let mut actions = self.end_contact_command(now, event);
         let of_state = match self.state {
-            State::Starting => self.starting(event),
+            State::Starting => self.starting(now, event),
             State::Waiting => self.waiting(now, event),
             State::Running => self.running(now, event),
             State::OnTerminate { until } => self.on_terminate(now, event, until),
             State::Ladder { rung, cause, until } => self.ladder(now, event, rung, cause, until),
             State::Idle => self.idle(event),
-            State::Stopped => vec![],
+            State::Exiting => vec![],
         };
         self.schedule.check_contact(now);
         let change = self.schedule.contact().change_from(before);
         actions.extend(change);
-        if change.is_some() && self.policy.on_contact_change && self.state != State::Stopped {
+        if change.is_some() && self.policy.on_contact_change && self.state != State::Exiting {
             actions.extend(self.start_contact_command(now));
         }
         actions.extend(of_state);
         actions
     }
 
-    fn starting(&mut self, event: Event) -> Vec<Action> {
+    fn starting(&mut self, now: Time, event: Event) -> Vec<Action> {
         match event {
             Event::Due => {
                 self.state = State::Waiting;
                 vec![Action::StartRunner]
             }
             Event::Stop(signal) => self.stop_before_start(signal),
-            Event::Reloaded(policy) => self.reload(policy),
+            Event::Reloaded(policy) => self.reload(now, policy),
             Event::RunnerStarted
             | Event::StartFailed(_)
             | Event::LeaderExited(_)
@@ -209,10 +209,7 @@ impl Agent {
             Event::StartFailed(exit) => self.exit(exit),
             Event::HeartbeatEnded(outcome, random) => self.heartbeat_ended(now, outcome, random),
             Event::Stop(signal) => self.stop_before_start(signal),
-            Event::Reloaded(policy) => {
-                self.schedule.reload(now, &policy);
-                self.reload(policy)
-            }
+            Event::Reloaded(policy) => self.reload(now, policy),
             Event::Resumed(gap) => self.resumed(gap),
             Event::LeaderStopped(stopped) => self.leader_stopped(now, stopped),
             Event::Due | Event::LeaderExited(_) | Event::RunnerGone | Event::CommandEnded(..) => {
@@ -252,10 +249,7 @@ impl Agent {
                     }
                 }
             }
-            Event::Reloaded(policy) => {
-                self.schedule.reload(now, &policy);
-                self.reload(policy)
-            }
+            Event::Reloaded(policy) => self.reload(now, policy),
             Event::Resumed(gap) => self.resumed(gap),
             Event::LeaderStopped(stopped) => self.leader_stopped(now, stopped),
             Event::CommandEnded(name, result) => self.command_ended(now, name, result),
@@ -362,7 +356,8 @@ impl Agent {
         self.schedule.end().into_iter().collect()
     }
 
-    fn reload(&mut self, policy: Policy) -> Vec<Action> {
+    fn reload(&mut self, now: Time, policy: Policy) -> Vec<Action> {
+        self.schedule.reload(now, &policy);
         self.policy = policy;
         vec![]
     }
@@ -435,7 +430,7 @@ impl Agent {
     }
 
     fn exit(&mut self, exit: Exit) -> Vec<Action> {
-        self.state = State::Stopped;
+        self.state = State::Exiting;
         vec![Action::Exit(exit)]
     }
 }

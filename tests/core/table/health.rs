@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use insta::assert_snapshot;
-use taskbeat::core::{Agent, Event, Exit, Policy, RunnerKind, Time};
+use taskbeat::core::{Agent, CommandName, CommandResult, Event, Exit, Policy, RunnerKind, Time};
 
 use super::{
     LEADER_EXITED, NOW, STOP, UP, acknowledged, agent, at, checked, interval, later, reloaded, row,
@@ -92,7 +92,7 @@ fn checking_while_the_runner_stops() {
     started: = -> - | 20s
     start-failed: = -> - | 20s
     leader-exited: = -> Kill health-check, StopRunner | 20s | ended, then gone: Exit 3
-    gone: Stopped -> Exit 137 | never
+    gone: Exiting -> Exit 137 | never
     ack: = -> - | 20s
     terminate: Ladder Stop Terminate 20s -> Kill health-check | 20s | ended
     failed: = -> - | 20s
@@ -122,7 +122,7 @@ fn checking_a_followed_runner() {
     healthy: = -> Send | 1790s
     unhealthy: = -> HealthLost | 1s | unhealthy
     stopped: = -> - | 20s | stopped
-    stop: Stopped -> Exit 0 | never
+    stop: Exiting -> Exit 0 | never
     reload: = -> - | 20s | new policy
     resumed: = -> - | 20s
     ");
@@ -218,6 +218,18 @@ fn a_reload_checks_an_unhealthy_runner_at_once() {
     assert_eq!(due(&mut agent).0, at(10_000));
 }
 
+#[test]
+fn reloads_check_an_unhealthy_runner_once_in_ten_seconds() {
+    let policy = Policy { health_check: checking().health_check, ..reloaded() };
+    // Its newest heartbeat is much older than an interval.
+    let mut agent = later(running(RunnerKind::Child, checking(), &[]), at(10_000));
+    agent.handle(at(10_000), Event::Reloaded(policy));
+    assert_eq!(due(&mut agent), (at(10_000), "Start health-check".to_owned()));
+    agent.handle(at(10_001), checked(Exit(1)));
+    agent.handle(at(10_002), Event::Reloaded(policy));
+    assert_eq!(due(&mut agent).0, at(10_010));
+}
+
 /// One command at a time reports contact: the newest change.
 #[test]
 fn a_contact_command_has_thirty_seconds_and_gives_way_to_the_next() {
@@ -232,7 +244,18 @@ fn a_contact_command_has_thirty_seconds_and_gives_way_to_the_next() {
         (35, Event::Due, "Send"),
         (45, Event::Due, "ContactLost, Kill on-contact-change, Start on-contact-change"),
         (75, Event::Due, "Kill on-contact-change"),
+        (75, Event::Due, "-"),
     ] {
         assert_eq!(show_actions(&agent.handle(at(seconds), event)), expected, "{seconds}");
     }
+}
+
+#[test]
+fn a_contact_command_that_has_ended_is_not_killed() {
+    let policy = Policy { on_contact_change: true, ..interval(10) };
+    let mut agent = running(RunnerKind::Child, policy, &[]);
+    assert_eq!(due(&mut agent), (at(20), "ContactLost, Start on-contact-change".to_owned()));
+    let ended = CommandResult::Exited(Exit(1));
+    agent.handle(at(21), Event::CommandEnded(CommandName::OnContactChange, ended));
+    assert_eq!(show_actions(&agent.handle(at(100), Event::Due)), "-");
 }

@@ -151,7 +151,7 @@ fn show_state(state: State) -> String {
         State::Ladder { rung, cause, until } => {
             format!("Ladder {rung:?} {cause:?} {}s", seconds_to(until))
         }
-        State::Starting | State::Waiting | State::Running | State::Idle | State::Stopped => {
+        State::Starting | State::Waiting | State::Running | State::Idle | State::Exiting => {
             format!("{state:?}")
         }
     }
@@ -201,7 +201,7 @@ fn show_changes(before: &Agent, after: &Agent) -> String {
     let old = facts(before);
     let mut changes = facts(after);
     changes.retain(|fact| !old.contains(fact));
-    if changes.is_empty() || after.state() == State::Stopped {
+    if changes.is_empty() || after.state() == State::Exiting {
         return String::new();
     }
     format!(" | {}", changes.join(", "))
@@ -222,7 +222,7 @@ fn show_facts(agent: &Agent) -> Vec<String> {
         either(agent.runner_since() == Some(NOW), "runner is new", "runner is old"),
         contact.to_owned(),
         either(follows, "scheduled", "ended"),
-        either(agent.is_stopped(), "stopped", "not stopped"),
+        either(agent.is_leader_stopped(), "stopped", "not stopped"),
         either(schedule.unhealthy_since().is_some(), "unhealthy", "not unhealthy"),
         format!("{} failed", schedule.failures()),
     ]

@@ -27,7 +27,7 @@ fn starting() {
     healthy: = -> - | -10s
     unhealthy: = -> - | -10s
     stopped: = -> - | -10s | stopped
-    stop: Stopped -> Exit 143 | never
+    stop: Exiting -> Exit 143 | never
     reload: = -> - | -10s | new policy
     resumed: = -> - | -10s
     ");
@@ -39,17 +39,17 @@ fn waiting_for_the_first_runner() {
     assert_snapshot!(row(&agent), @"
     due: = -> - | never
     started: Running -> Send | 1800s | runner is new, scheduled
-    start-failed: Stopped -> Exit 127 | never
+    start-failed: Exiting -> Exit 127 | never
     leader-exited: = -> - | never
     gone: = -> - | never
     ack: = -> - | never
-    terminate: Stopped -> Exit 0 | never
+    terminate: Exiting -> Exit 0 | never
     failed: = -> - | never
     command-ended: = -> - | never
     healthy: = -> - | never
     unhealthy: = -> - | never
     stopped: = -> - | never | stopped
-    stop: Stopped -> Exit 0 | never
+    stop: Exiting -> Exit 0 | never
     reload: = -> - | never | new policy
     resumed: = -> - | never
     ");
@@ -61,17 +61,17 @@ fn waiting_between_heartbeats() {
     assert_snapshot!(row(&agent), @"
     due: = -> - | 1790s
     started: Running -> - | 890s | runner is new
-    start-failed: Stopped -> Exit 127 | never
+    start-failed: Exiting -> Exit 127 | never
     leader-exited: = -> - | 1790s
     gone: = -> - | 1790s
     ack: = -> - | 1790s
-    terminate: Stopped -> Exit 0 | never
+    terminate: Exiting -> Exit 0 | never
     failed: = -> - | 1790s
     command-ended: = -> - | 1790s
     healthy: = -> - | 1790s
     unhealthy: = -> - | 1790s
     stopped: = -> - | 1790s | stopped
-    stop: Stopped -> Exit 0 | never
+    stop: Exiting -> Exit 0 | never
     reload: = -> - | 1790s | new policy
     resumed: = -> - | 1790s
     ");
@@ -83,17 +83,17 @@ fn waiting_with_a_heartbeat_in_flight() {
     assert_snapshot!(row(&agent), @"
     due: = -> - | 1790s
     started: Running -> - | 1790s | runner is new
-    start-failed: Stopped -> Exit 127 | never
+    start-failed: Exiting -> Exit 127 | never
     leader-exited: = -> - | 1790s
     gone: = -> - | 1790s
     ack: = -> - | 1790s | contact
-    terminate: Stopped -> Exit 0 | never
+    terminate: Exiting -> Exit 0 | never
     failed: = -> - | 1790s | 1 failed
     command-ended: = -> - | 1790s
     healthy: = -> - | 1790s
     unhealthy: = -> - | 1790s
     stopped: = -> - | 1790s | stopped
-    stop: Stopped -> Exit 0 | never
+    stop: Exiting -> Exit 0 | never
     reload: = -> - | 1790s | new policy
     resumed: = -> - | 1790s
     ");
@@ -106,17 +106,17 @@ fn waiting_with_a_heartbeat_due() {
     assert_snapshot!(row(&agent), @"
     due: = -> - | 1790s
     started: Running -> Send | 1790s | runner is new
-    start-failed: Stopped -> Exit 127 | never
+    start-failed: Exiting -> Exit 127 | never
     leader-exited: = -> - | 1790s
     gone: = -> - | 1790s
     ack: = -> - | 1790s
-    terminate: Stopped -> Exit 0 | never
+    terminate: Exiting -> Exit 0 | never
     failed: = -> - | 1790s
     command-ended: = -> - | 1790s
     healthy: = -> - | 1790s
     unhealthy: = -> - | 1790s
     stopped: = -> - | 1790s | stopped
-    stop: Stopped -> Exit 0 | never
+    stop: Exiting -> Exit 0 | never
     reload: = -> - | 1790s | new policy
     resumed: = -> - | 1790s
     ");
@@ -268,16 +268,16 @@ fn running_without_a_runner() {
     due: = -> - | 1790s
     started: = -> - | 1790s
     start-failed: = -> - | 1790s
-    leader-exited: Stopped -> Abandon, Exit 3 | never
+    leader-exited: Exiting -> Abandon, Exit 3 | never
     gone: = -> - | 1790s
     ack: = -> - | 890s | contact
-    terminate: Stopped -> Exit 0 | never
+    terminate: Exiting -> Exit 0 | never
     failed: = -> - | 0.5s | 1 failed
     command-ended: = -> - | 1790s
     healthy: = -> - | 1790s
     unhealthy: = -> - | 1790s
     stopped: = -> - | 1790s | stopped
-    stop: Stopped -> Exit 0 | never
+    stop: Exiting -> Exit 0 | never
     reload: = -> - | 1790s | new policy
     resumed: = -> - | 1790s
     ");
@@ -290,7 +290,7 @@ fn running_attached() {
     due: = -> - | 1790s
     started: = -> - | 1790s
     start-failed: = -> - | 1790s
-    leader-exited: Stopped -> Abandon, Exit 3 | never
+    leader-exited: Exiting -> Abandon, Exit 3 | never
     gone: = -> - | 1790s
     ack: = -> - | 890s | contact
     terminate: Ladder Stop Terminate 30s -> StopRunner | 30s | contact, ended
@@ -299,7 +299,7 @@ fn running_attached() {
     healthy: = -> - | 1790s
     unhealthy: = -> - | 1790s
     stopped: = -> - | 1790s | stopped
-    stop: Stopped -> Exit 0 | never
+    stop: Exiting -> Exit 0 | never
     reload: = -> - | 1790s | new policy
     resumed: = -> - | 1790s
     ");
@@ -321,7 +321,7 @@ fn running_followed() {
     healthy: = -> - | 1790s
     unhealthy: = -> - | 1790s
     stopped: = -> - | 1790s | stopped
-    stop: Stopped -> Exit 0 | never
+    stop: Exiting -> Exit 0 | never
     reload: = -> - | 1790s | new policy
     resumed: = -> - | 1790s
     ");

@@ -72,7 +72,7 @@ fn on_terminate_without_the_runner() {
     ack: = -> - | 20s
     terminate: = -> - | 20s
     failed: = -> - | 20s
-    command-ended: Stopped -> Exit 0 | never
+    command-ended: Exiting -> Exit 0 | never
     healthy: = -> - | 20s
     unhealthy: = -> - | 20s
     stopped: = -> - | 20s | stopped
@@ -90,7 +90,7 @@ fn ladder_after_the_operators_stop() {
     started: = -> - | 20s
     start-failed: = -> - | 20s
     leader-exited: = -> StopRunner | 20s | ended, then gone: Exit 3
-    gone: Stopped -> Exit 137 | never
+    gone: Exiting -> Exit 137 | never
     ack: = -> - | 20s
     terminate: Ladder Stop Terminate 20s -> - | 20s | ended
     failed: = -> - | 20s
@@ -112,7 +112,7 @@ fn ladder_with_a_heartbeat_in_flight() {
     started: = -> - | 20s
     start-failed: = -> - | 20s
     leader-exited: = -> Abandon, StopRunner | 20s | ended, then gone: Exit 3
-    gone: Stopped -> Exit 137 | never
+    gone: Exiting -> Exit 137 | never
     ack: = -> - | 20s | contact
     terminate: Ladder Stop Terminate 20s -> - | 20s | contact, ended
     failed: = -> - | 0.5s | 1 failed
@@ -134,7 +134,7 @@ fn ladder_after_terminate() {
     started: = -> - | 20s
     start-failed: = -> - | 20s
     leader-exited: = -> StopRunner | 20s
-    gone: Stopped -> Exit 0 | never
+    gone: Exiting -> Exit 0 | never
     ack: = -> - | 20s
     terminate: = -> - | 20s
     failed: = -> - | 20s
@@ -155,8 +155,8 @@ fn ladder_after_terminate_for_an_attached_runner() {
     due: = -> - | 20s
     started: = -> - | 20s
     start-failed: = -> - | 20s
-    leader-exited: Stopped -> Exit 0 | never
-    gone: Stopped -> Exit 0 | never
+    leader-exited: Exiting -> Exit 0 | never
+    gone: Exiting -> Exit 0 | never
     ack: = -> - | 20s
     terminate: = -> - | 20s
     failed: = -> - | 20s
@@ -178,7 +178,7 @@ fn ladder_after_the_leader_exited() {
     started: = -> - | 20s
     start-failed: = -> - | 20s
     leader-exited: = -> StopRunner | 20s | then gone: Exit 3
-    gone: Stopped -> Exit 5 | never
+    gone: Exiting -> Exit 5 | never
     ack: = -> - | 20s
     terminate: = -> - | 20s
     failed: = -> - | 20s
@@ -200,7 +200,7 @@ fn ladder_after_lost_contact() {
     started: = -> - | 25s
     start-failed: = -> - | 25s
     leader-exited: = -> Abandon, StopRunner | 25s | ended
-    gone: Stopped -> Exit 69 | never
+    gone: Exiting -> Exit 69 | never
     ack: = -> - | 25s | contact
     terminate: = -> - | 25s | contact, ended
     failed: = -> - | 0.5s | 1 failed
@@ -222,7 +222,7 @@ fn ladder_when_the_grace_is_over() {
     started: = -> - | 0s
     start-failed: = -> - | 0s
     leader-exited: = -> StopRunner | 0s | ended, then gone: Exit 3
-    gone: Stopped -> Exit 137 | never
+    gone: Exiting -> Exit 137 | never
     ack: = -> - | 0s
     terminate: Ladder Stop Terminate 0s -> - | 0s | ended
     failed: = -> - | 0s
@@ -244,7 +244,7 @@ fn ladder_kill_with_a_heartbeat_in_flight() {
     started: = -> - | 2s
     start-failed: = -> - | 2s
     leader-exited: = -> Abandon, KillRunner | 2s | ended, then gone: Exit 3
-    gone: Stopped -> Exit 137 | never
+    gone: Exiting -> Exit 137 | never
     ack: = -> - | 2s | contact
     terminate: Ladder Kill Terminate 2s -> - | 2s | contact, ended
     failed: = -> - | 0.5s | 1 failed
@@ -266,7 +266,7 @@ fn ladder_kill_between_heartbeats() {
     started: = -> - | 2s
     start-failed: = -> - | 2s
     leader-exited: = -> KillRunner | 2s | ended, then gone: Exit 3
-    gone: Stopped -> Exit 137 | never
+    gone: Exiting -> Exit 137 | never
     ack: = -> - | 2s
     terminate: Ladder Kill Terminate 2s -> - | 2s | ended
     failed: = -> - | 2s
@@ -284,11 +284,11 @@ fn ladder_kill_between_heartbeats() {
 fn ladder_kill_when_the_last_wait_is_over() {
     let agent = later(running(RunnerKind::Child, grace(5, policy()), &[acknowledged(true)]), at(9));
     assert_snapshot!(row(&agent), @"
-    due: Stopped -> Exit 0 | never
+    due: Exiting -> Exit 0 | never
     started: = -> - | 0s
     start-failed: = -> - | 0s
     leader-exited: = -> KillRunner | 0s
-    gone: Stopped -> Exit 0 | never
+    gone: Exiting -> Exit 0 | never
     ack: = -> - | 0s
     terminate: = -> - | 0s
     failed: = -> - | 0s
@@ -318,7 +318,7 @@ fn idle() {
     healthy: = -> - | never
     unhealthy: = -> - | never
     stopped: = -> - | never | stopped
-    stop: Stopped -> Exit 0 | never
+    stop: Exiting -> Exit 0 | never
     reload: = -> - | never
     resumed: = -> - | never
     ");
@@ -341,7 +341,7 @@ fn idle_beside_a_child_that_cannot_be_killed() {
     healthy: = -> - | never
     unhealthy: = -> - | never
     stopped: = -> - | never | stopped
-    stop: Stopped -> Exit 0 | never
+    stop: Exiting -> Exit 0 | never
     reload: = -> - | never
     resumed: = -> - | never
     ");

@@ -279,7 +279,7 @@ impl World {
     /// After `terminate`, a process of another supervisor is left alone.
     fn is_watched(&self) -> bool {
         match self.agent.state() {
-            State::Starting | State::Stopped => false,
+            State::Starting | State::Exiting => false,
             State::Idle => self.kind == RunnerKind::Child,
             State::Waiting | State::Running | State::OnTerminate { .. } | State::Ladder { .. } => {
                 self.kind != RunnerKind::None
@@ -414,7 +414,7 @@ impl World {
             assert!(!kills, "a duplicate of the stop kills the runner");
         } else if self.runner_exists() && self.exit.is_none() {
             match self.agent.state() {
-                State::Ladder { rung: Rung::Kill, .. } | State::Idle | State::Stopped => {}
+                State::Ladder { rung: Rung::Kill, .. } | State::Idle | State::Exiting => {}
                 state @ (State::Starting
                 | State::Waiting
                 | State::Running
@@ -440,7 +440,7 @@ impl World {
         match self.agent.state() {
             State::Ladder { rung: Rung::Stop, .. } => assert!(self.stops > 0, "not stopped"),
             State::Ladder { rung: Rung::Kill, .. } => assert!(self.kills > 0, "not killed"),
-            State::Idle | State::Stopped => {
+            State::Idle | State::Exiting => {
                 assert!(!to_be_stopped || self.kills > 0, "the runner is left alone");
             }
             State::Starting | State::Waiting | State::Running | State::OnTerminate { .. } => {}

@@ -137,7 +137,12 @@ impl Pace {
     fn reloaded(&mut self, now: Time, policy: &Policy) {
         let failing = self.failing || self.withheld.is_some();
         let retries = failing && self.reloaded.is_none_or(|last| now - last >= RELOAD_PACE);
-        let bound = if retries { now } else { self.started + policy.interval };
+        let by_interval = self.started + policy.interval;
+        let bound = match self.reloaded {
+            _ if retries => now,
+            Some(last) if self.withheld.is_some() => by_interval.max(last + RELOAD_PACE),
+            Some(_) | None => by_interval,
+        };
         if retries {
             self.reloaded = Some(now);
             self.failed = self.failed.filter(|(class, _)| *class != FailureClass::Throttled);
