@@ -4,9 +4,10 @@
 //! the runner. Its time limit is a deadline of the core. At its limit the command is killed with
 //! its process group; what has made a session of its own is left alone.
 
+use std::env;
 use std::future;
 use std::io;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::task::{Context, Poll};
 
 use rustix::process::{Pid, Signal, kill_process_group};
@@ -23,19 +24,27 @@ const PID: &str = "TASKBEAT_PID";
 const RUNNER_PID: &str = "TASKBEAT_RUNNER_PID";
 const CONTACT: &str = "TASKBEAT_CONTACT";
 const LAST_ACKNOWLEDGED: &str = "TASKBEAT_LAST_ACKNOWLEDGED";
+/// The ID as the service has it, without placeholders.
+const TASKRUNNER_ID: &str = "TASKBEAT_TASKRUNNER_ID";
 
-/// Removes these variables from the environment of such a taskbeat (`taskbeat status` in
-/// `on-terminate`). Call it before any thread is started.
+/// The ID as the settings have it, by which `taskbeat status` finds the daemon.
+const CLAIMED_ID: &str = "_TASKBEAT_CLAIMED_ID";
+
+/// Makes the environment of such a taskbeat (`taskbeat status` in `on-terminate`) one of settings.
+/// Call it before any thread is started.
 pub(crate) fn remove_facts() {
-    if std::env::var_os(RUNNER_PID).is_some() {
-        for fact in [PID, RUNNER_PID, CONTACT, LAST_ACKNOWLEDGED] {
+    if let Ok(id) = env::var(CLAIMED_ID) {
+        for fact in [PID, RUNNER_PID, CONTACT, LAST_ACKNOWLEDGED, CLAIMED_ID] {
             sys::set_variable(fact, None);
         }
+        sys::set_variable(TASKRUNNER_ID, Some(&id));
     }
 }
 
 /// What a command is told about the daemon, in its environment.
 pub(crate) struct Facts {
+    /// The ID without placeholders, as soon as it is known.
+    pub(crate) taskrunner_id: String,
     /// The runner's leader, if it runs.
     pub(crate) runner: Option<Pid>,
     pub(crate) in_contact: bool,
@@ -46,7 +55,7 @@ pub(crate) struct Facts {
 /// The commands, and those of them that run.
 pub(crate) struct Commands {
     settings: CommandSettings,
-    taskrunner_id: String,
+    claimed_id: String,
     running: Vec<Running>,
 }
 
@@ -66,9 +75,9 @@ pub(crate) struct Ended {
 }
 
 impl Commands {
-    /// The commands of the settings. None runs.
-    pub(crate) fn new(settings: CommandSettings, taskrunner_id: &str) -> Self {
-        Self { settings, taskrunner_id: taskrunner_id.to_owned(), running: Vec::new() }
+    /// The commands of the settings. None runs. `claimed_id` is the ID as the settings have it.
+    pub(crate) fn new(settings: CommandSettings, claimed_id: &str) -> Self {
+        Self { settings, claimed_id: claimed_id.to_owned(), running: Vec::new() }
     }
 
     /// Starts a command. Call it on the main thread, because the command is killed when the thread
@@ -79,10 +88,13 @@ impl Commands {
         let spawned = Spawned::start(argv, Placement::NewSession, vec![], |command| {
             mark_beside_runner(command);
             command.env(PID, std::process::id().to_string());
-            command.env("TASKBEAT_TASKRUNNER_ID", &self.taskrunner_id);
+            command.env(TASKRUNNER_ID, &facts.taskrunner_id);
+            command.env(CLAIMED_ID, &self.claimed_id);
             command.env(RUNNER_PID, facts.runner.map(|pid| pid.to_string()).unwrap_or_default());
             command.env(CONTACT, if facts.in_contact { "regained" } else { "lost" });
             command.env(LAST_ACKNOWLEDGED, &facts.last_acknowledged);
+            // taskbeat's own streams belong to the runner, but for stderr.
+            command.stdin(Stdio::null()).stdout(io::stderr());
             if name == CommandName::HealthCheck {
                 output = Output::of(command).inspect_err(|error| warn!("{name}: {error}")).ok();
             }

@@ -1,6 +1,7 @@
 //! The placeholders of the identity: `{hostname}`, `{instance-id}` and the others.
 
 use std::fs;
+use std::sync::OnceLock;
 
 /// The texts between the braces.
 const PLACEHOLDERS: [&str; 5] = [
@@ -78,12 +79,23 @@ fn escape(literal: &str) -> String {
     literal.replace('{', "{{").replace('}', "}}")
 }
 
+/// The system's host name at the start. A reload does not change the identity.
 fn hostname() -> Result<String, String> {
-    let name = rustix::system::uname().nodename().to_str().map(str::to_owned);
-    name.map_err(|_| "the system's host name is not UTF-8".to_owned())
+    static AT_START: OnceLock<Result<String, String>> = OnceLock::new();
+    let hostname = || {
+        let name = rustix::system::uname().nodename().to_str().map(str::to_owned);
+        name.map_err(|_| "the system's host name is not UTF-8".to_owned())
+    };
+    AT_START.get_or_init(hostname).clone()
 }
 
+/// The machine id at the start, as [`hostname`].
 fn machine_id() -> Result<String, String> {
+    static AT_START: OnceLock<Result<String, String>> = OnceLock::new();
+    AT_START.get_or_init(read_machine_id).clone()
+}
+
+fn read_machine_id() -> Result<String, String> {
     let text = fs::read_to_string(MACHINE_ID).map_err(|error| format!("{MACHINE_ID}: {error}"))?;
     let id = text.trim_end();
     // Before the first boot of an image it is empty or "uninitialized".

@@ -305,6 +305,7 @@ where
             Action::StartCommand(name) => {
                 let acknowledged = agent.schedule().acknowledged_at();
                 let facts = Facts {
+                    taskrunner_id: self.service.identity().taskrunner_id.clone(),
                     runner: self.runner.pid(),
                     in_contact: agent.schedule().in_contact(),
                     last_acknowledged: acknowledged

@@ -26,6 +26,25 @@ fn a_command_knows_the_daemon_the_runner_and_the_id() {
 }
 
 #[test]
+fn commands_neither_read_the_input_of_the_runner_nor_write_to_its_output() {
+    let endpoint = Endpoint::play([Step::Ok], Step::Terminate);
+    let mut daemon = Taskbeat::run(&endpoint)
+        .set("--health-check", "cat; echo of the check")
+        .set("--on-terminate", "cat; echo of the command")
+        .with_stdin()
+        .script("echo ready $$; read line; echo \"read $line\"; exec sleep 120")
+        .start();
+    daemon.wait_for_pid("ready");
+    endpoint.wait_for(1);
+    daemon.write_stdin(b"this\n");
+    daemon.wait_for_output("read this");
+    let finished = daemon.finish();
+    assert_eq!(finished.status, 0, "{finished:?}");
+    assert!(!finished.text().contains(" of the "), "{finished:?}");
+    assert!(finished.stderr.contains("\nof the command\n"), "{finished:?}");
+}
+
+#[test]
 fn a_command_may_ask_for_the_status() {
     let endpoint = Endpoint::ok();
     let program = Taskbeat::run(&endpoint);

@@ -146,6 +146,17 @@ fn a_fifo_is_refused_as_the_configuration_file() {
 }
 
 #[test]
+fn a_configuration_that_hangs_is_not_invalid_so_a_unit_tries_it_again() {
+    let endpoint = Endpoint::ok();
+    let program = Taskbeat::run(&endpoint).set("--config", "/dev/stdin").with_stdin();
+    let mut daemon = program.script("echo started").start();
+    assert_eq!(daemon.wait(), 70);
+    let log = daemon.log();
+    assert!(log.ends_with("the settings could not be read within 10s; a file hangs\n"), "{log}");
+    assert_eq!(daemon.output(), "");
+}
+
+#[test]
 fn a_reload_does_not_hang_in_a_fifo() {
     let endpoint = Endpoint::ok();
     let taskbeat = with_file(Taskbeat::run(&endpoint), "");

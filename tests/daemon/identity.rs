@@ -1,8 +1,10 @@
 //! The placeholders of the identity, against a scripted EC2 metadata service.
 
+use std::fs;
+
 use serde_json::json;
 
-use crate::harness::{Endpoint, Metadata, Response, Server, Taskbeat, runner};
+use crate::harness::{Endpoint, Metadata, Response, Server, Step, Taskbeat, runner};
 
 const INSTANCE_ID: &str = "i-0123456789abcdef0";
 const LOCAL: &str = "ip-10-0-0-1.ec2.internal";
@@ -47,6 +49,24 @@ fn each_placeholder_is_asked_for_once() {
         assert_eq!(count, 1, "{name}");
     }
     daemon.wait_for_log(&format!("names taskrunner-id {id}, worker-group"));
+}
+
+#[test]
+fn a_command_has_the_id_of_the_heartbeats_and_may_ask_for_the_status() {
+    let endpoint = Endpoint::play([Step::Ok], Step::Terminate);
+    let metadata = Metadata::start();
+    put_names(&metadata);
+    let (program, id) = on_an_instance(Taskbeat::run(&endpoint), &metadata.url());
+    let home = program.home().to_owned();
+    let command = format!(
+        "echo $TASKBEAT_TASKRUNNER_ID >id; {} status >status",
+        env!("CARGO_BIN_EXE_taskbeat")
+    );
+    let daemon = program.set("--on-terminate", command).script(runner::OBEDIENT).start();
+    daemon.wait_for_log("on-terminate succeeded");
+    assert_eq!(fs::read_to_string(home.join("id")).unwrap(), format!("{id}\n"));
+    let status = fs::read_to_string(home.join("status")).unwrap();
+    assert!(status.starts_with("state         running on-terminate"), "{status}");
 }
 
 #[test]

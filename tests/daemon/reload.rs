@@ -3,9 +3,11 @@
 use std::fs;
 use std::path::PathBuf;
 
-use rustix::process::Signal;
+use rustix::process::{Signal, geteuid};
 
-use crate::harness::{Daemon, Endpoint, Step, Taskbeat, children, is_alive, runner, text};
+use crate::harness::{
+    Daemon, Endpoint, Step, Taskbeat, children, is_alive, runner, skip_without, text,
+};
 
 /// A daemon with a runner and a configuration file.
 struct Reloadable {
@@ -207,4 +209,29 @@ fn a_reload_prints_the_warnings_of_a_start() {
     assert!(warning.contains("WARN endpoint http://pipeline.invalid"), "{warning}");
     reloadable.daemon.wait_for_log(text::RELOADED);
     reloadable.stop();
+}
+
+#[test]
+fn a_reload_keeps_the_name_that_the_host_had_at_the_start() {
+    let mut unshare = vec!["unshare"];
+    if !geteuid().is_root() {
+        unshare.extend(["--user", "--map-root-user"]);
+    }
+    unshare.push("--uts");
+    let endpoint = Endpoint::ok();
+    let program = Taskbeat::run(&endpoint).without("TASKBEAT_HOSTNAME");
+    if !Taskbeat::can_start_via(&unshare, program.home()) {
+        return skip_without(
+            "a UTS namespace: this user may create neither UTS nor user namespaces",
+        );
+    }
+    let rename = "hostname renamed && echo ready $$; exec sleep 120";
+    let daemon = program.via(&unshare).script(rename).start();
+    daemon.wait_for_pid("ready");
+    daemon.signal(Signal::HUP);
+    daemon.wait_for_log("settings reloaded");
+    endpoint.wait_for_more(2);
+    let requests = endpoint.requests();
+    let names: Vec<_> = requests.iter().map(|request| &request.body["hostname"]).collect();
+    assert!(names.iter().all(|name| *name == names[0] && *name != "renamed"), "{names:?}");
 }
