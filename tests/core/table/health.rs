@@ -230,6 +230,26 @@ fn reloads_check_an_unhealthy_runner_once_in_ten_seconds() {
     assert_eq!(due(&mut agent).0, at(10_010));
 }
 
+#[test]
+fn a_second_reload_leaves_the_backoff_of_a_check_as_it_is() {
+    let policy = Policy { health_check: Some(Duration::from_secs(600)), ..policy() };
+    let failed = checked(Exit(1));
+    let mut agent =
+        running(RunnerKind::Child, policy, &[checked(Exit::OK), acknowledged(false), failed]);
+    let mut now = NOW;
+    for _ in 0..8 {
+        now = due(&mut agent).0;
+        agent.handle(now, failed);
+    }
+    agent.handle(now, Event::Reloaded(policy));
+    assert_eq!(due(&mut agent), (now, "Start health-check".to_owned()));
+    agent.handle(now, failed);
+    let next = agent.deadline();
+    assert!(next > Some(now + Duration::from_secs(10)), "{next:?}");
+    agent.handle(now + Duration::from_secs(2), Event::Reloaded(policy));
+    assert_eq!(agent.deadline(), next);
+}
+
 /// One command at a time reports contact: the newest change.
 #[test]
 fn a_contact_command_has_thirty_seconds_and_gives_way_to_the_next() {
