@@ -232,7 +232,7 @@ fn reloads_check_an_unhealthy_runner_once_in_ten_seconds() {
 
 #[test]
 fn a_second_reload_leaves_the_backoff_of_a_check_as_it_is() {
-    let policy = Policy { health_check: Some(Duration::from_secs(600)), ..policy() };
+    let policy = Policy { health_check: Some(Duration::from_mins(10)), ..policy() };
     let failed = checked(Exit(1));
     let mut agent =
         running(RunnerKind::Child, policy, &[checked(Exit::OK), acknowledged(false), failed]);
