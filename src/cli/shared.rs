@@ -36,8 +36,9 @@ pub(super) fn load(options: &Options) -> Result<Config, CliError> {
         .map_err(|errors| CliError { message: errors.join("\n"), exit: Exit::CONFIG })
 }
 
-/// Prints to stdout.
+/// Prints to stdout. A signal ends taskbeat while it waits for the reader.
 pub(super) fn print(text: &impl Display) -> Result<(), CliError> {
+    signals::release();
     let mut stdout = io::stdout().lock();
     stdout_error(write!(stdout, "{text}").and_then(|()| stdout.flush()))
 }
@@ -58,8 +59,9 @@ pub(super) fn stdout_error(printed: io::Result<()>) -> Result<(), CliError> {
     }
 }
 
-/// Prints to stderr. If that fails, nothing else can be done.
+/// Prints to stderr, as [`print`] does. If that fails, nothing else can be done.
 pub(super) fn print_error(text: &impl Display) {
+    signals::release();
     // As in sd-daemon(3): each line of the journal has its priority.
     let priority = if is_journal() { "<3>" } else { "" };
     for line in text.to_string().lines() {
