@@ -135,9 +135,10 @@ extern "C" fn keep_faults() {
 /// The faults that Rust's runtime would catch.
 const FAULTS: [libc::c_int; 2] = [libc::SIGSEGV, libc::SIGBUS];
 
-/// Gives SIGSEGV and SIGBUS their default action.
-pub(crate) fn reset_faults() {
-    reset_signals(&FAULTS);
+/// Gives faults and SIGCHLD their default action. While SIGCHLD is ignored, as a parent may have
+/// left it, the kernel reaps children, and their exit status is lost.
+pub(crate) fn reset_inherited() {
+    reset_signals(FAULTS.iter().chain(&[libc::SIGCHLD]));
 }
 
 /// Gives these signals their default action.

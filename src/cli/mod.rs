@@ -23,7 +23,7 @@ use crate::sys;
 /// Runs the subcommand that the command line names.
 #[must_use]
 pub fn main() -> ExitCode {
-    sys::reset_faults();
+    sys::reset_inherited();
     remove_facts();
     config::environment::remove_empty();
     let (subcommand, options) = match args::parse(std::env::args_os()) {
