@@ -38,15 +38,26 @@ pub(super) fn load(options: &Options) -> Result<Config, CliError> {
 
 /// Prints to stdout. A signal ends taskbeat while it waits for the reader.
 pub(super) fn print(text: &impl Display) -> Result<(), CliError> {
-    signals::release();
-    let mut stdout = io::stdout().lock();
-    stdout_error(write!(stdout, "{text}").and_then(|()| stdout.flush()))
+    print_to(&mut io::stdout().lock(), text)
 }
 
 /// Prints one line of JSON to stdout.
 pub(super) fn print_json(value: &impl Serialize) -> Result<(), CliError> {
+    print_json_to(&mut io::stdout().lock(), value)
+}
+
+/// Prints one line of JSON to `stdout`, as [`print`] does.
+pub(super) fn print_json_to(
+    stdout: &mut impl Write,
+    value: &impl Serialize,
+) -> Result<(), CliError> {
     let line = serde_json::to_string(value).map_err(|error| CliError::internal(&error))?;
-    print(&format_args!("{line}\n"))
+    print_to(stdout, &format_args!("{line}\n"))
+}
+
+fn print_to(stdout: &mut impl Write, text: &impl Display) -> Result<(), CliError> {
+    signals::release();
+    stdout_error(write!(stdout, "{text}").and_then(|()| stdout.flush()))
 }
 
 /// The error of printing to stdout. A reader that has closed it is none.

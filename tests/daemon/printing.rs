@@ -6,7 +6,7 @@ use std::io::{self, Read, Write};
 use rustix::io::{ioctl_fionbio, ioctl_fionread};
 use rustix::process::Signal;
 
-use crate::harness::{Daemon, Endpoint, Step, Taskbeat, eventually, runner, text, wait_for_end};
+use crate::harness::{Daemon, Endpoint, Step, Taskbeat, eventually, text, wait_for_end};
 
 /// An acknowledging endpoint and a daemon in contact with it.
 struct Host {
@@ -86,6 +86,19 @@ fn a_full_disk_is_one_plain_line_and_a_failure() {
     }
 }
 
+/// Writes stderr to a full disk.
+fn without_stderr(program: Taskbeat) -> Taskbeat {
+    program.via(&["sh", "-c", r#"exec "$@" 2>/dev/full"#, "sh"])
+}
+
+#[test]
+fn a_stderr_on_a_full_disk_keeps_no_json_from_stdout() {
+    let rehearsal = Taskbeat::new("rehearse").set("--script", "ok,terminate").flag("--json");
+    let finished = without_stderr(rehearsal.command(&["sleep", "120"])).finish();
+    assert_eq!(finished.status, 0, "{finished:?}");
+    assert!(finished.text().contains(r#""passed":true"#), "{finished:?}");
+}
+
 /// A pipe with room for this many bytes, which is not read.
 fn full_pipe(room: usize) -> (io::PipeReader, io::PipeWriter) {
     let (mut reader, mut writer) = io::pipe().unwrap();
@@ -123,10 +136,12 @@ fn a_signal_ends_a_rehearsal_whose_report_is_not_read() {
     let daemon = Taskbeat::new("rehearse")
         .set("--script", "terminate")
         .flag("--json")
-        .script(runner::PLAIN)
+        .command(&["sleep", "120"])
+        // The pipe becomes stderr.
+        .via(&["sh", "-c", r#"exec "$@" 3>&1 1>&2 2>&3 3>&-"#, "sh"])
         .stdout(writer)
         .start();
-    daemon.wait_for_log("passed: ");
+    daemon.wait_for_log(r#""passed":true"#);
     daemon.signal(Signal::TERM);
     wait_for_end(daemon.pid());
 }
