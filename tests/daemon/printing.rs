@@ -35,6 +35,7 @@ impl Host {
             ("status", status()),
             ("status --json", status().flag("--json")),
             ("check", Taskbeat::new("check")),
+            ("check --help", Taskbeat::new("check").flag("--help")),
             ("once", Taskbeat::new("once").to(&self.endpoint.url())),
             ("rehearse", rehearsal),
         ]
@@ -97,6 +98,12 @@ fn a_stderr_on_a_full_disk_keeps_no_json_from_stdout() {
     let finished = without_stderr(rehearsal.command(&["sleep", "120"])).finish();
     assert_eq!(finished.status, 0, "{finished:?}");
     assert!(finished.text().contains(r#""passed":true"#), "{finished:?}");
+}
+
+#[test]
+fn a_usage_error_is_one_even_if_it_cannot_be_printed() {
+    let finished = without_stderr(Taskbeat::new("run").flag("--nope")).finish();
+    assert_eq!(finished.status, 64, "{finished:?}");
 }
 
 /// A pipe with room for this many bytes, which is not read.
