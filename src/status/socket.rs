@@ -71,12 +71,12 @@ pub(crate) enum AskError {
 
 /// What a daemon replies.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(untagged)]
+#[serde(untagged, deny_unknown_fields)]
 pub(crate) enum StatusReply {
+    /// What any user may know.
+    Contact { in_contact: bool },
     /// Everything, for root and the daemon's own user.
     Full(Box<Snapshot>),
-    /// What any other user may know.
-    Contact { in_contact: bool },
 }
 
 impl StatusReply {
@@ -87,10 +87,13 @@ impl StatusReply {
         }
     }
 
-    /// Reads what another process has sent.
+    /// Reads what another process has sent, which may be another version of taskbeat.
     pub(crate) fn parse(text: &[u8]) -> io::Result<Self> {
         let mut reply = serde_json::from_slice(text)?;
         if let Self::Full(snapshot) = &mut reply {
+            if snapshot.version.is_empty() {
+                return Err(io::Error::other("it has no version"));
+            }
             snapshot.replace_control_characters();
         }
         Ok(reply)

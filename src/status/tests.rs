@@ -8,7 +8,7 @@ use rustix::net::{AddressFamily, SocketAddrUnix, SocketType, bind, listen, socke
 
 use super::Snapshots;
 use super::snapshot::{Phase, Snapshot, StopCause};
-use super::socket::{ClaimError, claim, name};
+use super::socket::{ClaimError, StatusReply, claim, name};
 use crate::core::Cause;
 
 #[test]
@@ -85,6 +85,22 @@ fn causes_of_a_stop() {
     let causes = [Cause::Ended, Cause::Operator, Cause::LostContact, Cause::Terminate];
     let names = ["the leader exited", "stop requested", "contact lost", "terminate received"];
     assert_eq!(causes.map(|cause| StopCause::from(cause).to_string()), names);
+}
+
+#[test]
+fn a_reply_of_another_version_is_full_although_fields_are_missing_or_new() {
+    let mut expected =
+        Snapshot { version: "9".to_owned(), in_contact: true, ..Snapshot::default() };
+    expected.tally.heartbeats.acknowledged = 3;
+    expected.tally.stops.terminate = 1;
+    let text = br#"{"version": "9", "in_contact": true, "heartbeats": {"acknowledged": 3},
+        "stops": {"terminate": 1}, "new": true}"#;
+    assert_eq!(StatusReply::parse(text).unwrap(), StatusReply::Full(Box::new(expected)));
+    let contact = StatusReply::Contact { in_contact: true };
+    assert_eq!(StatusReply::parse(br#"{"in_contact": true}"#).unwrap(), contact);
+    for broken in [&b"{}"[..], br#"{"in_contact": true, "version": 9}"#, br#"{"pid": 1}"#] {
+        assert!(StatusReply::parse(broken).is_err());
+    }
 }
 
 /// The socket of another instance between bind(2) and listen(2), or before its end.
