@@ -25,7 +25,7 @@ use crate::sys;
 pub fn main() -> ExitCode {
     sys::reset_inherited();
     remove_facts();
-    config::environment::remove_empty();
+    config::environment::remove_unusable();
     let (subcommand, options) = match args::parse(std::env::args_os()) {
         Ok(parsed) => parsed,
         Err(error) => {
