@@ -12,6 +12,7 @@
 
 use std::io;
 use std::pin::Pin;
+use std::sync::OnceLock;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -26,7 +27,7 @@ use signal_hook_tokio::SignalsInfo;
 use tokio::time::{Instant, Sleep, sleep};
 
 use crate::runner::Terminal;
-use crate::sys::{LAST_SIGNAL, is_ignored, unblock_signals};
+use crate::sys::{LAST_SIGNAL, is_ignored, reset_signals, unblock_signals};
 
 /// Signals that are not caught: the first two cannot be, the crashes are defects of taskbeat or the
 /// watchdog of systemd, and std ignores SIGPIPE. A handler for SIGPIPE would write to the pipe that
@@ -40,6 +41,9 @@ const RESERVED: [i32; 2] = [32, 33];
 /// Minimum time between two child events, so that a runner that forks heavily cannot starve the
 /// loop.
 const CHILD_PACE: Duration = Duration::from_millis(10);
+
+/// The caught signals that [`release`] gives their default action.
+static RELEASED: OnceLock<Vec<i32>> = OnceLock::new();
 
 /// A request to stop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -111,6 +115,9 @@ pub(crate) fn catch(terminal: Option<&Terminal>) -> io::Result<(Stops, Signals)>
             || *signal == SIGHUP && hangup.is_none()
     };
     let others = (1..=LAST_SIGNAL).filter(|signal| !left_out(signal));
+    let kept = |signal: &i32| [SIGXCPU, SIGXFSZ].contains(signal) || is_ignored(*signal);
+    let released = others.clone().chain([SIGINT]).filter(|signal| !kept(signal)).chain([SIGTERM]);
+    let _ = RELEASED.set(released.collect());
     // Caught before they are unblocked, so that a pending signal does not meet its default action.
     let others = SignalsInfo::new(others)?;
     let stops = SignalsInfo::new(&stops)?;
@@ -123,6 +130,12 @@ pub(crate) fn catch(terminal: Option<&Terminal>) -> io::Result<(Stops, Signals)>
         child_pace: Box::pin(sleep(Duration::ZERO)),
     };
     Ok((stops, signals))
+}
+
+/// Gives the caught signals their default action again, but for those that were ignored at the
+/// start. Call it before taskbeat waits for a reader of its output, while it reads no signals.
+pub(crate) fn release() {
+    reset_signals(RELEASED.get().into_iter().flatten());
 }
 
 /// True for the signals by which job control stops a process.

@@ -129,18 +129,27 @@ pub(crate) fn watch(fd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
 static BEFORE_MAIN: extern "C" fn() = keep_faults;
 
 extern "C" fn keep_faults() {
-    act_on_faults(libc::SIG_IGN);
+    act_on(&FAULTS, libc::SIG_IGN);
 }
 
-/// Gives SIGSEGV and SIGBUS their default action.
-pub(crate) fn reset_faults() {
-    act_on_faults(libc::SIG_DFL);
+/// The faults that Rust's runtime would catch.
+const FAULTS: [libc::c_int; 2] = [libc::SIGSEGV, libc::SIGBUS];
+
+/// Gives faults and SIGCHLD their default action. While SIGCHLD is ignored, as a parent may have
+/// left it, the kernel reaps children, and their exit status is lost.
+pub(crate) fn reset_inherited() {
+    reset_signals(FAULTS.iter().chain(&[libc::SIGCHLD]));
 }
 
-fn act_on_faults(action: libc::sighandler_t) {
-    for signal in [libc::SIGSEGV, libc::SIGBUS] {
+/// Gives these signals their default action.
+pub(crate) fn reset_signals<'a>(signals: impl IntoIterator<Item = &'a libc::c_int>) {
+    act_on(signals, libc::SIG_DFL);
+}
+
+fn act_on<'a>(signals: impl IntoIterator<Item = &'a libc::c_int>, action: libc::sighandler_t) {
+    for signal in signals {
         // SAFETY: neither action is a handler.
-        unsafe { libc::signal(signal, action) };
+        unsafe { libc::signal(*signal, action) };
     }
 }
 

@@ -23,14 +23,15 @@ use crate::sys;
 /// Runs the subcommand that the command line names.
 #[must_use]
 pub fn main() -> ExitCode {
-    sys::reset_faults();
+    sys::reset_inherited();
     remove_facts();
-    config::environment::remove_empty();
+    config::environment::remove_unusable();
     let (subcommand, options) = match args::parse(std::env::args_os()) {
         Ok(parsed) => parsed,
         Err(error) => {
-            let printed = stdout_error(error.print()).map(|()| args::exit(&error));
-            return printed.unwrap_or_else(|error| report(&error)).into();
+            // Only help and version go to stdout.
+            let printed = stdout_error(error.print()).err().filter(|_| !error.use_stderr());
+            return printed.map_or_else(|| args::exit(&error), |error| report(&error)).into();
         }
     };
     let exit = panic::catch_unwind(|| dispatch(subcommand, options)).unwrap_or_else(|panic| {

@@ -36,16 +36,28 @@ pub(super) fn load(options: &Options) -> Result<Config, CliError> {
         .map_err(|errors| CliError { message: errors.join("\n"), exit: Exit::CONFIG })
 }
 
-/// Prints to stdout.
+/// Prints to stdout. A signal ends taskbeat while it waits for the reader.
 pub(super) fn print(text: &impl Display) -> Result<(), CliError> {
-    let mut stdout = io::stdout().lock();
-    stdout_error(write!(stdout, "{text}").and_then(|()| stdout.flush()))
+    print_to(&mut io::stdout().lock(), text)
 }
 
 /// Prints one line of JSON to stdout.
 pub(super) fn print_json(value: &impl Serialize) -> Result<(), CliError> {
+    print_json_to(&mut io::stdout().lock(), value)
+}
+
+/// Prints one line of JSON to `stdout`, as [`print`] does.
+pub(super) fn print_json_to(
+    stdout: &mut impl Write,
+    value: &impl Serialize,
+) -> Result<(), CliError> {
     let line = serde_json::to_string(value).map_err(|error| CliError::internal(&error))?;
-    print(&format_args!("{line}\n"))
+    print_to(stdout, &format_args!("{line}\n"))
+}
+
+fn print_to(stdout: &mut impl Write, text: &impl Display) -> Result<(), CliError> {
+    signals::release();
+    stdout_error(write!(stdout, "{text}").and_then(|()| stdout.flush()))
 }
 
 /// The error of printing to stdout. A reader that has closed it is none.
@@ -58,8 +70,9 @@ pub(super) fn stdout_error(printed: io::Result<()>) -> Result<(), CliError> {
     }
 }
 
-/// Prints to stderr. If that fails, nothing else can be done.
+/// Prints to stderr, as [`print`] does. If that fails, nothing else can be done.
 pub(super) fn print_error(text: &impl Display) {
+    signals::release();
     // As in sd-daemon(3): each line of the journal has its priority.
     let priority = if is_journal() { "<3>" } else { "" };
     for line in text.to_string().lines() {

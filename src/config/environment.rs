@@ -15,25 +15,29 @@ use crate::sys;
 
 pub(super) type Environment = BTreeMap<OsString, OsString>;
 
-static EMPTY: OnceLock<Vec<OsString>> = OnceLock::new();
+/// The least stack of a Rust program's threads.
+const MIN_STACK: &str = "RUST_MIN_STACK";
+
+static REMOVED: OnceLock<Vec<(OsString, OsString)>> = OnceLock::new();
 
 /// Removes the empty variables of taskbeat and AWS: `docker compose` passes unset variables on as
-/// empty ones, and the SDK would take an empty `AWS_REGION` for a region. Call it while there is
+/// empty ones, and the SDK would take an empty `AWS_REGION` for a region. Removes `RUST_MIN_STACK`,
+/// too, because a runner in Rust may do with less stack than a heartbeat. Call it while there is
 /// one thread.
-pub(crate) fn remove_empty() {
-    let is_ours = |name: &OsStr| {
+pub(crate) fn remove_unusable() {
+    let is_unusable = |(name, value): &(OsString, OsString)| {
         let prefixes = ["AWS_", VARIABLE_PREFIX];
-        prefixes.iter().any(|prefix| name.as_bytes().starts_with(prefix.as_bytes()))
+        let is_ours = |prefix: &&str| name.as_bytes().starts_with(prefix.as_bytes());
+        name == MIN_STACK || value.is_empty() && prefixes.iter().any(is_ours)
     };
-    let empty = env::vars_os().filter(|(name, value)| value.is_empty() && is_ours(name));
-    for name in EMPTY.get_or_init(|| empty.map(|(name, _)| name).collect()) {
+    for (name, _) in REMOVED.get_or_init(|| env::vars_os().filter(is_unusable).collect()) {
         sys::set_variable(name, None);
     }
 }
 
-/// The variables that [`remove_empty`] removed. A child gets them back.
-pub(crate) fn removed() -> &'static [OsString] {
-    EMPTY.get().map_or(&[], Vec::as_slice)
+/// The variables that [`remove_unusable`] removed. A child gets them back.
+pub(crate) fn removed() -> &'static [(OsString, OsString)] {
+    REMOVED.get().map_or(&[], Vec::as_slice)
 }
 
 pub(super) fn is_true(name: &str, environment: &Environment) -> bool {

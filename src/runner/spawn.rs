@@ -82,7 +82,7 @@ impl Spawned {
             }
             Placement::NewSession => sys::in_new_session(&mut command),
         }
-        command.envs(environment::removed().iter().map(|name| (name, "")));
+        command.envs(environment::removed().iter().cloned());
         adapt(&mut command);
         sys::prepare_child(&mut command, ignored);
         let mut child = command.spawn().map_err(|error| {

@@ -15,8 +15,10 @@ use crate::{log, text};
 
 /// The state of a daemon. `docs/status.schema.json` describes it as JSON.
 ///
-/// Seconds are awake time, from or to the moment at which the snapshot was taken.
+/// Seconds are awake time, from or to the moment at which the snapshot was taken. A field that
+/// another version of taskbeat does not send has its default.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub(crate) struct Snapshot {
     pub(crate) version: String,
     /// With placeholders as long as the metadata service has not filled them.

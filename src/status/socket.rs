@@ -19,12 +19,15 @@ use sha2::{Digest, Sha256};
 use tokio::io::AsyncReadExt;
 use tokio::net::unix::{UCred, uid_t};
 use tokio::net::{UnixListener, UnixStream};
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::{Snapshot, Snapshots};
 
 /// How long an instance may take to answer. It answers between two events.
 const LIMIT: Duration = Duration::from_secs(5);
+
+/// How long an instance may have bound its socket without listening: it is starting or exiting.
+const SETTLING: Duration = Duration::from_secs(2);
 
 /// The size, in bytes, at which a reply is too long. Real ones have less than 3 kB.
 const TOO_LONG: usize = 64 * 1024;
@@ -68,12 +71,12 @@ pub(crate) enum AskError {
 
 /// What a daemon replies.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(untagged)]
+#[serde(untagged, deny_unknown_fields)]
 pub(crate) enum StatusReply {
+    /// What any user may know.
+    Contact { in_contact: bool },
     /// Everything, for root and the daemon's own user.
     Full(Box<Snapshot>),
-    /// What any other user may know.
-    Contact { in_contact: bool },
 }
 
 impl StatusReply {
@@ -84,10 +87,13 @@ impl StatusReply {
         }
     }
 
-    /// Reads what another process has sent.
+    /// Reads what another process has sent, which may be another version of taskbeat.
     pub(crate) fn parse(text: &[u8]) -> io::Result<Self> {
         let mut reply = serde_json::from_slice(text)?;
         if let Self::Full(snapshot) = &mut reply {
+            if snapshot.version.is_empty() {
+                return Err(io::Error::other("it has no version"));
+            }
             snapshot.replace_control_characters();
         }
         Ok(reply)
@@ -100,14 +106,29 @@ impl StatusReply {
 ///
 /// Another process has it, or no descriptor is free.
 pub(crate) async fn claim(taskrunner_id: &str, snapshots: Snapshots) -> Result<(), ClaimError> {
-    match UnixListener::bind(name(taskrunner_id)) {
-        Ok(listener) => {
-            tokio::spawn(serve(listener, snapshots));
-            Ok(())
+    let deadline = Instant::now() + SETTLING;
+    loop {
+        match UnixListener::bind(name(taskrunner_id)) {
+            Ok(listener) => {
+                tokio::spawn(serve(listener, snapshots));
+                return Ok(());
+            }
+            Err(error) if error.kind() != ErrorKind::AddrInUse => return Err(error.into()),
+            Err(_) => {}
         }
-        Err(error) if error.kind() == ErrorKind::AddrInUse => Err(taken(taskrunner_id).await),
-        Err(error) => Err(error.into()),
+        let stream = UnixStream::connect(name(taskrunner_id)).await;
+        match stream.and_then(|stream| stream.peer_cred()) {
+            Err(error) if is_refused(&error) && Instant::now() < deadline => {
+                sleep(Duration::from_millis(10)).await;
+            }
+            owner => return Err(taken(taskrunner_id, &owner)),
+        }
     }
+}
+
+/// True if the process that has bound the socket does not listen, or if there is none.
+fn is_refused(error: &io::Error) -> bool {
+    error.kind() == ErrorKind::ConnectionRefused
 }
 
 async fn serve(listener: UnixListener, snapshots: Snapshots) {
@@ -146,9 +167,7 @@ pub(crate) async fn ask(taskrunner_id: &str) -> Result<StatusReply, AskError> {
     let id = taskrunner_id.to_owned();
     let stream = match UnixStream::connect(name(taskrunner_id)).await {
         Ok(stream) => stream,
-        Err(error) if error.kind() == ErrorKind::ConnectionRefused => {
-            return Err(AskError::NotRunning(id));
-        }
+        Err(error) if is_refused(&error) => return Err(AskError::NotRunning(id)),
         // The backlog of an instance that is stopped is full.
         Err(_) => return Err(AskError::NoAnswer),
     };
@@ -176,14 +195,13 @@ fn is_root_or_same(user: uid_t) -> bool {
 
 /// Why the id is taken. Only root and the same user can keep taskbeat from starting. If even the
 /// connection fails, the owner is unknown, and taskbeat starts.
-async fn taken(taskrunner_id: &str) -> ClaimError {
+fn taken(taskrunner_id: &str, owner: &io::Result<UCred>) -> ClaimError {
     let id = taskrunner_id.to_owned();
-    let stream = UnixStream::connect(name(taskrunner_id)).await;
-    match stream.and_then(|stream| stream.peer_cred()) {
-        Ok(peer) if is_root_or_same(peer.uid()) => ClaimError::Taken { id, pid: pid_of(&peer) },
+    match owner {
+        Ok(peer) if is_root_or_same(peer.uid()) => ClaimError::Taken { id, pid: pid_of(peer) },
         Ok(peer) => ClaimError::Foreign {
             id,
-            owner: format!("process {} of user id {}", pid_of(&peer), peer.uid()),
+            owner: format!("process {} of user id {}", pid_of(peer), peer.uid()),
         },
         Err(_) => ClaimError::Foreign { id, owner: "an unknown process".to_owned() },
     }
@@ -196,7 +214,7 @@ fn pid_of(peer: &UCred) -> i32 {
 
 /// The socket's name; the zero byte makes it abstract. An id may be longer than a name, so the name
 /// holds its hash.
-fn name(taskrunner_id: &str) -> OsString {
+pub(super) fn name(taskrunner_id: &str) -> OsString {
     let mut name = "\0taskbeat/".to_owned();
     for byte in Sha256::digest(taskrunner_id) {
         let _ = write!(name, "{byte:02x}");

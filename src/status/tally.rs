@@ -7,6 +7,7 @@ use crate::core::{Agent, Cause, Event, FailureClass, Outcome, Time};
 
 /// Counts the events of the loop, for the snapshots.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub(crate) struct Tally {
     /// Heartbeats that have ended or were withheld, by result.
     pub(crate) heartbeats: Heartbeats,
@@ -29,6 +30,7 @@ pub(crate) struct Tally {
 
 /// How many heartbeats had each result.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub(crate) struct Heartbeats {
     pub(crate) acknowledged: u64,
     pub(crate) transient: u64,
@@ -40,7 +42,7 @@ pub(crate) struct Heartbeats {
 
 /// How many stops had each cause.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
+#[serde(default, rename_all = "kebab-case")]
 pub(crate) struct StopCounts {
     pub(crate) leader_exited: u64,
     pub(crate) operator: u64,

@@ -1,6 +1,14 @@
-//! The texts of a snapshot.
+//! The texts of a snapshot, and the claim while another instance starts or exits.
 
+use std::os::fd::OwnedFd;
+use std::pin::pin;
+
+use futures_util::FutureExt;
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketType, bind, listen, socket};
+
+use super::Snapshots;
 use super::snapshot::{Phase, Snapshot, StopCause};
+use super::socket::{ClaimError, StatusReply, claim, name};
 use crate::core::Cause;
 
 #[test]
@@ -77,4 +85,52 @@ fn causes_of_a_stop() {
     let causes = [Cause::Ended, Cause::Operator, Cause::LostContact, Cause::Terminate];
     let names = ["the leader exited", "stop requested", "contact lost", "terminate received"];
     assert_eq!(causes.map(|cause| StopCause::from(cause).to_string()), names);
+}
+
+#[test]
+fn a_reply_of_another_version_is_full_although_fields_are_missing_or_new() {
+    let mut expected =
+        Snapshot { version: "9".to_owned(), in_contact: true, ..Snapshot::default() };
+    expected.tally.heartbeats.acknowledged = 3;
+    expected.tally.stops.terminate = 1;
+    let text = br#"{"version": "9", "in_contact": true, "heartbeats": {"acknowledged": 3},
+        "stops": {"terminate": 1}, "new": true}"#;
+    assert_eq!(StatusReply::parse(text).unwrap(), StatusReply::Full(Box::new(expected)));
+    let contact = StatusReply::Contact { in_contact: true };
+    assert_eq!(StatusReply::parse(br#"{"in_contact": true}"#).unwrap(), contact);
+    for broken in [&b"{}"[..], br#"{"in_contact": true, "version": 9}"#, br#"{"pid": 1}"#] {
+        assert!(StatusReply::parse(broken).is_err());
+    }
+}
+
+/// The socket of another instance between bind(2) and listen(2), or before its end.
+fn bound(id: &str) -> OwnedFd {
+    let name = name(id);
+    let address = SocketAddrUnix::new_abstract_name(&name.as_encoded_bytes()[1..]).unwrap();
+    let socket = socket(AddressFamily::UNIX, SocketType::STREAM, None).unwrap();
+    bind(&socket, &address).unwrap();
+    socket
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_claim_waits_for_another_instance_that_starts_or_exits() {
+    let id = format!("starts-{}", std::process::id());
+    let other = bound(&id);
+    let mut claiming = pin!(claim(&id, Snapshots::channel().0));
+    assert!(claiming.as_mut().now_or_never().is_none());
+    listen(&other, 1).unwrap();
+    assert!(matches!(claiming.await, Err(ClaimError::Taken { .. })));
+
+    let id = format!("exits-{}", std::process::id());
+    let other = bound(&id);
+    let mut claiming = pin!(claim(&id, Snapshots::channel().0));
+    assert!(claiming.as_mut().now_or_never().is_none());
+    drop(other);
+    assert!(claiming.await.is_ok());
+
+    // It does neither.
+    let id = format!("hangs-{}", std::process::id());
+    let _other = bound(&id);
+    let claimed = claim(&id, Snapshots::channel().0).await;
+    assert!(matches!(claimed, Err(ClaimError::Foreign { .. })));
 }

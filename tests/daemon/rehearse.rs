@@ -281,6 +281,18 @@ fn a_rehearsal_follows_a_pid_file_and_ends_with_terminate() {
 }
 
 #[test]
+fn a_stop_while_a_rehearsal_waits_for_its_runner() {
+    let rehearsal = rehearse("ok,terminate").set("--pid-file", "/nonexistent").start();
+    rehearsal.wait_for_output("waiting for the pid file");
+    rehearsal.signal(Signal::TERM);
+    let finished = rehearsal.finish();
+    assert_eq!(finished.status, 1, "{finished:?}");
+    let report = finished.text();
+    assert_eq!(count(&report, &["a stop ended the rehearsal"]), 1, "{report}");
+    assert_eq!(count(&report, &["exited by itself"]), 0, "{report}");
+}
+
+#[test]
 fn contact_is_lost_in_an_outage_and_regained() {
     let finished = rehearse("ok,hang*3,ok,terminate").command(&["sleep", "120"]).finish();
     assert_eq!(finished.status, 0, "{finished:?}");

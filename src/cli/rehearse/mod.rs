@@ -5,7 +5,7 @@ mod timeline;
 mod verdict;
 
 use std::fs::File;
-use std::io::{self, Write};
+use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::os::fd::AsFd;
 
@@ -16,9 +16,9 @@ use tokio::select;
 use tokio::sync::mpsc::unbounded_channel;
 use tracing::info;
 
-use self::report::{Plan, Reporter};
+use self::report::{Plan, Report, Reporter};
 use self::verdict::Ladder;
-use super::shared::{CliError, catch, load, print, runtime, start_log, stdout_error};
+use super::shared::{CliError, catch, load, print, print_json_to, runtime, start_log};
 use crate::aws::{Connection, DataPipeline, REHEARSAL_KEY};
 use crate::commands::Commands;
 use crate::config::Options;
@@ -61,7 +61,7 @@ pub(super) fn rehearse(options: &Options, rehearsal: Rehearsal) -> Result<Exit, 
     let log = start_log(&config)?;
     let output_failed =
         |error: io::Error| CliError::internal(&format!("cannot redirect the output: {error}"));
-    let mut stdout = json.then(set_stdout_aside).transpose().map_err(output_failed)?;
+    let stdout = json.then(set_stdout_aside).transpose().map_err(output_failed)?;
     let (lines, guard) = stdout_lines().map_err(output_failed)?;
     let coloured = is_coloured(&io::stdout());
     info!("endpoint {url} plays {script}");
@@ -114,12 +114,20 @@ pub(super) fn rehearse(options: &Options, rehearsal: Rehearsal) -> Result<Exit, 
     let report = reporter.report(exit);
     // The last lines of the log and of the timeline come before the verdict.
     drop((log, guard));
-    print(&report.verdict(coloured))?;
-    if let Some(stdout) = &mut stdout {
-        let report = serde_json::to_string(&report).map_err(|error| CliError::internal(&error))?;
-        stdout_error(writeln!(stdout, "{report}"))?;
-    }
+    print_report(&report, coloured, stdout)?;
     Ok(if report.passed { Exit::OK } else { Exit(1) })
+}
+
+/// Prints the verdict, and before it the report as JSON to the stdout that was set aside.
+fn print_report(report: &Report, coloured: bool, stdout: Option<File>) -> Result<(), CliError> {
+    let verdict = report.verdict(coloured);
+    let Some(mut stdout) = stdout else {
+        return print(&verdict);
+    };
+    let printed = print_json_to(&mut stdout, report);
+    // The JSON has all of it, so a stderr that cannot be written is no failure.
+    let _ = print(&verdict);
+    printed
 }
 
 /// Makes stderr the stdout of taskbeat and of the runner, and returns the stdout that they had.

@@ -263,7 +263,7 @@ impl Observer for Reporter {
             self.add(turn.now, what);
         }
         // A runner that is waited for is stopped without a ladder.
-        let stopped = turn.agent.first_stop().map(|_| Cause::Operator);
+        let stopped = matches!(turn.event, Event::Stop(_)).then_some(Cause::Operator);
         let cause = turn.agent.stop_cause().or(stopped);
         self.stopping = self.stopping.or(cause.map(|cause| (cause, turn.now)));
         self.health(turn);

@@ -13,7 +13,7 @@ use self::reload::Reloader;
 use super::shared::{CliError, catch, runtime, start_log};
 use crate::aws::{Connection, DataPipeline};
 use crate::commands::Commands;
-use crate::config::Options;
+use crate::config::{Config, Options};
 use crate::core::Exit;
 use crate::daemon::{Daemon, Journal};
 use crate::runner::{Runner, Terminal};
@@ -25,26 +25,25 @@ pub(super) fn run(options: Options) -> Result<Exit, CliError> {
     let inside = runtime.enter();
     let terminal = Terminal::find();
     let (mut stops, signals) = catch(terminal.as_ref())?;
-    let config = runtime.block_on(async {
+    let (snapshots, status_requests) = Snapshots::channel();
+    let prepared = runtime.block_on(async {
         select! {
             biased;
             // A file may hang, which no stop waits for.
             Some(stop) = stops.next() => Err(stop),
-            config = reload::read(options.clone()) => Ok(config),
+            prepared = prepare(options.clone(), snapshots.clone()) => Ok(prepared),
         }
     });
-    let config = match config {
-        Ok(config) => config?,
+    let (config, foreign) = match prepared {
+        Ok(prepared) => prepared?,
         Err(stop) => return Ok(Exit::by_signal(stop.signal)),
     };
     let settings = config.settings.clone();
     let id = settings.identity.taskrunner_id.clone();
-    let (snapshots, status_requests) = Snapshots::channel();
-    let claimed = runtime.block_on(claim(&id, snapshots.clone()))?;
     let metrics = settings.metrics_listen.map(|address| listen(address, snapshots)).transpose()?;
     let log = Rc::new(start_log(&config)?);
     info!(version = env!("CARGO_PKG_VERSION"), taskrunner_id = id, "taskbeat starts");
-    if let Err(foreign) = claimed {
+    if let Some(foreign) = foreign {
         warn!("{foreign}");
     }
     if let Some(address) = metrics {
@@ -70,12 +69,17 @@ pub(super) fn run(options: Options) -> Result<Exit, CliError> {
     Ok(exit)
 }
 
-/// Claims the id. A process of another user that has it cannot keep taskbeat from starting.
-async fn claim(id: &str, snapshots: Snapshots) -> Result<Result<(), ClaimError>, CliError> {
-    match status::claim(id, snapshots).await {
+/// Reads the settings and claims the id. A process of another user that has the id cannot keep
+/// taskbeat from starting, and is returned.
+async fn prepare(
+    options: Options,
+    snapshots: Snapshots,
+) -> Result<(Config, Option<ClaimError>), CliError> {
+    let config = reload::read(options).await?;
+    match status::claim(&config.settings.identity.taskrunner_id, snapshots).await {
         Err(error @ ClaimError::Taken { .. }) => Err(CliError::new(Exit::ALREADY_RUNNING, &error)),
         Err(error @ ClaimError::Socket(_)) => Err(CliError::internal(&error)),
-        claimed => Ok(claimed),
+        claimed => Ok((config, claimed.err())),
     }
 }
 

@@ -41,6 +41,17 @@ fn good_credentials() {
 }
 
 #[test]
+fn a_parent_that_ignores_sigchld() {
+    let endpoint = Endpoint::ok();
+    for (subcommand, flag) in [("once", "-v"), ("check", "--online")] {
+        let program = Taskbeat::new(subcommand).flag(flag).to(&endpoint.url());
+        let program = program.via(&["env", "--ignore-signal=CHLD"]);
+        let finished = with_process(program, GOOD).finish();
+        assert_eq!(finished.status, 0, "{finished:?}");
+    }
+}
+
+#[test]
 fn credentials_for_a_role() {
     let sts = Server::start(|request| {
         assert_eq!(key_of(request), "AKIDPROCESS");

@@ -13,7 +13,7 @@ use rustix::process::{Signal, geteuid};
 use tokio::time::Instant;
 
 use super::calls::ABORT;
-use super::{MANY, survives_with};
+use super::{FEW, MANY, survives_with};
 use crate::harness::{
     Daemon, Endpoint, OTHER_USER, Response, Step, Taskbeat, children, descriptors, eventually,
     in_parallel, is_alive, processor_time, runner, signal, wait_for_end,
@@ -239,6 +239,18 @@ fn a_start_with_too_little_memory() {
         waits.fetch_add(usize::from(has("out of memory, waiting")), Ordering::Relaxed);
     });
     assert!(waits.into_inner() > 0, "no daemon had to wait for memory");
+}
+
+/// `RUST_MIN_STACK` is meant for a runner in Rust, which gets it.
+#[test]
+fn a_small_stack_for_the_runners_threads() {
+    for stack in ["1", "65536"] {
+        let endpoint = Endpoint::play([], Step::fault());
+        let script = format!("echo stack $RUST_MIN_STACK; {}", runner::OBEDIENT);
+        let daemon = Taskbeat::run(&endpoint).env("RUST_MIN_STACK", stack).script(&script).start();
+        daemon.wait_for_output(&format!("stack {stack}"));
+        survives_with(&endpoint, daemon, FEW);
+    }
 }
 
 #[test]
