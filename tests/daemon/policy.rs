@@ -1,33 +1,39 @@
 //! Policies that are off by default: `on-terminate`, `after-terminate` and `lost-contact-after`.
 
+use std::fs;
 use std::time::Duration;
 
 use rustix::process::Signal;
 
 use crate::harness::{
-    Endpoint, ExternalRunner, Step, Taskbeat, in_parallel, is_alive, let_pass, runner, text,
-    wait_for_end,
+    Daemon, Endpoint, ExternalRunner, Step, Taskbeat, in_parallel, is_alive, let_pass, runner,
+    text, wait_for_end,
 };
+
+/// Waits for the line `word PID` of a command, and returns the process id.
+fn pid_in_log(daemon: &Daemon, word: &str) -> i32 {
+    let line = daemon.wait_for_log(&format!("{word} "));
+    line.rsplit(' ').next().unwrap().parse().unwrap()
+}
 
 #[test]
 fn the_on_terminate_command_runs_before_the_ladder() {
     let endpoint = Endpoint::ok();
-    let mut daemon = Taskbeat::run(&endpoint)
-        .with_stdin()
-        .set("--on-terminate", "echo command; read -r go; echo command ends")
-        .script(runner::OBEDIENT)
-        .start();
+    let program = Taskbeat::run(&endpoint);
+    let go = program.home().join("go");
+    let command = "echo command; until [ -e go ]; do sleep 0.01; done; echo command ends";
+    let daemon = program.set("--on-terminate", command).script(runner::OBEDIENT).start();
     let runner = daemon.wait_for_pid("ready");
     endpoint.switch_to(Step::Terminate);
-    daemon.wait_for_output("command");
+    daemon.wait_for_log("command");
     assert!(is_alive(runner));
     assert!(!daemon.log().contains(text::STOPPING));
-    daemon.write_stdin(b"go\n");
+    fs::write(go, "").unwrap();
     let finished = daemon.finish();
     assert_eq!(finished.status, 0, "{finished:?}");
-    let output = finished.text();
-    let end = "command\ncommand ends\nstopped\n";
-    assert!(output.ends_with(end), "{output}");
+    let (before, after) = finished.stderr.split_once("\ncommand ends\n").unwrap();
+    assert!(!before.contains(text::STOPPING) && after.contains(text::STOPPING), "{finished:?}");
+    assert!(finished.text().ends_with("stopped\n"), "{finished:?}");
 }
 
 #[test]
@@ -42,7 +48,7 @@ fn an_on_terminate_command_is_killed_with_its_group_after_the_grace() {
         .start();
     daemon.wait_for_pid("ready");
     endpoint.switch_to(Step::Terminate);
-    let killed = ["command", "member"].map(|word| daemon.wait_for_pid(word));
+    let killed = ["command", "member"].map(|word| pid_in_log(&daemon, word));
     let finished = daemon.finish();
     assert_eq!(finished.status, 0, "{finished:?}");
     assert!(finished.text().contains("stopped\n"), "{finished:?}");
@@ -74,7 +80,7 @@ fn the_on_terminate_command_runs_without_a_runner() {
     let endpoint = Endpoint::play([Step::Ok], Step::Terminate);
     let finished = Taskbeat::run(&endpoint).set("--on-terminate", "echo command").finish();
     assert_eq!(finished.status, 0, "{finished:?}");
-    assert_eq!(finished.text(), "command\n");
+    assert!(finished.stderr.contains("\ncommand\n"), "{finished:?}");
 }
 
 #[test]
@@ -100,7 +106,7 @@ fn an_operators_stop_does_not_run_the_on_terminate_command() {
     daemon.signal(Signal::TERM);
     let finished = daemon.finish();
     assert_eq!(finished.status, 42, "{finished:?}");
-    assert!(!finished.text().contains("command"), "{finished:?}");
+    assert!(!finished.stderr.contains("\ncommand\n"), "{finished:?}");
 }
 
 #[test]
@@ -112,7 +118,7 @@ fn two_stops_kill_the_on_terminate_command_and_the_runner_at_once() {
         .start();
     let runner = daemon.wait_for_pid("ready");
     endpoint.switch_to(Step::Terminate);
-    let command = daemon.wait_for_pid("command");
+    let command = pid_in_log(&daemon, "command");
     daemon.signal(Signal::TERM);
     daemon.wait_for_log(text::STOP);
     assert!(is_alive(command) && is_alive(runner));
