@@ -42,8 +42,8 @@ const RESERVED: [i32; 2] = [32, 33];
 /// loop.
 const CHILD_PACE: Duration = Duration::from_millis(10);
 
-/// The caught signals that [`release`] gives their default action.
-static RELEASED: OnceLock<Vec<i32>> = OnceLock::new();
+/// The signals that are caught as stops.
+static STOPS: OnceLock<Vec<i32>> = OnceLock::new();
 
 /// A request to stop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -115,12 +115,9 @@ pub(crate) fn catch(terminal: Option<&Terminal>) -> io::Result<(Stops, Signals)>
             || *signal == SIGHUP && hangup.is_none()
     };
     let others = (1..=LAST_SIGNAL).filter(|signal| !left_out(signal));
-    let kept = |signal: &i32| [SIGXCPU, SIGXFSZ].contains(signal) || is_ignored(*signal);
-    let released = others.clone().chain([SIGINT]).filter(|signal| !kept(signal)).chain([SIGTERM]);
-    let _ = RELEASED.set(released.collect());
     // Caught before they are unblocked, so that a pending signal does not meet its default action.
     let others = SignalsInfo::new(others)?;
-    let stops = SignalsInfo::new(&stops)?;
+    let stops = SignalsInfo::new(STOPS.get_or_init(|| stops))?;
     unblock_signals()?;
     let stops = Stops { caught: stops, context };
     let signals = Signals {
@@ -132,10 +129,10 @@ pub(crate) fn catch(terminal: Option<&Terminal>) -> io::Result<(Stops, Signals)>
     Ok((stops, signals))
 }
 
-/// Gives the caught signals their default action again, but for those that were ignored at the
-/// start. Call it before taskbeat waits for a reader of its output, while it reads no signals.
+/// Gives stops their default action again. Call it before taskbeat waits for a reader of its
+/// output, because then it reads no signals.
 pub(crate) fn release() {
-    reset_signals(RELEASED.get().into_iter().flatten());
+    reset_signals(STOPS.get().into_iter().flatten());
 }
 
 /// True for the signals by which job control stops a process.
