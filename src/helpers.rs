@@ -14,7 +14,7 @@ use std::time::Duration;
 use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::process::{ChildStdout, Command};
 
-use crate::runner::mark_beside_runner;
+use crate::runner::{mark_beside_runner, remove_own_variables};
 use crate::sys;
 
 /// The ids of helpers that are not reaped yet. Locked while a helper is started or reaped, so that
@@ -68,6 +68,7 @@ impl Helper {
     /// The kernel refuses it.
     pub(crate) fn spawn(command: &mut Command) -> io::Result<Self> {
         mark_beside_runner(command.as_std_mut());
+        remove_own_variables(command.as_std_mut());
         sys::prepare_child(command.as_std_mut(), vec![]);
         let mut running = lock();
         let child = command.process_group(0).spawn()?;

@@ -5,12 +5,14 @@ use std::fmt;
 use aws_credential_types::Credentials;
 use aws_smithy_types::DateTime;
 use aws_smithy_types::date_time::Format;
+use rustix::time::ClockId;
 use serde::Serialize;
 
 use super::credentials::Source;
 use super::messages::one_line;
 use super::peer::Peer;
 use super::trust::Trusted;
+use crate::clock::read;
 use crate::config::escaped;
 
 /// Number of characters that are shown of an access key id from each end.
@@ -41,19 +43,30 @@ impl Access {
         (proxy, trust_store): (Option<Peer>, Option<Trusted>),
     ) -> Self {
         let id = credentials.access_key_id();
+        let expiry = credentials.expiry().map(DateTime::from);
         let ends = id.get(..SHOWN).zip(id.get(id.len().saturating_sub(SHOWN)..));
         let (start, end) = ends.unwrap_or_default();
-        let expiry = credentials.expiry().map(DateTime::from);
         Self {
             region,
             endpoint,
             credentials: source,
             key_id: one_line(&format!("{start}…{end}")),
-            expires: expiry.and_then(|time| time.fmt(Format::DateTime).ok()),
+            expires: expiry.and_then(show),
             proxy: proxy.map(|proxy| proxy.authority()),
             trust_store,
         }
     }
+}
+
+/// When the credentials expired, in RFC 3339; `None` if they have not.
+pub(super) fn expired(credentials: &Credentials) -> Option<String> {
+    let expiry = DateTime::from(credentials.expiry()?);
+    let now = read(ClockId::Realtime).as_secs().cast_signed();
+    show(expiry).filter(|_| expiry.secs() <= now)
+}
+
+fn show(time: DateTime) -> Option<String> {
+    time.fmt(Format::DateTime).ok()
 }
 
 impl fmt::Display for Access {

@@ -17,7 +17,7 @@ use aws_sdk_datapipeline::config::Config;
 use aws_sdk_datapipeline::config::endpoint::{DefaultResolver, Params, ResolveEndpoint};
 use tracing::warn;
 
-use super::access::Access;
+use super::access::{self, Access};
 use super::attempt::{self, stage};
 use super::credentials::{Chain, EC2_METADATA, ENVIRONMENT};
 use super::http_client::Http;
@@ -141,6 +141,9 @@ impl Connection {
             let mut warnings = connection.new_warnings(&found);
             let endpoint = found.endpoint().await?;
             let (mut source, credentials) = found.credentials.find().await?;
+            if let Some(expired) = access::expired(&credentials) {
+                return Err(format!("the credentials from {source} expired at {expired}"));
+            }
             if source.place == EC2_METADATA {
                 source.role = metadata::role().await;
             }

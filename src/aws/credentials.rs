@@ -70,6 +70,8 @@ fn fits_headers(credentials: &Credentials) -> bool {
 
 const PINNED: &str = "and an explicit profile excludes all other sources; AWS_PROFILE does not";
 
+const ROLE_ALONE: &str = "it has a role, and no credentials to assume it with";
+
 const LOGIN_SESSION: &str = "it uses `aws login`, which taskbeat does not have; use a profile \
     with credential_process = aws configure export-credentials --profile NAME --format process";
 
@@ -151,6 +153,9 @@ impl Chain {
             let reason = chain(&error);
             if !is_absent(source, &error) {
                 return Err(format!("no credentials from {source}: {reason}"));
+            }
+            if source.profile.is_some() && source.role.is_some() {
+                return Err(format!("no credentials from {source}: {ROLE_ALONE}"));
             }
             absent.push((source.to_string(), reason));
         }

@@ -9,6 +9,7 @@ use aws_smithy_types::error::ErrorMetadata;
 use http::StatusCode;
 
 use super::classify::HeartbeatError;
+use crate::config::redacted;
 
 /// Texts of the SDK that only name a layer.
 const LAYERS: [&str; 12] = [
@@ -62,9 +63,8 @@ fn foreign(response: &Response) -> String {
     let reason = known.and_then(|status| status.canonical_reason());
     let reason = reason.unwrap_or("unknown status");
     match response.headers().get("location") {
-        // The query may hold a secret.
         Some(location) => {
-            let place = location.split(['?', '#']).next().unwrap_or_default();
+            let place = redacted(location);
             format!("HTTP {status} {reason}, redirect to {place} not followed")
         }
         None => format!("HTTP {status} {reason}, not from Data Pipeline"),

@@ -34,7 +34,7 @@ impl Profiles {
         let mut files = EnvConfigFiles::builder();
         let mut paths = Vec::new();
         for (kind, file, variable) in FILES {
-            let path = path(file, variable);
+            let Some(path) = path(file, variable) else { continue };
             let shown = path.display().to_string();
             stage(format!("reading {shown}"));
             match fs::read_to_string(&path) {
@@ -120,15 +120,19 @@ fn with(files: &Builder, more: &str) -> EnvConfigFiles {
     files.with_contents(EnvConfigFileKind::Config, more).build()
 }
 
-/// Where a file is. The variable may begin with the home directory as `~`.
-fn path(file: &str, variable: &str) -> PathBuf {
-    let home = env::var_os("HOME").unwrap_or_default();
-    let home = Path::new(&home);
+/// Where a file is; `None` if it would be in the home directory, and there is none. The variable may
+/// begin with the home directory as `~`.
+fn path(file: &str, variable: &str) -> Option<PathBuf> {
     match env::var_os(variable).filter(|path| !path.is_empty()) {
         Some(path) => match Path::new(&path).strip_prefix("~") {
-            Ok(below) => home.join(below),
-            Err(_) => path.into(),
+            Ok(below) => Some(home()?.join(below)),
+            Err(_) => Some(path.into()),
         },
-        None => home.join(file),
+        None => Some(home()?.join(file)),
     }
+}
+
+/// `HOME`, else the home directory in the user database, as systemd sets none for root.
+fn home() -> Option<PathBuf> {
+    env::home_dir().filter(|home| home.is_absolute())
 }

@@ -83,7 +83,7 @@ fn a_failure_is_described_in_the_words_of_the_service_else_by_its_status() {
     let refused = |metadata| refused(response(400, &[]), metadata);
     let unsigned = metadata("InvalidSignatureException", "wrong\ncanonical request");
     let unusable = SdkError::response_error("no request id", response(200, &[ID]));
-    let redirect = [("location", "https://portal.example/login?token=secret")];
+    let redirect = [("location", "https://user:secret@portal.example/login?token=secret")];
     for (error, expected) in [
         (refused(unsigned), "InvalidSignatureException: wrong (HTTP 400)"),
         (refused(ErrorMetadata::builder().code("Throttling").build()), "Throttling (HTTP 400)"),
@@ -92,7 +92,7 @@ fn a_failure_is_described_in_the_words_of_the_service_else_by_its_status() {
         (bare(599, &[]), "HTTP 599 unknown status, not from Data Pipeline"),
         (
             bare(302, &redirect),
-            "HTTP 302 Found, redirect to https://portal.example/login not followed",
+            "HTTP 302 Found, redirect to https://***@portal.example/login?*** not followed",
         ),
         (unconnected(), "refused"),
     ] {

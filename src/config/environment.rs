@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::env;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 use std::sync::OnceLock;
 
 use super::show;
@@ -22,13 +23,16 @@ static REMOVED: OnceLock<Vec<(OsString, OsString)>> = OnceLock::new();
 
 /// Removes the empty variables of taskbeat and AWS: `docker compose` passes unset variables on as
 /// empty ones, and the SDK would take an empty `AWS_REGION` for a region. Removes `RUST_MIN_STACK`,
-/// too, because a runner in Rust may do with less stack than a heartbeat. Call it while there is
-/// one thread.
+/// too, because a runner in Rust may do with less stack than a heartbeat, and a relative `HOME`,
+/// because the AWS files would be read from the working directory. Call it while there is one
+/// thread.
 pub(crate) fn remove_unusable() {
     let is_unusable = |(name, value): &(OsString, OsString)| {
         let prefixes = ["AWS_", VARIABLE_PREFIX];
         let is_ours = |prefix: &&str| name.as_bytes().starts_with(prefix.as_bytes());
-        name == MIN_STACK || value.is_empty() && prefixes.iter().any(is_ours)
+        name == MIN_STACK
+            || name == "HOME" && !Path::new(value).is_absolute()
+            || value.is_empty() && prefixes.iter().any(is_ours)
     };
     for (name, _) in REMOVED.get_or_init(|| env::vars_os().filter(is_unusable).collect()) {
         sys::set_variable(name, None);

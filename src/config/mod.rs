@@ -33,7 +33,7 @@ pub(crate) use self::placeholders::{Part, parts};
 pub(crate) use self::settings::{
     AwsSettings, CommandSettings, Identity, LogSettings, RunnerSettings, Settings, Target, Warning,
 };
-pub(crate) use self::show::escaped;
+pub(crate) use self::show::{escaped, redacted};
 pub(crate) use self::sources::{Given, Options};
 pub(crate) use self::table::Group;
 pub use self::table::{SETTINGS, Setting};

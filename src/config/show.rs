@@ -29,7 +29,7 @@ pub(super) fn without_secrets(setting: &Setting, value: &str) -> String {
 
 /// The URL without anything that may be a user, a password or a token. The text need not be a valid
 /// URL, so it rather hides too much than too little.
-pub(super) fn redacted(url: &str) -> String {
+pub(crate) fn redacted(url: &str) -> String {
     let (scheme, rest) = match url.split_once("://") {
         Some((scheme, _)) if !scheme.contains('@') => url.split_at(scheme.len() + 3),
         _ => ("", url),

@@ -24,7 +24,7 @@ use crate::core::{Event, Exit, RunnerKind};
 
 pub(crate) use self::signalled::Signalled;
 pub(crate) use self::spawn::StartError;
-pub(crate) use self::spawn::{Placement, Spawned};
+pub(crate) use self::spawn::{Placement, Spawned, remove_own_variables};
 pub(crate) use self::terminal::Terminal;
 pub(crate) use self::tree::{Process, mark_beside_runner};
 

@@ -27,6 +27,13 @@ const NOT_INHERITED: [&str; 6] = [
     "LISTEN_FDNAMES",
 ];
 
+/// Removes the variables that are meant for taskbeat alone.
+pub(crate) fn remove_own_variables(command: &mut Command) {
+    for variable in NOT_INHERITED {
+        command.env_remove(variable);
+    }
+}
+
 /// Why a process could not be started or attached to.
 #[derive(Debug, thiserror::Error)]
 #[error("{what}: {reason}")]
@@ -72,9 +79,7 @@ impl Spawned {
         };
         let mut command = Command::new(&program);
         command.args(argv.iter().skip(1));
-        for variable in NOT_INHERITED {
-            command.env_remove(variable);
-        }
+        remove_own_variables(&mut command);
         match placement {
             Placement::SameGroup => {}
             Placement::NewGroup => {

@@ -41,6 +41,24 @@ fn good_credentials() {
 }
 
 #[test]
+fn credentials_that_have_expired() {
+    let check = Taskbeat::new("check").flag("--online");
+    let message = once_fails(with_process(check, &GOOD.replace("2100", "2001")), 69);
+    let expired = "profile default expired at 2001-01-01T00:00:00Z";
+    assert_eq!(message, format!("taskbeat: the credentials from {expired}"));
+}
+
+#[test]
+fn variables_that_are_meant_for_taskbeat_alone() {
+    let endpoint = Endpoint::ok();
+    let script = format!("[ -z \"$NOTIFY_SOCKET$LISTEN_FDS\" ] || exit 1; {GOOD}");
+    let program = Taskbeat::new("once").to(&endpoint.url());
+    let program = program.env("NOTIFY_SOCKET", "/nonexistent").env("LISTEN_FDS", "1");
+    let finished = with_process(program, &script).finish();
+    assert_eq!(finished.status, 0, "{finished:?}");
+}
+
+#[test]
 fn a_parent_that_ignores_sigchld() {
     let endpoint = Endpoint::ok();
     for (subcommand, flag) in [("once", "-v"), ("check", "--online")] {

@@ -362,3 +362,38 @@ fn keys_that_no_header_can_have_are_refused() {
         );
     }
 }
+
+#[test]
+fn a_role_without_keys_is_not_replaced_by_that_of_the_instance() {
+    let metadata = Metadata::start();
+    metadata.put_role("AKIDROLE", "2100-01-01T00:00:00Z");
+    let profile = "[default]\nrole_arn = arn:aws:iam::123456789012:role/etl\n";
+    let program = without_keys(config(
+        Taskbeat::new("once"),
+        &format!("{profile}source_profile = default\n"),
+    ));
+    let program = program
+        .without("AWS_EC2_METADATA_DISABLED")
+        .env("AWS_EC2_METADATA_SERVICE_ENDPOINT", metadata.url());
+    let message = once_fails(program, 69);
+    let alone = "it has a role, and no credentials to assume it with";
+    assert_eq!(message, format!("taskbeat: no credentials from profile default: {alone}"));
+}
+
+#[test]
+fn without_a_home_no_file_of_the_working_directory_is_read() {
+    let program = || {
+        let check = Taskbeat::new("check").flag("--online").without("AWS_REGION");
+        fs::create_dir(check.home().join(".aws")).unwrap();
+        fs::write(check.home().join(".aws/config"), "[default]\nregion = here-1\n").unwrap();
+        check
+    };
+    for program in
+        [program().without("HOME"), program().env("HOME", ""), program().env("HOME", ".")]
+    {
+        let finished = program.finish();
+        assert!(!finished.text().contains("here-1"), "{finished:?}");
+    }
+    let finished = program().finish();
+    assert!(finished.text().contains("here-1"), "{finished:?}");
+}

@@ -153,11 +153,12 @@ fn redirects_are_not_followed() {
     for status in [301, 302, 303, 307, 308] {
         let elsewhere = Server::start(|_| Response::acknowledge(true));
         let place = elsewhere.url();
+        let address = place.strip_prefix("http://").unwrap();
         let portal = Response::new(status, r#"{"terminate":true}"#)
-            .header("Location", &format!("{place}/login?token=a-secret"));
+            .header("Location", &format!("http://a-user:a-secret@{address}/login?token=a-secret"));
         let survived = survives(Step::Respond(portal), FEW);
         let line = survived.line();
-        let words = format!(", redirect to {place}/login not followed");
+        let words = format!(", redirect to http://***@{address}/login?*** not followed");
         assert!(line.contains(&words), "{line}");
         assert!(line.contains(&format!(": HTTP {status} ")), "{line}");
         assert!(elsewhere.requests().is_empty(), "credentials went there");
