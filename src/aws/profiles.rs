@@ -120,8 +120,8 @@ fn with(files: &Builder, more: &str) -> EnvConfigFiles {
     files.with_contents(EnvConfigFileKind::Config, more).build()
 }
 
-/// Where a file is; `None` if it would be in the home directory, and there is none. The variable may
-/// begin with the home directory as `~`.
+/// Where a file is; `None` if it would be in the home directory, and there is none. The variable
+/// may begin with the home directory as `~`.
 fn path(file: &str, variable: &str) -> Option<PathBuf> {
     match env::var_os(variable).filter(|path| !path.is_empty()) {
         Some(path) => match Path::new(&path).strip_prefix("~") {
