@@ -4,6 +4,7 @@
 use std::env;
 use std::error::Error;
 use std::fmt;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -24,6 +25,7 @@ use super::attempt::stage;
 use super::messages::chain;
 use super::process;
 use super::profiles::Profiles;
+use crate::config::file_problem;
 use crate::text;
 
 pub(super) const ENVIRONMENT: &str = "environment";
@@ -140,6 +142,12 @@ impl Chain {
         let mut absent = Vec::new();
         for (number, (source, provider)) in self.places.iter().enumerate() {
             stage(format!("getting credentials from {source}"));
+            // The SDK would block, or read all of it.
+            if let Some(file) = &source.token_file
+                && let Some(problem) = file_problem(Path::new(file))
+            {
+                return Err(format!("no credentials from {source}: {problem}"));
+            }
             let error = match provider.provide_credentials().await {
                 Ok(credentials) if !fits_headers(&credentials) => {
                     return Err(format!("no usable credentials from {source}: bad characters"));

@@ -12,6 +12,7 @@ use aws_types::os_shim_internal::{Env, Fs};
 
 use super::attempt::stage;
 use super::messages::chain;
+use crate::config::read_to_string;
 use crate::text::list;
 
 /// The files, their default paths below the home directory, and the variables that name others.
@@ -37,11 +38,15 @@ impl Profiles {
             let Some(path) = path(file, variable) else { continue };
             let shown = path.display().to_string();
             stage(format!("reading {shown}"));
-            match fs::read_to_string(&path) {
+            match read_to_string(&path) {
                 Ok(_) => files = files.with_file(kind, &path),
                 // Without access to its directory (ProtectHome=) there is no file either.
                 Err(_) if fs::metadata(&path).is_err() => {}
-                Err(error) => return Err(format!("cannot read {shown}: {error}")),
+                Err(error) => {
+                    let named = env::var_os(variable).map(|_| format!(" ({variable})"));
+                    let named = named.unwrap_or_default();
+                    return Err(format!("cannot read {shown}{named}: {error}"));
+                }
             }
             paths.push(shown);
         }

@@ -9,6 +9,8 @@ use rustls::{ClientConfig, RootCertStore};
 use rustls_native_certs::{load_certs_from_paths, load_native_certs};
 use serde::Serialize;
 
+use crate::config::file_problem;
+
 /// Where the trust store is: in the file that `AWS_CA_BUNDLE` or the profile's `ca_bundle` names,
 /// else in `SSL_CERT_FILE` and `SSL_CERT_DIR`, or where the distribution keeps it.
 #[derive(Clone, Debug, Default)]
@@ -43,6 +45,14 @@ impl TrustStore {
     }
 
     fn certificates(&self) -> Result<RootCertStore, String> {
+        if let Some(file) = &self.0
+            && let Some(problem) = file_problem(file)
+        {
+            let file = file.display();
+            return Err(format!(
+                "no certificate in {file} (AWS_CA_BUNDLE or ca_bundle): {problem}"
+            ));
+        }
         let (loaded, place) = match &self.0 {
             None => (load_native_certs(), "the host's trust store".to_owned()),
             Some(file) => (load_certs_from_paths(Some(file), None), file.display().to_string()),

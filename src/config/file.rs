@@ -1,14 +1,20 @@
 //! Reads the configuration file: keys, values and lines, not yet their meaning.
 
-use std::fs::OpenOptions;
+use std::fs::{self, File};
 use std::io::{self, Read};
-use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::path::Path;
 
-use rustix::fs::{OFlags, fcntl_setfl, fstatfs};
+use rustix::fs::{makedev, statfs};
 use toml::de::{DeString, DeTable, DeValue};
 
 use super::input::{Input, Origin};
 use super::show;
+
+/// Maximum length of a file, in bytes.
+const LONGEST: u64 = 1 << 20;
+
+const TOO_LONG: &str = "it is longer than 1 MiB";
 
 /// A key of the file, and its value as in [`Input`].
 #[derive(Debug, PartialEq)]
@@ -25,31 +31,43 @@ pub(super) struct Entry {
 /// The file cannot be read, or is not TOML: then every place where it is not.
 pub(super) fn read(config: &Input) -> Result<Vec<Entry>, Vec<String>> {
     let path = config.value.as_ref().map_err(|_| vec![config.not_allowed()])?;
-    let text = read_to_string(path).map_err(|error| {
+    let text = read_to_string(Path::new(path)).map_err(|error| {
         let problem = format!("must be {}: {error}", config.setting.allowed());
         vec![config.error(&problem)]
     })?;
     parse(&text, &show::escaped(path))
 }
 
-/// The text of a file that ends. A FIFO is refused, because opening or reading it could block for
-/// ever. A pipe that was inherited open, such as the shell's `<(command)`, is read to its end.
-fn read_to_string(path: &str) -> io::Result<String> {
-    const LONGEST: u64 = 1 << 20;
-    let mut options = OpenOptions::new();
-    let nonblocking = OFlags::NONBLOCK.bits().cast_signed();
-    let file = options.read(true).custom_flags(nonblocking).open(path)?;
-    // The file system of pipes without a name; see PIPEFS_MAGIC in statfs(2).
-    let is_inherited = fstatfs(&file)?.f_type == 0x5049_5045;
-    if file.metadata()?.file_type().is_fifo() && !is_inherited {
-        return Err(io::Error::other("it is a FIFO"));
+/// The text of a file that has no [`file_problem`].
+pub(crate) fn read_to_string(path: &Path) -> io::Result<String> {
+    if let Some(problem) = file_problem(path) {
+        return Err(io::Error::other(problem));
     }
-    fcntl_setfl(&file, OFlags::empty())?;
     let mut text = String::new();
-    if file.take(LONGEST).read_to_string(&mut text)? as u64 == LONGEST {
-        return Err(io::Error::other("it is longer than 1 MiB"));
+    if File::open(path)?.take(LONGEST).read_to_string(&mut text)? as u64 == LONGEST {
+        return Err(io::Error::other(TOO_LONG));
     }
     Ok(text)
+}
+
+/// Why what is at `path` must not be read: it is no file, so that opening or reading it could block
+/// for ever, or it is too long. A pipe that was inherited open, such as the shell's `<(command)`,
+/// ends.
+pub(crate) fn file_problem(path: &Path) -> Option<&'static str> {
+    let file = fs::metadata(path).ok()?;
+    let kind = file.file_type();
+    // The file system of pipes without a name; see PIPEFS_MAGIC in statfs(2).
+    let is_inherited = || statfs(path).is_ok_and(|system| system.f_type == 0x5049_5045);
+    let is_null = file.rdev() == makedev(1, 3);
+    if kind.is_fifo() && !is_inherited() {
+        Some("it is a FIFO")
+    } else if kind.is_socket() {
+        Some("it is a socket")
+    } else if kind.is_block_device() || kind.is_char_device() && !is_null {
+        Some("it is a device")
+    } else {
+        (file.len() >= LONGEST).then_some(TOO_LONG)
+    }
 }
 
 /// The entries of a file of this text, in its order.

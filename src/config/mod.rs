@@ -27,6 +27,7 @@ mod tests;
 
 use std::ffi::OsString;
 
+pub(crate) use self::file::{file_problem, read_to_string};
 pub(crate) use self::input::Origin;
 pub(crate) use self::listing::Listing;
 pub(crate) use self::placeholders::{Part, parts};

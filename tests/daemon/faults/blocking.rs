@@ -1,20 +1,23 @@
-//! Files that block their reader, as on a hung network file system: FIFOs in their place.
+//! Files that block their reader, as on a hung network file system: an inherited pipe in their
+//! place, to which the test writes nothing. What is no file is refused, and blocks nothing.
 
-use std::fs::{self, File};
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::os::unix::net::UnixListener;
 use std::path::Path;
-use std::process::Command;
 use std::time::Duration;
 
+use rustix::fs::{CWD, Mode, mkfifoat};
 use rustix::process::Signal;
 use tokio::time::Instant;
 
 use super::{FEW, keys, once_fails, survives_with, without_keys};
 use crate::harness::{Daemon, Endpoint, Step, Taskbeat, is_alive, replace_file, runner};
 
-/// Puts a FIFO without a writer into the place of a file.
+/// Puts the program's stdin into the place of a file.
 fn block(path: &Path) {
     let _ = fs::remove_file(path);
-    assert!(Command::new("mkfifo").arg(path).status().unwrap().success());
+    symlink("/dev/stdin", path).unwrap();
 }
 
 /// A file that taskbeat reads for each client, how to name it, and what the message says.
@@ -66,7 +69,7 @@ fn cases() -> [Case; 4] {
 fn once_and_check_end_within_their_limit() {
     for case in cases() {
         for (subcommand, flag) in [("once", "-v"), ("check", "--online")] {
-            let program = without_keys(Taskbeat::new(subcommand)).flag(flag);
+            let program = without_keys(Taskbeat::new(subcommand)).flag(flag).with_stdin();
             let path = program.home().join(case.file);
             block(&path);
             let start = Instant::now();
@@ -79,11 +82,12 @@ fn once_and_check_end_within_their_limit() {
     }
 }
 
-/// A daemon that reads a good file first, and then a FIFO because the service fails.
+/// A daemon that reads a good file first, and then one that blocks because the service fails.
 fn blocked(case: &Case, endpoint: &Endpoint) -> Daemon {
     let program = without_keys(Taskbeat::run(endpoint))
         .flag("-v")
         .set("--interval", "1s")
+        .with_stdin()
         .script(runner::OBEDIENT);
     let path = program.home().join(case.file);
     replace_file(&path, &case.good);
@@ -116,16 +120,14 @@ fn the_rest_of_the_daemon_goes_on() {
 fn heartbeats_recover_when_the_file_does() {
     let [case, ..] = cases();
     let endpoint = Endpoint::play([], Step::fault());
-    let program = without_keys(Taskbeat::run(&endpoint)).flag("-v");
+    let program = without_keys(Taskbeat::run(&endpoint)).flag("-v").with_stdin();
     let path = program.home().join(case.file);
     block(&path);
-    let daemon = (case.prepare)(program.script(runner::OBEDIENT), &path).start();
+    let mut daemon = (case.prepare)(program.script(runner::OBEDIENT), &path).start();
     daemon.wait_for_lines(": not tried: 4 earlier attempts still hang", FEW);
-    let fifo = path.with_extension("fifo");
-    fs::rename(&path, &fifo).unwrap();
     replace_file(&path, &case.good);
-    // A writer that leaves ends the reads that hang.
-    drop(File::options().write(true).open(fifo).unwrap());
+    // It ends the reads that hang.
+    daemon.close_stdin();
     survives_with(&endpoint, daemon, FEW);
 }
 
@@ -133,7 +135,7 @@ fn heartbeats_recover_when_the_file_does() {
 fn a_stop_while_a_file_blocks() {
     let endpoint = Endpoint::ok();
     let [case, ..] = cases();
-    let program = without_keys(Taskbeat::run(&endpoint));
+    let program = without_keys(Taskbeat::run(&endpoint)).with_stdin();
     let path = program.home().join(case.file);
     block(&path);
     // The heartbeat's limit is 30 s.
@@ -145,4 +147,63 @@ fn a_stop_while_a_file_blocks() {
     let finished = daemon.finish();
     assert_eq!(finished.status, 42, "{finished:?}");
     assert!(start.elapsed() < Duration::from_secs(5));
+}
+
+/// What can be in the place of a file: how a message names it.
+const NO_FILES: [&str; 4] =
+    ["it is a FIFO", "it is a socket", "it is a device", "it is longer than 1 MiB"];
+
+/// Makes one of [`NO_FILES`].
+fn make(name: &str, path: &Path) {
+    match name {
+        "it is a FIFO" => mkfifoat(CWD, path, Mode::RUSR | Mode::WUSR).unwrap(),
+        "it is a socket" => drop(UnixListener::bind(path).unwrap()),
+        "it is a device" => symlink("/dev/zero", path).unwrap(),
+        _ => fs::write(path, "#".repeat(1 << 20)).unwrap(),
+    }
+}
+
+#[test]
+fn what_is_no_file_is_refused() {
+    for reason in NO_FILES {
+        for case in cases() {
+            let program = without_keys(Taskbeat::new("once"));
+            let path = program.home().join(case.file);
+            make(reason, &path);
+            let message = once_fails((case.prepare)(program, &path), 69);
+            let path = path.display().to_string();
+            assert!(message.contains(&path) && message.ends_with(reason), "{message}");
+        }
+        let program = Taskbeat::new("check").flag("--online").to("https://127.0.0.1:9");
+        let path = program.home().join("bundle");
+        make(reason, &path);
+        let message = once_fails(program.env("AWS_CA_BUNDLE", &path), 69);
+        let path = path.display();
+        let words = format!("no certificate in {path} (AWS_CA_BUNDLE or ca_bundle): {reason}");
+        assert!(message.ends_with(&words), "{message}");
+    }
+}
+
+#[test]
+fn heartbeats_recover_when_a_file_replaces_a_fifo() {
+    let [case, ..] = cases();
+    let endpoint = Endpoint::ok();
+    let program = without_keys(Taskbeat::run(&endpoint)).flag("-v");
+    let path = program.home().join(case.file);
+    mkfifoat(CWD, &path, Mode::RUSR | Mode::WUSR).unwrap();
+    let daemon = (case.prepare)(program.script(runner::OBEDIENT), &path).start();
+    // More attempts than threads may hang.
+    let words = format!("cannot read {} (AWS_CONFIG_FILE): it is a FIFO", path.display());
+    daemon.wait_for_lines(&words, 2 * FEW);
+    replace_file(&path, &case.good);
+    survives_with(&endpoint, daemon, 1).line();
+}
+
+#[test]
+fn dev_null_is_an_empty_file() {
+    let endpoint = Endpoint::ok();
+    let program = Taskbeat::new("once").to(&endpoint.url()).set("--config", "/dev/null");
+    let program = program.env("AWS_CONFIG_FILE", "/dev/null");
+    let finished = program.env("AWS_SHARED_CREDENTIALS_FILE", "/dev/null").finish();
+    assert_eq!(finished.status, 0, "{finished:?}");
 }

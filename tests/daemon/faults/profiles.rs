@@ -128,7 +128,7 @@ fn a_file_that_cannot_be_used_is_named() {
         (
             "AWS_CONFIG_FILE",
             b"[default]\nregion = \xFF\n",
-            "cannot read PATH: stream did not contain valid UTF-8",
+            "cannot read PATH (AWS_CONFIG_FILE): stream did not contain valid UTF-8",
         ),
     ] {
         let program = Taskbeat::new("once").to(&endpoint.url());
@@ -141,7 +141,7 @@ fn a_file_that_cannot_be_used_is_named() {
     let program = Taskbeat::new("once").to(&endpoint.url());
     let directory = program.home().to_owned();
     let message = once_fails(program.env("AWS_CONFIG_FILE", &directory), 69);
-    let words = format!("cannot read {}: Is a directory", directory.display());
+    let words = format!("cannot read {} (AWS_CONFIG_FILE): Is a directory", directory.display());
     assert!(message.contains(&words), "{message}");
     assert!(endpoint.requests().is_empty());
 }
