@@ -229,7 +229,7 @@ fn of_profile(profiles: &Profiles, config: &ProviderConfig, direct: &ProviderCon
         .with_custom_provider("Ec2InstanceMetadata", of_instance(direct));
     let mut overlay = Vec::new();
     for (index, profile) in profiles.lineage().into_iter().enumerate() {
-        if let Some(process) = credential_process(profile) {
+        if let Some(process) = credential_process(profile, profiles.keys(profile.name())) {
             let (name, source) = (profile.name(), format!("taskbeat-process-{index}"));
             overlay.push(format!("[profile {name}]\ncredential_source = {source}"));
             provider = provider.with_custom_provider(source, process);
@@ -239,13 +239,21 @@ fn of_profile(profiles: &Profiles, config: &ProviderConfig, direct: &ProviderCon
     place(source, provider.build())
 }
 
-/// The profile's `credential_process`, if no other key of it comes first. The SDK's own repeats in
-/// its errors what the command wrote to stderr, and does not kill it.
-fn credential_process(profile: &Profile) -> Option<impl ProvideCredentials + 'static> {
+/// The profile's `credential_process`, if no other key of it comes first, and in place of it the
+/// profile's `keys` in the credentials file, as in the AWS CLI. The SDK's own repeats in its errors
+/// what the command wrote to stderr, and does not kill it.
+fn credential_process(
+    profile: &Profile,
+    keys: Option<Credentials>,
+) -> Option<SharedCredentialsProvider> {
     if BEFORE_PROCESS.iter().any(|key| profile.get(key).is_some()) {
         return None;
     }
     let (name, command) =
         (profile.name().to_owned(), profile.get("credential_process")?.to_owned());
-    Some(provide_credentials_fn(move || process::credentials(name.clone(), command.clone())))
+    let run = move || process::credentials(name.clone(), command.clone());
+    Some(match keys {
+        Some(keys) => SharedCredentialsProvider::new(keys),
+        None => SharedCredentialsProvider::new(provide_credentials_fn(run)),
+    })
 }

@@ -6,6 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use aws_config::profile::{self, Profile, ProfileSet};
+use aws_credential_types::Credentials;
 use aws_runtime::env_config::EnvConfigValue;
 use aws_runtime::env_config::file::{Builder, EnvConfigFileKind, EnvConfigFiles};
 use aws_types::os_shim_internal::{Env, Fs};
@@ -25,6 +26,8 @@ const FILES: [(EnvConfigFileKind, &str, &str); 2] = [
 pub(super) struct Profiles {
     pub(super) name: String,
     set: ProfileSet,
+    /// What the credentials file alone says.
+    credentials: ProfileSet,
     files: Builder,
 }
 
@@ -32,14 +35,19 @@ impl Profiles {
     /// Reads the files. Blocks the thread. It fails if a file is there and cannot be read or
     /// parsed, or no file defines the profile `name`.
     pub(super) async fn read(name: Option<&str>) -> Result<Self, String> {
-        let mut files = EnvConfigFiles::builder();
+        let [mut files, mut own] = [EnvConfigFiles::builder(), EnvConfigFiles::builder()];
         let mut paths = Vec::new();
         for (kind, file, variable) in FILES {
             let Some(path) = path(file, variable) else { continue };
             let shown = path.display().to_string();
             stage(format!("reading {shown}"));
             match read_to_string(&path) {
-                Ok(_) => files = files.with_file(kind, &path),
+                Ok(text) => {
+                    files = files.with_file(kind, &path);
+                    if matches!(kind, EnvConfigFileKind::Credentials) {
+                        own = own.with_contents(kind, text);
+                    }
+                }
                 // Without access to its directory (ProtectHome=) there is no file either.
                 Err(_) if fs::metadata(&path).is_err() => {}
                 Err(error) => {
@@ -51,9 +59,12 @@ impl Profiles {
             paths.push(shown);
         }
         let chosen = name.unwrap_or("default").to_owned();
-        let (all, override_name) = (with(&files, ""), Some(chosen.clone().into()));
-        let set = profile::load(&Fs::real(), &Env::real(), &all, override_name).await;
-        let set = set.map_err(|error| chain(&error))?;
+        let load = async |files| {
+            let name = Some(chosen.clone().into());
+            let set = profile::load(&Fs::real(), &Env::real(), &with(files, ""), name).await;
+            set.map_err(|error| chain(&error))
+        };
+        let (set, credentials) = (load(&files).await?, load(&own).await?);
         if name.is_some() && set.get_profile(&chosen).is_none() {
             let (paths, defined) = (paths.join(" or "), set.profiles().collect::<BTreeSet<_>>());
             let defined = if defined.is_empty() { "none".to_owned() } else { list(defined) };
@@ -61,7 +72,7 @@ impl Profiles {
                 "profile {chosen} is not defined in {paths}, which define {defined}"
             ));
         }
-        Ok(Self { name: chosen, set, files })
+        Ok(Self { name: chosen, set, credentials, files })
     }
 
     /// The files, for the parts of the SDK that read them again, and `more` of a config file after
@@ -84,6 +95,15 @@ impl Profiles {
     /// The value of `key` in the first profile of the [`lineage`](Self::lineage) that has it.
     pub(super) fn inherited(&self, key: &str) -> Option<String> {
         self.lineage().iter().find_map(|profile| profile.get(key)).map(str::to_owned)
+    }
+
+    /// The keys of profile `name` in the credentials file.
+    pub(super) fn keys(&self, name: &str) -> Option<Credentials> {
+        let profile = self.credentials.get_profile(name)?;
+        let (id, secret) =
+            (profile.get("aws_access_key_id")?, profile.get("aws_secret_access_key")?);
+        let token = profile.get("aws_session_token").map(str::to_owned);
+        Some(Credentials::new(id, secret, token, None, "credentials file"))
     }
 
     /// The endpoint of Data Pipeline in the profile's `[services]` section, else the profile's for

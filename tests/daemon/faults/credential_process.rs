@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 
-use super::{FEW, key_of, once_fails, survives_with, without_keys};
+use super::{FEW, key_of, keys, once_fails, survives_with, without_keys};
 use crate::harness::{
     Daemon, Endpoint, Response, Server, Step, Taskbeat, children, descriptors, eventually,
     in_parallel, is_alive, marked, replace_file, rounds, runner, signal, wait_for_end,
@@ -87,6 +87,28 @@ fn credentials_for_a_role() {
     let finished = program.set("--profile", "etl").finish();
     assert_eq!(finished.status, 0, "{finished:?}");
     assert_eq!(key_of(&endpoint.requests()[0]), "AKIDROLE");
+}
+
+#[test]
+fn keys_in_the_credentials_file_come_first() {
+    let endpoint = Endpoint::ok();
+    for (variable, used) in
+        [("AWS_SHARED_CREDENTIALS_FILE", "AKIDKEYS"), ("AWS_CONFIG_FILE", "AKIDPROCESS")]
+    {
+        let program = with_process(Taskbeat::new("once").to(&endpoint.url()), GOOD);
+        let process = fs::read_to_string(program.home().join("config")).unwrap();
+        let file = program.home().join("keys");
+        let keys = keys("default", "AKIDKEYS");
+        let is_config = variable == "AWS_CONFIG_FILE";
+        replace_file(&file, &if is_config { process + &keys } else { keys });
+        let finished = program.env(variable, file).finish();
+        assert_eq!(finished.status, 0, "{finished:?}");
+        let request = endpoint.requests().pop().unwrap();
+        assert_eq!(key_of(&request), used);
+        if !is_config {
+            assert_eq!(request.header("x-amz-security-token"), "token-of-AKIDKEYS");
+        }
+    }
 }
 
 #[test]
