@@ -3,10 +3,10 @@
 use std::fs;
 use std::path::PathBuf;
 
-use rustix::process::{Signal, geteuid};
+use rustix::process::Signal;
 
 use crate::harness::{
-    Daemon, Endpoint, Step, Taskbeat, children, is_alive, runner, skip_without, text,
+    Daemon, Endpoint, Step, Taskbeat, children, is_alive, runner, skip_without, text, unshare,
 };
 
 /// A daemon with a runner and a configuration file.
@@ -213,11 +213,7 @@ fn a_reload_prints_the_warnings_of_a_start() {
 
 #[test]
 fn a_reload_keeps_the_name_that_the_host_had_at_the_start() {
-    let mut unshare = vec!["unshare"];
-    if !geteuid().is_root() {
-        unshare.extend(["--user", "--map-root-user"]);
-    }
-    unshare.push("--uts");
+    let unshare = unshare(&["--uts"]);
     let endpoint = Endpoint::ok();
     let program = Taskbeat::run(&endpoint).without("TASKBEAT_HOSTNAME");
     if !Taskbeat::can_start_via(&unshare, program.home()) {

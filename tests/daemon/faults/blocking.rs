@@ -82,7 +82,7 @@ fn once_and_check_end_within_their_limit() {
     }
 }
 
-/// A daemon that reads a good file first, and then one that blocks because the service fails.
+/// A daemon that has read a good file. Because the service fails, it reads again, and is blocked.
 fn blocked(case: &Case, endpoint: &Endpoint) -> Daemon {
     let program = without_keys(Taskbeat::run(endpoint))
         .flag("-v")

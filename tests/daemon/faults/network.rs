@@ -6,10 +6,8 @@ use std::net::TcpListener;
 use std::path::Path;
 use std::thread;
 
-use rustix::process::geteuid;
-
 use super::{FEW, FLOOD, MANY, logs, once_fails, survives, survives_with};
-use crate::harness::{Endpoint, Step, Taskbeat, peak_memory, runner, skip_without};
+use crate::harness::{Endpoint, Step, Taskbeat, peak_memory, runner, skip_without, unshare};
 
 #[test]
 fn a_connection_that_is_refused() {
@@ -27,13 +25,8 @@ fn a_connection_that_is_refused() {
 
 #[test]
 fn a_name_that_does_not_exist_yet() {
-    let mut unshare = vec!["unshare"];
-    if !geteuid().is_root() {
-        unshare.extend(["--user", "--map-root-user"]);
-    }
-    unshare.push("--mount");
     let hosts = "mount --bind hosts /etc/hosts && exec \"$@\"";
-    unshare.extend(["sh", "-c", hosts, "sh"]);
+    let unshare = unshare(&["--mount", "sh", "-c", hosts, "sh"]);
     let endpoint = Endpoint::ok();
     let url = format!("http://pipeline.test:{}", endpoint.addr().port());
     let program = Taskbeat::new("run").to(&url).flag("-v");
@@ -70,10 +63,7 @@ fn an_endpoint_that_speaks_no_tls() {
 #[test]
 fn fips_and_dual_stack_endpoints_that_do_not_exist() {
     // Without a network, no name server is asked.
-    let mut unshare = vec!["unshare", "--net"];
-    if !geteuid().is_root() {
-        unshare.extend(["--user", "--map-root-user"]);
-    }
+    let unshare = unshare(&["--net"]);
     if !Taskbeat::can_start_via(&unshare, Path::new("/")) {
         return skip_without("a network namespace: this user may create no user namespaces");
     }

@@ -24,7 +24,7 @@ pub(crate) use endpoint::{Endpoint, Step};
 pub(crate) use external::ExternalRunner;
 pub(crate) use http::{Request, Response};
 pub(crate) use metadata::Metadata;
-pub(crate) use namespace::{OTHER_USER, pid_namespace, skip_without, skip_without_root};
+pub(crate) use namespace::{OTHER_USER, pid_namespace, skip_without, skip_without_root, unshare};
 pub(crate) use process::{
     anonymous_memory, becomes_true, children, descriptors, eventually, group_of, in_session,
     is_alive, marked, memory, peak_memory, processor_time, signal, state_of, wait_for_end,

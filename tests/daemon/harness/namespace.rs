@@ -9,17 +9,20 @@ use super::Taskbeat;
 /// The command that runs a program as PID 1 of a namespace of its own. `None`, after
 /// [`skip_without`], if namespaces are not allowed here.
 pub(crate) fn pid_namespace() -> Option<Vec<&'static str>> {
-    let mut unshare = vec!["unshare"];
-    if !geteuid().is_root() {
-        unshare.extend(["--user", "--map-root-user"]);
-    }
     // The whole namespace is killed with `unshare`.
-    unshare.extend(["--pid", "--fork", "--kill-child", "--mount-proc"]);
+    let unshare = unshare(&["--pid", "--fork", "--kill-child", "--mount-proc"]);
     if !Taskbeat::can_start_via(&unshare, Path::new("/")) {
         skip_without("a PID namespace: this user may create neither PID nor user namespaces");
         return None;
     }
     Some(unshare)
+}
+
+/// `unshare` with these options. Only root may use most of them, so another user gets a user
+/// namespace, too.
+pub(crate) fn unshare(options: &[&'static str]) -> Vec<&'static str> {
+    let user: &[&str] = if geteuid().is_root() { &[] } else { &["--user", "--map-root-user"] };
+    [&["unshare"], user, options].concat()
 }
 
 /// Runs a program as another user. Only root may do this.
