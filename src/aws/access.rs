@@ -43,9 +43,9 @@ impl Access {
         (proxy, trust_store): (Option<Peer>, Option<Trusted>),
     ) -> Self {
         let id = credentials.access_key_id();
-        let expiry = credentials.expiry().map(DateTime::from);
         let ends = id.get(..SHOWN).zip(id.get(id.len().saturating_sub(SHOWN)..));
         let (start, end) = ends.unwrap_or_default();
+        let expiry = credentials.expiry().map(DateTime::from);
         Self {
             region,
             endpoint,

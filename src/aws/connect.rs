@@ -199,7 +199,7 @@ impl Connection {
             .with_use_dual_stack(Some(dual_stack));
         // With this call, `config` reads the profile. The STS client takes its endpoint from there.
         use_fips_provider(&config).await;
-        let credentials = Chain::new(&profiles, aws.profile_is_pinned, &config, &direct);
+        let credentials = Chain::new(&profiles, aws.profile_is_pinned, &config, &direct).await;
         Ok(Found { aws, fips, dual_stack, credentials, http })
     }
 

@@ -93,13 +93,13 @@ impl Chain {
     /// The places of every AWS SDK, or the profile alone if it `is_pinned`. `direct` uses no
     /// proxies; containers and instances are asked by it, because their endpoints are local to the
     /// host.
-    pub(super) fn new(
+    pub(super) async fn new(
         profiles: &Profiles,
         is_pinned: bool,
         config: &ProviderConfig,
         direct: &ProviderConfig,
     ) -> Self {
-        let of_profile = of_profile(profiles, config, direct);
+        let of_profile = of_profile(profiles, config, direct).await;
         if is_pinned {
             return Self::of([of_profile].into());
         }
@@ -211,7 +211,11 @@ fn of_instance(direct: &ProviderConfig) -> ImdsCredentialsProvider {
     ImdsCredentialsProvider::builder().configure(direct).build()
 }
 
-fn of_profile(profiles: &Profiles, config: &ProviderConfig, direct: &ProviderConfig) -> Place {
+async fn of_profile(
+    profiles: &Profiles,
+    config: &ProviderConfig,
+    direct: &ProviderConfig,
+) -> Place {
     let source = Source {
         profile: Some(profiles.name.clone()),
         role: profiles.inherited("role_arn").or_else(|| profiles.inherited("sso_role_name")),
@@ -229,7 +233,7 @@ fn of_profile(profiles: &Profiles, config: &ProviderConfig, direct: &ProviderCon
         .with_custom_provider("Ec2InstanceMetadata", of_instance(direct));
     let mut overlay = Vec::new();
     for (index, profile) in profiles.lineage().into_iter().enumerate() {
-        if let Some(process) = credential_process(profile, profiles.keys(profile.name())) {
+        if let Some(process) = credential_process(profiles, profile).await {
             let (name, source) = (profile.name(), format!("taskbeat-process-{index}"));
             overlay.push(format!("[profile {name}]\ncredential_source = {source}"));
             provider = provider.with_custom_provider(source, process);
@@ -240,11 +244,11 @@ fn of_profile(profiles: &Profiles, config: &ProviderConfig, direct: &ProviderCon
 }
 
 /// The profile's `credential_process`, if no other key of it comes first, and in place of it the
-/// profile's `keys` in the credentials file, as in the AWS CLI. The SDK's own repeats in its errors
+/// profile's keys in the credentials file, as in the AWS CLI. The SDK's own repeats in its errors
 /// what the command wrote to stderr, and does not kill it.
-fn credential_process(
+async fn credential_process(
+    profiles: &Profiles,
     profile: &Profile,
-    keys: Option<Credentials>,
 ) -> Option<SharedCredentialsProvider> {
     if BEFORE_PROCESS.iter().any(|key| profile.get(key).is_some()) {
         return None;
@@ -252,7 +256,7 @@ fn credential_process(
     let (name, command) =
         (profile.name().to_owned(), profile.get("credential_process")?.to_owned());
     let run = move || process::credentials(name.clone(), command.clone());
-    Some(match keys {
+    Some(match profiles.keys(profile.name()).await {
         Some(keys) => SharedCredentialsProvider::new(keys),
         None => SharedCredentialsProvider::new(provide_credentials_fn(run)),
     })

@@ -26,16 +26,16 @@ const FILES: [(EnvConfigFileKind, &str, &str); 2] = [
 pub(super) struct Profiles {
     pub(super) name: String,
     set: ProfileSet,
-    /// What the credentials file alone says.
-    credentials: ProfileSet,
     files: Builder,
+    /// The credentials file alone.
+    credentials: Builder,
 }
 
 impl Profiles {
     /// Reads the files. Blocks the thread. It fails if a file is there and cannot be read or
     /// parsed, or no file defines the profile `name`.
     pub(super) async fn read(name: Option<&str>) -> Result<Self, String> {
-        let [mut files, mut own] = [EnvConfigFiles::builder(), EnvConfigFiles::builder()];
+        let (mut files, mut credentials) = (EnvConfigFiles::builder(), EnvConfigFiles::builder());
         let mut paths = Vec::new();
         for (kind, file, variable) in FILES {
             let Some(path) = path(file, variable) else { continue };
@@ -45,7 +45,7 @@ impl Profiles {
                 Ok(text) => {
                     files = files.with_file(kind, &path);
                     if matches!(kind, EnvConfigFileKind::Credentials) {
-                        own = own.with_contents(kind, text);
+                        credentials = credentials.with_contents(kind, text);
                     }
                 }
                 // Without access to its directory (ProtectHome=) there is no file either.
@@ -59,12 +59,7 @@ impl Profiles {
             paths.push(shown);
         }
         let chosen = name.unwrap_or("default").to_owned();
-        let load = async |files| {
-            let name = Some(chosen.clone().into());
-            let set = profile::load(&Fs::real(), &Env::real(), &with(files, ""), name).await;
-            set.map_err(|error| chain(&error))
-        };
-        let (set, credentials) = (load(&files).await?, load(&own).await?);
+        let set = load(&files, &chosen).await?;
         if name.is_some() && set.get_profile(&chosen).is_none() {
             let (paths, defined) = (paths.join(" or "), set.profiles().collect::<BTreeSet<_>>());
             let defined = if defined.is_empty() { "none".to_owned() } else { list(defined) };
@@ -72,7 +67,7 @@ impl Profiles {
                 "profile {chosen} is not defined in {paths}, which define {defined}"
             ));
         }
-        Ok(Self { name: chosen, set, credentials, files })
+        Ok(Self { name: chosen, set, files, credentials })
     }
 
     /// The files, for the parts of the SDK that read them again, and `more` of a config file after
@@ -98,8 +93,9 @@ impl Profiles {
     }
 
     /// The keys of profile `name` in the credentials file.
-    pub(super) fn keys(&self, name: &str) -> Option<Credentials> {
-        let profile = self.credentials.get_profile(name)?;
+    pub(super) async fn keys(&self, name: &str) -> Option<Credentials> {
+        let set = load(&self.credentials, name).await.ok()?;
+        let profile = set.get_profile(name)?;
         let (id, secret) =
             (profile.get("aws_access_key_id")?, profile.get("aws_secret_access_key")?);
         let token = profile.get("aws_session_token").map(str::to_owned);
@@ -137,6 +133,13 @@ impl Profiles {
         }
         lineage
     }
+}
+
+/// The profiles of `files`, of which `name` is in force.
+async fn load(files: &Builder, name: &str) -> Result<ProfileSet, String> {
+    let name = Some(name.to_owned().into());
+    let set = profile::load(&Fs::real(), &Env::real(), &with(files, ""), name).await;
+    set.map_err(|error| chain(&error))
 }
 
 /// The SDK panics if there is no file at all, so `more` is one even if it is empty.

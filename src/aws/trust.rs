@@ -45,17 +45,16 @@ impl TrustStore {
     }
 
     fn certificates(&self) -> Result<RootCertStore, String> {
-        if let Some(file) = &self.0
-            && let Some(problem) = file_problem(file)
-        {
-            let file = file.display();
-            return Err(format!(
-                "no certificate in {file} (AWS_CA_BUNDLE or ca_bundle): {problem}"
-            ));
-        }
         let (loaded, place) = match &self.0 {
             None => (load_native_certs(), "the host's trust store".to_owned()),
-            Some(file) => (load_certs_from_paths(Some(file), None), file.display().to_string()),
+            Some(file) => {
+                let place = file.display().to_string();
+                if let Some(problem) = file_problem(file) {
+                    let named = "AWS_CA_BUNDLE or ca_bundle";
+                    return Err(format!("no certificate in {place} ({named}): {problem}"));
+                }
+                (load_certs_from_paths(Some(file), None), place)
+            }
         };
         let mut roots = RootCertStore::empty();
         let (added, _) = roots.add_parsable_certificates(loaded.certs);
